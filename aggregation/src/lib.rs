@@ -1,0 +1,1 @@
+//! Numbers only: aggregation rules, clipping, exact sums.

@@ -1,0 +1,1 @@
+//! Evidence in, claims out: attestation documents and the site's policy.

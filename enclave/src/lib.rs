@@ -1,0 +1,1 @@
+//! The trusted part: attester, round state machine, streaming fold.

@@ -1,0 +1,1 @@
+//! The example study: four hospitals, heart disease.

@@ -1,0 +1,1 @@
+//! The untrusted part: relays to the enclave, stores sealed bytes, serves sites.

@@ -1,0 +1,176 @@
+//! The bodies of HTTP requests and replies between site, host and enclave.
+//!
+//! JSON, with envelopes in base64. An error reply has a
+//! [`Refusal`](crate::refusal::Refusal) as its body. Nothing in these bodies
+//! is believed because it arrived; whatever matters is inside an envelope.
+
+use crate::Digest;
+use crate::bytes::{Envelope, Random};
+use crate::refusal::Refusal;
+use serde::{Deserialize, Serialize};
+
+/// The phase of a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// No offer yet.
+    Idle,
+    /// Updates are admitted.
+    Open,
+    /// A roster waits for commits.
+    Rostered,
+    /// The key of the aggregate is disclosed.
+    Released,
+    /// The deadline passed or too few sites were left; keys are erased.
+    Closed,
+}
+
+/// `POST /v1/offer` to the enclave: the study and where it stands, as the host
+/// says. The sites check it against what they know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfferRequest {
+    /// The study's manifests, oldest first.
+    pub manifests: Vec<Envelope>,
+    /// The round.
+    pub round: u32,
+    /// The content digest of the base model.
+    pub base: Digest,
+    /// The digest of the release before.
+    pub previous: Option<Digest>,
+}
+
+/// `POST .../evidence`: ask for evidence that is bound to the current offer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvidenceRequest {
+    /// The asking party's own nonce.
+    pub nonce: Random,
+}
+
+/// Evidence for the current offer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvidenceReply {
+    /// The platform, `nitro`.
+    pub platform: String,
+    /// The offer that the evidence binds, for orientation.
+    pub offer: Digest,
+    /// The nonce that was asked with, for orientation.
+    pub nonce: Random,
+    /// The attestation document.
+    pub document: Envelope,
+}
+
+/// One envelope, wherever a body is just that.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnvelopeBody {
+    /// The envelope.
+    pub envelope: Envelope,
+}
+
+/// Where an enclave instance stands.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnclaveStatus {
+    /// The software's version.
+    pub version: String,
+    /// The phase of its round.
+    pub phase: Phase,
+    /// Its offer.
+    pub offer: Option<Envelope>,
+    /// The receipts it gave.
+    pub receipts: Vec<Envelope>,
+    /// Its latest roster.
+    pub roster: Option<Envelope>,
+    /// The sites that have committed to that roster.
+    pub committed: Vec<String>,
+    /// The release, until the next offer.
+    pub release: Option<Envelope>,
+    /// Seconds until the roster may close, the commits may close, or the
+    /// round ends, whichever is next.
+    pub seconds_left: u64,
+}
+
+/// A study as the host knows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StudyStatus {
+    /// The study's identity.
+    pub study: Digest,
+    /// Its name.
+    pub name: String,
+    /// Its manifests, oldest first.
+    pub manifests: Vec<Envelope>,
+    /// Whether the manifest in force has its approvals and the host has the
+    /// initial model, so that rounds can run.
+    pub active: bool,
+    /// What is still missing, in words.
+    pub missing: Vec<String>,
+    /// The number of rounds released or abandoned so far.
+    pub rounds_done: u32,
+    /// The number of rounds that the manifest asks for.
+    pub rounds: u32,
+}
+
+/// A round as the host knows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoundStatus {
+    /// The round.
+    pub round: u32,
+    /// Its phase.
+    pub phase: Phase,
+    /// The offer of the instance that runs it now.
+    pub offer: Option<Envelope>,
+    /// The uploads under that offer.
+    pub uploads: Vec<UploadStatus>,
+    /// The latest roster.
+    pub roster: Option<Envelope>,
+    /// The commits to that roster.
+    pub commits: Vec<Envelope>,
+    /// The release.
+    pub release: Option<Envelope>,
+    /// The abandonments of offers of this round.
+    pub abandonments: Vec<Envelope>,
+    /// What the round waits for, in words.
+    pub waiting_for: String,
+}
+
+/// An upload as the host knows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UploadStatus {
+    /// The site's name.
+    pub site: String,
+    /// The digest of the update's header, the upload's name.
+    pub header: Digest,
+    /// How many sealed bytes are on disk.
+    pub received: u64,
+    /// How many there will be.
+    pub length: u64,
+    /// What became of it.
+    pub state: UploadState,
+}
+
+/// What became of an upload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum UploadState {
+    /// Bytes are missing.
+    Receiving,
+    /// Complete, on disk, not yet admitted.
+    Stored,
+    /// The enclave gave a receipt.
+    Admitted(Envelope),
+    /// The enclave refused it.
+    Refused(Refusal),
+}
+
+/// The header of a `PATCH` request that says where its bytes belong.
+pub const UPLOAD_OFFSET: &str = "upload-offset";
+/// The largest body of a `PATCH`: one piece of an upload.
+pub const MAX_PIECE: usize = 8 << 20;
+/// The largest JSON body.
+pub const MAX_JSON: usize = 4 << 20;

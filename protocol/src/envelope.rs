@@ -1,0 +1,421 @@
+//! Statements in COSE envelopes (RFC 9052).
+//!
+//! [`Signed`] is a `COSE_Sign1` with one signer, [`MultiSigned`] a `COSE_Sign`
+//! with several. Both are tagged, both use Ed25519 (alg -8), both carry the
+//! statement's content type in the protected header and nothing in the
+//! unprotected one, and both are accepted in one encoding only. A value of
+//! either type exists only when its signatures have been verified.
+
+use crate::{Digest, Error, Result, SigningKey, VerifyingKey, encoding};
+use coset::{
+    CborSerializable, CoseSign, CoseSign1, CoseSign1Builder, CoseSignBuilder, CoseSignature,
+    CoseSignatureBuilder, Header, HeaderBuilder, RegisteredLabel, TaggedCborSerializable, iana,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
+
+/// The largest number of signatures on one statement.
+pub const MAX_SIGNATURES: usize = 256;
+/// What an envelope may add to its payload, in bytes.
+const OVERHEAD: usize = 512;
+/// What one signature of a [`MultiSigned`] adds, in bytes.
+const SIGNATURE_OVERHEAD: usize = 128;
+
+/// Something that a party says to another under its signature.
+pub trait Statement: Serialize + DeserializeOwned {
+    /// Its name in errors.
+    const NAME: &'static str;
+    /// The content type in the protected header; every kind has its own.
+    const CONTENT_TYPE: &'static str;
+    /// The largest payload in bytes; checked before anything is parsed.
+    const LIMIT: usize;
+}
+
+/// A statement whose one signature was verified.
+#[derive(Debug, Clone)]
+pub struct Signed<T> {
+    statement: T,
+    digest: Digest,
+    signer: VerifyingKey,
+    envelope: Vec<u8>,
+}
+
+impl<T: Statement> Signed<T> {
+    /// Signs a statement.
+    ///
+    /// # Errors
+    /// If it has no encoding or is larger than its kind allows.
+    pub fn sign(statement: T, key: &SigningKey) -> Result<Self> {
+        let payload = payload_of(&statement)?;
+        let digest = Digest::of(&[&payload]);
+        let cose = CoseSign1Builder::new()
+            .protected(body_header::<T>(true))
+            .payload(payload)
+            .create_signature(b"", |message| key.sign(message).to_vec())
+            .build();
+        let envelope = cose.to_tagged_vec().map_err(|e| Error::malformed(T::NAME, e))?;
+        Ok(Self { statement, digest, signer: key.verifying_key(), envelope })
+    }
+
+    /// Opens an envelope that `signer` must have signed.
+    ///
+    /// # Errors
+    /// If the envelope is too large, malformed, of another kind, or not signed
+    /// by that key.
+    pub fn open(envelope: &[u8], signer: &VerifyingKey) -> Result<Self> {
+        Self::open_by(envelope, |_| Ok(*signer))
+    }
+
+    /// Opens an envelope whose signer is found from what the statement says,
+    /// for example by the site's name in a manifest.
+    ///
+    /// # Errors
+    /// As [`Signed::open`], and whatever `signer` returns.
+    pub fn open_by(
+        envelope: &[u8],
+        signer: impl FnOnce(&T) -> Result<VerifyingKey>,
+    ) -> Result<Self> {
+        cap::<T>(envelope, T::LIMIT + OVERHEAD)?;
+        let cose = CoseSign1::from_tagged_slice(envelope)
+            .map_err(|e| Error::malformed(T::NAME, format!("envelope: {e}")))?;
+        expect_content_type::<T>(&cose.protected.header)?;
+        let payload = cose.payload.as_deref().unwrap_or_default();
+        let canonical = CoseSign1Builder::new()
+            .protected(body_header::<T>(true))
+            .payload(payload.to_vec())
+            .signature(cose.signature.clone())
+            .build()
+            .to_tagged_vec()
+            .map_err(|e| Error::malformed(T::NAME, e))?;
+        if canonical != envelope {
+            return Err(Error::malformed(T::NAME, "envelope is not in its one encoding"));
+        }
+        let statement: T = encoding::from_slice(T::NAME, payload, T::LIMIT)?;
+        let signer = signer(&statement)?;
+        cose.verify_signature(b"", |signature, message| {
+            signer.verifies(message, signature).then_some(()).ok_or(())
+        })
+        .map_err(|()| Error::Signature { what: T::NAME, key: signer.to_string() })?;
+        let digest = Digest::of(&[payload]);
+        Ok(Self { statement, digest, signer, envelope: envelope.to_vec() })
+    }
+
+    /// What was said.
+    #[must_use]
+    pub fn statement(&self) -> &T {
+        &self.statement
+    }
+
+    /// SHA-256 of the payload that was signed.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The key that signed.
+    #[must_use]
+    pub fn signer(&self) -> VerifyingKey {
+        self.signer
+    }
+
+    /// The whole envelope, as it travels.
+    #[must_use]
+    pub fn envelope(&self) -> &[u8] {
+        &self.envelope
+    }
+}
+
+/// A statement with one verified signature or more, each by another key.
+///
+/// An envelope that gained or lost a signature is the same statement with the
+/// same digest.
+#[derive(Debug, Clone)]
+pub struct MultiSigned<T> {
+    statement: T,
+    payload: Vec<u8>,
+    signatures: Vec<(VerifyingKey, Vec<u8>)>,
+}
+
+impl<T: Statement> MultiSigned<T> {
+    /// Signs a statement with a first key.
+    ///
+    /// # Errors
+    /// If it has no encoding or is larger than its kind allows.
+    pub fn sign(statement: T, key: &SigningKey) -> Result<Self> {
+        let payload = payload_of(&statement)?;
+        let mut signed = Self { statement, payload, signatures: Vec::new() };
+        signed.add_signature(key)?;
+        Ok(signed)
+    }
+
+    /// Adds another signer; one that has signed is left as it is.
+    ///
+    /// # Errors
+    /// If there are too many signatures.
+    pub fn add_signature(&mut self, key: &SigningKey) -> Result<()> {
+        let public = key.verifying_key();
+        let signature = key.sign(&self.to_be_signed(&public)?).to_vec();
+        self.insert(public, signature)
+    }
+
+    /// Takes over the signatures of another envelope of the same statement.
+    ///
+    /// # Errors
+    /// [`Error::Link`] if the other is another statement.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        if self.payload != other.payload {
+            return Err(Error::link(T::NAME, &self.digest(), &other.digest()));
+        }
+        for (key, signature) in &other.signatures {
+            self.insert(*key, signature.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Opens an envelope; every signature in it must verify.
+    ///
+    /// # Errors
+    /// If the envelope is too large, malformed or of another kind, if it has
+    /// no signature or one that does not verify.
+    pub fn open(envelope: &[u8]) -> Result<Self> {
+        cap::<T>(envelope, T::LIMIT + OVERHEAD + MAX_SIGNATURES * SIGNATURE_OVERHEAD)?;
+        let cose = CoseSign::from_tagged_slice(envelope)
+            .map_err(|e| Error::malformed(T::NAME, format!("envelope: {e}")))?;
+        expect_content_type::<T>(&cose.protected.header)?;
+        let payload = cose.payload.unwrap_or_default();
+        let statement = encoding::from_slice(T::NAME, &payload, T::LIMIT)?;
+        let mut signed = Self { statement, payload, signatures: Vec::new() };
+        for signature in cose.signatures {
+            let key = <[u8; 32]>::try_from(signature.protected.header.key_id.as_slice())
+                .map(VerifyingKey::new)
+                .map_err(|_| Error::malformed(T::NAME, "key id is not 32 bytes"))?;
+            if !key.verifies(&signed.to_be_signed(&key)?, &signature.signature) {
+                return Err(Error::Signature { what: T::NAME, key: key.to_string() });
+            }
+            signed.insert(key, signature.signature)?;
+        }
+        if signed.signatures.is_empty() {
+            return Err(Error::Approvals { what: T::NAME, required: 1, found: 0 });
+        }
+        if signed.envelope()? != envelope {
+            return Err(Error::malformed(T::NAME, "envelope is not in its one encoding"));
+        }
+        Ok(signed)
+    }
+
+    /// What was said.
+    #[must_use]
+    pub fn statement(&self) -> &T {
+        &self.statement
+    }
+
+    /// SHA-256 of the payload that was signed.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(&[&self.payload])
+    }
+
+    /// The keys that signed.
+    #[must_use]
+    pub fn signers(&self) -> BTreeSet<VerifyingKey> {
+        self.signatures.iter().map(|(key, _)| *key).collect()
+    }
+
+    /// How many of `approvers` signed.
+    ///
+    /// # Errors
+    /// [`Error::Approvals`] if that is fewer than `required`.
+    pub fn expect_approvals(&self, approvers: &[VerifyingKey], required: usize) -> Result<usize> {
+        let signers = self.signers();
+        let listed: BTreeSet<_> = approvers.iter().collect();
+        let found = listed.into_iter().filter(|key| signers.contains(key)).count();
+        if found < required {
+            return Err(Error::Approvals { what: T::NAME, required, found });
+        }
+        Ok(found)
+    }
+
+    /// The whole envelope, as it travels; signatures sorted by key.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if the envelope cannot be encoded.
+    pub fn envelope(&self) -> Result<Vec<u8>> {
+        let mut builder = CoseSignBuilder::new()
+            .protected(body_header::<T>(false))
+            .payload(self.payload.clone());
+        for (key, signature) in &self.signatures {
+            let mut entry = signature_header(key);
+            entry.signature.clone_from(signature);
+            builder = builder.add_signature(entry);
+        }
+        builder.build().to_tagged_vec().map_err(|e| Error::malformed(T::NAME, e))
+    }
+
+    fn insert(&mut self, key: VerifyingKey, signature: Vec<u8>) -> Result<()> {
+        if let Err(place) = self.signatures.binary_search_by_key(&key, |(k, _)| *k) {
+            if self.signatures.len() == MAX_SIGNATURES {
+                return Err(Error::malformed(T::NAME, "too many signatures"));
+            }
+            self.signatures.insert(place, (key, signature));
+        }
+        Ok(())
+    }
+
+    /// The `Sig_structure` of RFC 9052, section 4.4, for one signer.
+    fn to_be_signed(&self, key: &VerifyingKey) -> Result<Vec<u8>> {
+        let body = body_header::<T>(false).to_vec().map_err(|e| Error::malformed(T::NAME, e))?;
+        let signer = signature_header(key);
+        let signer =
+            signer.protected.header.to_vec().map_err(|e| Error::malformed(T::NAME, e))?;
+        encoding::to_vec(&(
+            "Signature",
+            serde_bytes::Bytes::new(&body),
+            serde_bytes::Bytes::new(&signer),
+            serde_bytes::Bytes::new(b""),
+            serde_bytes::Bytes::new(&self.payload),
+        ))
+    }
+}
+
+fn payload_of<T: Statement>(statement: &T) -> Result<Vec<u8>> {
+    let payload = encoding::to_vec(statement)?;
+    if payload.len() > T::LIMIT {
+        return Err(Error::TooLarge { what: T::NAME, limit: T::LIMIT, found: payload.len() });
+    }
+    Ok(payload)
+}
+
+fn cap<T: Statement>(envelope: &[u8], limit: usize) -> Result<()> {
+    if envelope.len() > limit {
+        return Err(Error::TooLarge { what: T::NAME, limit, found: envelope.len() });
+    }
+    Ok(())
+}
+
+fn body_header<T: Statement>(one_signer: bool) -> Header {
+    let header = HeaderBuilder::new().content_type(T::CONTENT_TYPE.to_owned());
+    if one_signer { header.algorithm(iana::Algorithm::EdDSA).build() } else { header.build() }
+}
+
+fn signature_header(key: &VerifyingKey) -> CoseSignature {
+    let header = HeaderBuilder::new()
+        .algorithm(iana::Algorithm::EdDSA)
+        .key_id(key.as_bytes().to_vec())
+        .build();
+    CoseSignatureBuilder::new().protected(header).build()
+}
+
+fn expect_content_type<T: Statement>(header: &Header) -> Result<()> {
+    let found = match &header.content_type {
+        Some(RegisteredLabel::Text(text)) => text.clone(),
+        Some(RegisteredLabel::Assigned(number)) => format!("{number:?}"),
+        None => "none".to_owned(),
+    };
+    if found != T::CONTENT_TYPE {
+        return Err(Error::ContentType { expected: T::CONTENT_TYPE, found });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Note {
+        text: String,
+    }
+    impl Statement for Note {
+        const NAME: &'static str = "note";
+        const CONTENT_TYPE: &'static str = "application/vnd.sealfold.note.v1+cbor";
+        const LIMIT: usize = 1024;
+    }
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Other {
+        text: String,
+    }
+    impl Statement for Other {
+        const NAME: &'static str = "other";
+        const CONTENT_TYPE: &'static str = "application/vnd.sealfold.other.v1+cbor";
+        const LIMIT: usize = 1024;
+    }
+
+    fn note() -> Note {
+        Note { text: "hello".to_owned() }
+    }
+
+    #[test]
+    fn signed_statements_open_only_as_what_they_are() {
+        let key = SigningKey::from_seed(&[1; 32]).unwrap();
+        let stranger = SigningKey::from_seed(&[2; 32]).unwrap();
+        let signed = Signed::sign(note(), &key).unwrap();
+        let opened = Signed::<Note>::open(signed.envelope(), &key.verifying_key()).unwrap();
+        assert_eq!(opened.statement(), &note());
+        assert_eq!(opened.digest(), signed.digest());
+        assert!(matches!(
+            Signed::<Other>::open(signed.envelope(), &key.verifying_key()),
+            Err(Error::ContentType { .. })
+        ));
+        assert!(matches!(
+            Signed::<Note>::open(signed.envelope(), &stranger.verifying_key()),
+            Err(Error::Signature { .. })
+        ));
+    }
+
+    #[test]
+    fn a_statement_keeps_its_digest_when_signatures_are_added() {
+        let keys: Vec<_> = (1..4).map(|i| SigningKey::from_seed(&[i; 32]).unwrap()).collect();
+        let public: Vec<_> = keys.iter().map(SigningKey::verifying_key).collect();
+        let mut first = MultiSigned::sign(note(), &keys[0]).unwrap();
+        let second = MultiSigned::sign(note(), &keys[1]).unwrap();
+        let digest = first.digest();
+        first.merge(&second).unwrap();
+        first.merge(&second).unwrap();
+        let opened = MultiSigned::<Note>::open(&first.envelope().unwrap()).unwrap();
+        assert_eq!(opened.digest(), digest);
+        assert_eq!(opened.signers().len(), 2);
+        assert_eq!(opened.expect_approvals(&public, 2).unwrap(), 2);
+        assert!(matches!(
+            opened.expect_approvals(&public, 3),
+            Err(Error::Approvals { required: 3, found: 2, .. })
+        ));
+        // A list that names one approver twice does not count it twice.
+        assert!(opened.expect_approvals(&[public[0], public[0]], 2).is_err());
+    }
+
+    #[test]
+    fn the_signature_input_is_the_one_that_other_libraries_make() {
+        let key = SigningKey::from_seed(&[1; 32]).unwrap();
+        let signed = MultiSigned::sign(note(), &key).unwrap();
+        let cose = CoseSign::from_tagged_slice(&signed.envelope().unwrap()).unwrap();
+        cose.verify_signature(0, b"", |signature, message| {
+            key.verifying_key().verifies(message, signature).then_some(()).ok_or(())
+        })
+        .unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn any_changed_bit_is_refused(at in 0usize..10_000, bit in 0u8..8) {
+            let key = SigningKey::from_seed(&[1; 32]).unwrap();
+            let mut one = Signed::sign(note(), &key).unwrap().envelope().to_vec();
+            let place = at % one.len();
+            one[place] ^= 1 << bit;
+            prop_assert!(Signed::<Note>::open(&one, &key.verifying_key()).is_err());
+            let mut many = MultiSigned::sign(note(), &key).unwrap().envelope().unwrap();
+            let place = at % many.len();
+            many[place] ^= 1 << bit;
+            prop_assert!(MultiSigned::<Note>::open(&many).is_err());
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+            let key = VerifyingKey::new([0; 32]);
+            prop_assert!(Signed::<Note>::open(&bytes, &key).is_err());
+            prop_assert!(MultiSigned::<Note>::open(&bytes).is_err());
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Everything that crosses a boundary between site, host and enclave.
+//!
+//! Each thing that a party says to another is a *statement*: a CBOR payload in
+//! a COSE envelope with a content type of its own, so that no statement can be
+//! taken for another. The digest of a statement is the SHA-256 of the payload
+//! bytes exactly as they were signed; nothing is encoded anew to be hashed.
+//! Payloads have one encoding: whatever does not encode back to the very bytes
+//! that came in is refused, which rules out duplicate keys, unknown fields and
+//! other second spellings at once.
+//!
+//! The modules, in the order in which a round meets them:
+//!
+//! - [`manifest`], [`quorum`], [`study`]: what the sites agreed to, and the
+//!   chain of its amendments;
+//! - [`offer`], [`update`], [`roster`], [`release`], [`abandonment`]: the
+//!   statements of a round;
+//! - [`seal`]: how an update is encrypted to the enclave's key;
+//! - [`content`]: how models and aggregates are named by a digest;
+//! - [`endpoint`], [`door`], [`api`]: how bytes get from one part to another.
+
+pub mod abandonment;
+pub mod api;
+pub mod bytes;
+pub mod content;
+pub mod door;
+pub mod encoding;
+pub mod endpoint;
+pub mod envelope;
+pub mod error;
+pub mod keys;
+pub mod manifest;
+pub mod offer;
+pub mod quorum;
+pub mod refusal;
+pub mod release;
+pub mod roster;
+pub mod seal;
+pub mod study;
+pub mod update;
+
+pub use bytes::{Digest, Pcr, VerifyingKey};
+pub use envelope::{MultiSigned, Signed, Statement};
+pub use error::{Error, Result};
+pub use keys::SigningKey;

@@ -1,0 +1,410 @@
+//! The manifest: what the sites agreed to before the first round.
+//!
+//! People write it as TOML ([`Manifest::from_toml`]); machines sign its CBOR
+//! form. A value of [`Manifest`] that came from either has been
+//! [checked](Manifest::check): its numbers are consistent and its promises are
+//! ones that the protocol can keep.
+
+use crate::quorum::Quorum;
+use crate::seal::PublicKey;
+use crate::{Digest, Error, MultiSigned, Pcr, Result, Statement, VerifyingKey};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+mod data;
+mod model;
+pub use data::{Comparison, DataSpecification, Feature, FeatureType, Outcome};
+pub use model::{Dtype, Model, Tensor};
+
+/// The version of the manifest's format that this library reads.
+pub const FORMAT: u32 = 1;
+/// The most sites that a study may list.
+pub const MAX_SITES: usize = 200;
+/// The longest name of a site or a tensor, in bytes.
+pub const MAX_NAME: usize = 128;
+/// The most rounds of a study.
+pub const MAX_ROUNDS: u32 = 1_000_000;
+
+/// What the sites of a study agreed to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The format's version, [`FORMAT`].
+    pub format: u32,
+    /// Purpose, length and validity.
+    pub study: StudyTerms,
+    /// What this manifest amends; absent in a study's first manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amends: Option<Amends>,
+    /// What every site's data is checked against before it may submit.
+    pub data: DataSpecification,
+    /// The model's tensors and where it starts.
+    pub model: Model,
+    /// How updates are combined.
+    pub aggregation: Aggregation,
+    /// The privacy that a release has by noise.
+    pub privacy: Privacy,
+    /// The smallest roster and how many sites may collude.
+    pub quorum: Quorum,
+    /// How long the phases of a round last.
+    pub deadlines: Deadlines,
+    /// Who may read a release.
+    pub release: ReleaseTerms,
+    /// Who approves manifests and abandonments.
+    pub approval: Approval,
+    /// The enclave images that may run the study.
+    pub measurements: Measurements,
+    /// The sites, sorted by name.
+    #[serde(rename = "site")]
+    pub sites: Vec<Site>,
+}
+
+/// Purpose, length and validity of a study.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StudyTerms {
+    /// The study's name, for people; not its identity.
+    pub name: String,
+    /// Why the study is done.
+    pub purpose: String,
+    /// What the model may be used for.
+    pub intended_use: String,
+    /// The number of rounds.
+    pub rounds: u32,
+    /// No site takes part before this time.
+    pub valid_from: Timestamp,
+    /// No site takes part after this time.
+    pub valid_until: Timestamp,
+}
+
+/// The place of an amendment in its study.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Amends {
+    /// The study's identity: the digest of its first manifest.
+    pub study: Digest,
+    /// The digest of the manifest that this one replaces.
+    pub predecessor: Digest,
+}
+
+/// How updates are combined into the aggregate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Aggregation {
+    /// The aggregation rule.
+    pub rule: Rule,
+    /// For `norm-clipped-mean`: the largest Euclidean norm of an update that
+    /// enters the mean unscaled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
+    /// The largest share of the weights that one site may have, in (0, 1].
+    pub largest_weight_share: f64,
+    /// An update whose Euclidean norm is larger is refused, if given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub norm_limit: Option<f64>,
+}
+
+/// The aggregation rules of this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rule {
+    /// The mean of the updates, weighted by their number of examples.
+    WeightedMean,
+    /// The same, each update scaled down to the norm `clip` if it is longer.
+    NormClippedMean,
+}
+
+/// The privacy that releases have by noise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Privacy {
+    /// Whose contribution the noise hides.
+    pub unit: PrivacyUnit,
+}
+
+/// Whose contribution the noise hides. This version adds no noise, and a
+/// manifest has to say so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PrivacyUnit {
+    /// Nobody's: a release protects a site only by the sum over the roster.
+    None,
+}
+
+/// How long the phases of a round last, by the enclave's own clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deadlines {
+    /// From the offer until the roster may close without every site.
+    pub upload_seconds: u64,
+    /// From a roster until a site that has not committed may be dropped.
+    pub commit_seconds: u64,
+    /// From the offer until the round's keys are erased, released or not.
+    pub round_seconds: u64,
+}
+
+/// Who may read a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseTerms {
+    /// Everyone, or only the study's sites.
+    pub readers: Readers,
+}
+
+/// Who may read a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Readers {
+    /// The key of the aggregate is published.
+    Everyone,
+    /// The key is sealed to each site's release key; the operator has no model.
+    Sites,
+}
+
+/// Who approves manifests and abandonments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approval {
+    /// How many of the approvers must sign.
+    pub required: usize,
+    /// Their keys.
+    pub approvers: Vec<VerifyingKey>,
+}
+
+/// The enclave images that may run the study.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measurements {
+    /// Accepted Nitro images.
+    pub nitro: Vec<NitroMeasurement>,
+}
+
+/// The measurements of one Nitro image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NitroMeasurement {
+    /// The image file.
+    pub pcr0: Pcr,
+    /// Kernel and boot ramdisk.
+    pub pcr1: Pcr,
+    /// The application.
+    pub pcr2: Pcr,
+}
+
+/// A hospital that takes part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Site {
+    /// Its name: lower-case letters, digits and hyphens.
+    pub name: String,
+    /// The key that signs its updates and commits.
+    pub signing_key: VerifyingKey,
+    /// The key that releases and confidential replies are sealed to.
+    pub release_key: PublicKey,
+}
+
+impl Statement for Manifest {
+    const NAME: &'static str = "manifest";
+    const CONTENT_TYPE: &'static str = "application/vnd.sealfold.manifest.v1+cbor";
+    const LIMIT: usize = 1 << 20;
+}
+
+impl Manifest {
+    /// Reads and checks the TOML that people write.
+    ///
+    /// # Errors
+    /// If it is larger than a manifest may be, does not parse (an unknown or a
+    /// missing field is named), or does not [check](Self::check).
+    pub fn from_toml(text: &str) -> Result<Self> {
+        if text.len() > Self::LIMIT {
+            return Err(Error::TooLarge {
+                what: Self::NAME,
+                limit: Self::LIMIT,
+                found: text.len(),
+            });
+        }
+        let mut manifest: Self =
+            toml::from_str(text).map_err(|e| Error::malformed(Self::NAME, e))?;
+        manifest.sites.sort_by(|a, b| a.name.cmp(&b.name));
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// Opens a signed manifest, whose every signature must verify, and checks it.
+    ///
+    /// # Errors
+    /// As [`MultiSigned::open`] and [`Manifest::check`].
+    pub fn open(envelope: &[u8]) -> Result<MultiSigned<Self>> {
+        let signed = MultiSigned::<Self>::open(envelope)?;
+        signed.statement().check()?;
+        Ok(signed)
+    }
+
+    /// Checks every rule that a manifest keeps, whoever signed it.
+    ///
+    /// # Errors
+    /// [`Error::Manifest`] with the field, what is expected and what is found.
+    pub fn check(&self) -> Result<()> {
+        expect("format", self.format == FORMAT, FORMAT, self.format)?;
+        for (field, text) in [
+            ("study.name", &self.study.name),
+            ("study.purpose", &self.study.purpose),
+            ("study.intended_use", &self.study.intended_use),
+        ] {
+            expect(field, !text.trim().is_empty(), "a text", "an empty one")?;
+        }
+        let rounds = self.study.rounds;
+        expect(
+            "study.rounds",
+            (1..=MAX_ROUNDS).contains(&rounds),
+            format!("1 to {MAX_ROUNDS}"),
+            rounds,
+        )?;
+        let (from, until) = (self.study.valid_from, self.study.valid_until);
+        expect("study.valid_until", from < until, format!("a time after {from}"), until)?;
+        self.data.check()?;
+        self.model.check()?;
+        self.check_aggregation()?;
+        self.check_sites()?;
+        self.quorum.check(self.sites.len())?;
+        self.check_approval()?;
+        let deadlines = self.deadlines;
+        expect(
+            "deadlines.round_seconds",
+            deadlines.upload_seconds > 0
+                && deadlines.commit_seconds > 0
+                && deadlines.upload_seconds.saturating_add(deadlines.commit_seconds)
+                    <= deadlines.round_seconds,
+            "at least upload_seconds + commit_seconds, both positive",
+            deadlines.round_seconds,
+        )?;
+        expect(
+            "measurements.nitro",
+            !self.measurements.nitro.is_empty(),
+            "at least one image",
+            "an empty list",
+        )?;
+        let debug = Pcr::new([0; 48]);
+        let zero = |m: &NitroMeasurement| [m.pcr0, m.pcr1, m.pcr2].contains(&debug);
+        expect(
+            "measurements.nitro",
+            !self.measurements.nitro.iter().any(zero),
+            "measurements of a production image",
+            "zeros, which a debug enclave reports",
+        )
+    }
+
+    /// The site of that name.
+    ///
+    /// # Errors
+    /// [`Error::Signer`] if the manifest lists none.
+    pub fn site(&self, name: &str) -> Result<&Site> {
+        self.sites.iter().find(|site| site.name == name).ok_or_else(|| Error::Signer {
+            what: "statement",
+            expected: "a site that the manifest lists".to_owned(),
+            found: name.chars().take(MAX_NAME).collect(),
+        })
+    }
+
+    fn check_aggregation(&self) -> Result<()> {
+        let aggregation = &self.aggregation;
+        let positive = |value: f64| value.is_finite() && value > 0.0;
+        match (aggregation.rule, aggregation.clip) {
+            (Rule::WeightedMean, None) => {}
+            (Rule::WeightedMean, Some(clip)) => {
+                return expect("aggregation.clip", false, "none for weighted-mean", clip);
+            }
+            (Rule::NormClippedMean, clip) => expect(
+                "aggregation.clip",
+                clip.is_some_and(positive),
+                "a positive number for norm-clipped-mean",
+                clip.map_or_else(|| "none".to_owned(), |c| c.to_string()),
+            )?,
+        }
+        let share = aggregation.largest_weight_share;
+        #[allow(clippy::cast_precision_loss)]
+        let least = 1.0 / self.quorum.smallest_roster.max(1) as f64;
+        expect(
+            "aggregation.largest_weight_share",
+            share.is_finite() && share >= least && share <= 1.0,
+            format!("from 1 / smallest_roster = {least} to 1"),
+            share,
+        )?;
+        if let Some(limit) = aggregation.norm_limit {
+            expect("aggregation.norm_limit", positive(limit), "a positive number", limit)?;
+        }
+        Ok(())
+    }
+
+    fn check_sites(&self) -> Result<()> {
+        let n = self.sites.len();
+        expect("site", (1..=MAX_SITES).contains(&n), format!("1 to {MAX_SITES} sites"), n)?;
+        for site in &self.sites {
+            expect(
+                "site.name",
+                is_name(&site.name),
+                "lower-case letters, digits and hyphens, at most 128",
+                format!("{:?}", site.name),
+            )?;
+        }
+        expect(
+            "site.name",
+            self.sites.windows(2).all(|pair| pair[0].name < pair[1].name),
+            "names sorted, each once",
+            "another order or a name twice",
+        )?;
+        let distinct: BTreeSet<_> = self.sites.iter().map(|site| site.signing_key).collect();
+        expect("site.signing_key", distinct.len() == n, "a key of its own for each site", "a key twice")?;
+        let distinct: BTreeSet<_> =
+            self.sites.iter().map(|site| site.release_key.as_bytes().to_vec()).collect();
+        expect("site.release_key", distinct.len() == n, "a key of its own for each site", "a key twice")
+    }
+
+    fn check_approval(&self) -> Result<()> {
+        let approvers = &self.approval.approvers;
+        let distinct: BTreeSet<_> = approvers.iter().collect();
+        expect(
+            "approval.approvers",
+            !approvers.is_empty() && distinct.len() == approvers.len() && approvers.len() <= MAX_SITES,
+            "1 to 200 keys, each once",
+            approvers.len(),
+        )?;
+        let required = self.approval.required;
+        // A minority that could abandon rounds or amend by itself would be a
+        // veto and a backdoor: more than half must agree.
+        expect(
+            "approval.required",
+            required <= approvers.len() && 2 * required > approvers.len(),
+            format!("more than half of {} approvers", approvers.len()),
+            required,
+        )
+    }
+}
+
+/// Whether a text may name a site or a tensor's site-wide label.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= MAX_NAME
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+pub(crate) fn expect(
+    field: &str,
+    holds: bool,
+    expected: impl ToString,
+    found: impl ToString,
+) -> Result<()> {
+    if holds {
+        return Ok(());
+    }
+    Err(Error::Manifest {
+        field: field.to_owned(),
+        expected: expected.to_string(),
+        found: found.to_string(),
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

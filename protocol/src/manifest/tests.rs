@@ -1,0 +1,134 @@
+use super::*;
+use crate::SigningKey;
+use crate::seal::RoundSecret;
+
+/// Four sites' signing keys, in the order of their names.
+pub(crate) fn keys() -> Vec<SigningKey> {
+    (1..5).map(|i| SigningKey::from_seed(&[i; 32]).unwrap()).collect()
+}
+
+/// A manifest of four sites that checks.
+pub(crate) fn manifest() -> Manifest {
+    let site = |(i, key): (usize, &SigningKey)| {
+        let release = RoundSecret::generate().unwrap().public_key();
+        format!(
+            "[[site]]\nname = \"site-{i}\"\nsigning_key = \"{}\"\nrelease_key = {}\n",
+            key.verifying_key(),
+            serde_json::to_string(&release).unwrap()
+        )
+    };
+    let sites: String = keys().iter().enumerate().map(site).collect();
+    let approvers: Vec<_> =
+        keys().iter().map(|key| format!("{:?}", key.verifying_key().to_string())).collect();
+    let text = TEXT.replace("APPROVERS", &approvers.join(", ")).replace("SITES", &sites);
+    Manifest::from_toml(&text).unwrap()
+}
+
+const TEXT: &str = r#"
+format = 1
+[study]
+name = "example"
+purpose = "a test"
+intended_use = "none"
+rounds = 20
+valid_from = "2026-01-01T00:00:00Z"
+valid_until = "2027-01-01T00:00:00Z"
+[data]
+cohort = "all"
+minimum_rows = 10
+outcome = { column = "num", rule = ">", value = 0 }
+[[data.feature]]
+name = "age"
+unit = "years"
+type = "real"
+range = [0, 120]
+missing_share = 0
+[model]
+initial = "0000000000000000000000000000000000000000000000000000000000000000"
+learning_rate = 1
+[[model.tensor]]
+name = "weights"
+shape = [3, 4]
+dtype = "float32"
+[aggregation]
+rule = "weighted-mean"
+largest_weight_share = 0.5
+[privacy]
+unit = "none"
+[quorum]
+smallest_roster = 3
+colluders = 0
+[deadlines]
+upload_seconds = 60
+commit_seconds = 60
+round_seconds = 600
+[release]
+readers = "sites"
+[approval]
+required = 3
+approvers = [APPROVERS]
+[[measurements.nitro]]
+pcr0 = "111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111"
+pcr1 = "111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111"
+pcr2 = "111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111"
+SITES
+"#;
+
+fn refused(change: impl FnOnce(&mut Manifest)) -> String {
+    let mut changed = manifest();
+    change(&mut changed);
+    changed.check().unwrap_err().to_string()
+}
+
+#[test]
+fn toml_and_cbor_are_the_same_manifest() {
+    let manifest = manifest();
+    let signed = MultiSigned::sign(manifest.clone(), &keys()[0]).unwrap();
+    let opened = Manifest::open(&signed.envelope().unwrap()).unwrap();
+    assert_eq!(opened.statement(), &manifest);
+    assert_eq!(manifest.model.parameters(), 12);
+    let again = Manifest::from_toml(&toml::to_string(&manifest).unwrap()).unwrap();
+    assert_eq!(again, manifest);
+}
+
+#[test]
+fn an_unknown_or_missing_field_is_named() {
+    let text = toml::to_string(&manifest()).unwrap();
+    let unknown = text.replace("[quorum]", "[quorum]\nsurprise = 1");
+    let error = Manifest::from_toml(&unknown).unwrap_err().to_string();
+    assert!(error.contains("surprise"), "{error}");
+    let missing = text.replace("rounds = 20", "");
+    let error = Manifest::from_toml(&missing).unwrap_err().to_string();
+    assert!(error.contains("rounds"), "{error}");
+}
+
+#[test]
+fn every_rule_names_its_field() {
+    assert!(refused(|m| m.study.rounds = 0).contains("study.rounds"));
+    assert!(refused(|m| m.study.valid_until = m.study.valid_from).contains("valid_until"));
+    assert!(refused(|m| m.study.purpose.clear()).contains("study.purpose"));
+    assert!(refused(|m| m.measurements.nitro.clear()).contains("measurements.nitro"));
+    assert!(
+        refused(|m| m.measurements.nitro[0].pcr2 = Pcr::new([0; 48])).contains("debug enclave")
+    );
+    assert!(refused(|m| m.approval.required = 2).contains("more than half"));
+    assert!(refused(|m| m.sites[1].name = m.sites[0].name.clone()).contains("site.name"));
+    assert!(
+        refused(|m| m.sites[1].signing_key = m.sites[0].signing_key).contains("site.signing_key")
+    );
+    assert!(refused(|m| m.sites[0].name = "Big Site".into()).contains("site.name"));
+    assert!(refused(|m| m.aggregation.largest_weight_share = 0.2).contains("largest_weight_share"));
+    assert!(refused(|m| m.aggregation.clip = Some(1.0)).contains("aggregation.clip"));
+    assert!(refused(|m| m.aggregation.rule = Rule::NormClippedMean).contains("aggregation.clip"));
+    assert!(refused(|m| m.aggregation.norm_limit = Some(f64::NAN)).contains("norm_limit"));
+    assert!(refused(|m| m.model.learning_rate = f64::INFINITY).contains("learning_rate"));
+    assert!(refused(|m| m.model.tensors[0].shape = vec![1 << 40, 2]).contains("tensor.shape"));
+    assert!(refused(|m| m.model.tensors[0].shape = vec![u64::MAX, 2]).contains("tensor.shape"));
+    assert!(refused(|m| m.model.tensors[0].shape = vec![0]).contains("tensor.shape"));
+    assert!(refused(|m| m.model.tensors.clear()).contains("model.tensor"));
+    assert!(refused(|m| m.deadlines.round_seconds = 100).contains("round_seconds"));
+    assert!(refused(|m| m.data.features[0].range = None).contains("range"));
+    assert!(refused(|m| m.data.features[0].missing_share = 2.0).contains("missing_share"));
+    assert!(refused(|m| m.quorum.smallest_roster = 2).contains("2k > n + c"));
+    assert!(refused(|m| m.format = 2).contains("format"));
+}

@@ -1,0 +1,154 @@
+//! Refusals: what was checked, what was expected, what was found.
+//!
+//! A refusal is a code and public facts. A value that was derived from an
+//! update's plaintext (a norm, a number of examples) never stands in it for
+//! all to read; it goes to the update's own site only, sealed to that site's
+//! release key, so that a host that watches error replies learns no more than
+//! that an update was refused.
+
+use crate::seal::SealedMessage;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What a refusal is about. The names are part of the protocol: they appear in
+/// replies, logs and reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Check {
+    /// The request is not one.
+    Request,
+    /// A size is above its cap.
+    Size,
+    /// The manifest does not verify, is not approved or not valid.
+    Manifest,
+    /// There is no such study, round, upload or object.
+    NotFound,
+    /// The request does not fit the phase of the round.
+    Phase,
+    /// The instance has made its offer for this (study, round).
+    OneOffer,
+    /// The round is not the one that is open.
+    Round,
+    /// The statement names another offer.
+    Offer,
+    /// The site is not listed.
+    Site,
+    /// The site has not approved the manifest.
+    SiteApproval,
+    /// A signature does not verify.
+    Signature,
+    /// A statement does not decode.
+    Encoding,
+    /// The site has another update in this round.
+    OneUpdate,
+    /// The update's layout is not the agreed one.
+    Layout,
+    /// The encapsulation or the sealed bytes' key commitment is foreign.
+    Encapsulation,
+    /// A record does not open.
+    Record,
+    /// What describes the update does not decode.
+    Preamble,
+    /// A value is NaN or infinite.
+    Finite,
+    /// The update's norm is beyond the limit.
+    NormLimit,
+    /// The update's bytes are not those that were admitted.
+    Admission,
+    /// The roster is not the one that is open for commit.
+    Roster,
+    /// There are fewer updates than the smallest roster.
+    SmallestRoster,
+    /// A site on the roster has not committed.
+    Commits,
+    /// The round's deadline has passed and its keys are erased.
+    Deadline,
+    /// The record door does not answer, or not what was asked.
+    Door,
+    /// The platform gives no evidence.
+    Evidence,
+    /// The upload's offset is not where it stopped.
+    UploadOffset,
+    /// The upload is not complete.
+    Upload,
+    /// The store failed.
+    Storage,
+    /// The enclave cannot be reached.
+    Enclave,
+    /// The study has no round left.
+    Rounds,
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+/// A named refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("refused by check {check}: expected {expected}, found {found}{}", .next.as_ref().map(|n| format!("; {n}")).unwrap_or_default())]
+pub struct Refusal {
+    /// The check that failed.
+    pub check: Check,
+    /// What was expected.
+    pub expected: String,
+    /// What was found; no value that is derived from plaintext.
+    pub found: String,
+    /// What to do next, where there is something to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// What was found, sealed to the update's own site.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<SealedMessage>,
+}
+
+impl Refusal {
+    /// A refusal of public facts.
+    #[must_use]
+    pub fn new(check: Check, expected: impl ToString, found: impl ToString) -> Self {
+        Self {
+            check,
+            expected: expected.to_string(),
+            found: found.to_string(),
+            next: None,
+            sealed: None,
+        }
+    }
+
+    /// Adds what to do next.
+    #[must_use]
+    pub fn next(mut self, next: impl ToString) -> Self {
+        self.next = Some(next.to_string());
+        self
+    }
+
+    /// The `info` under which a finding is sealed to an update's own site.
+    #[must_use]
+    pub fn seal_info(header: &crate::Digest) -> Vec<u8> {
+        [b"sealfold/v1/finding\0".as_slice(), header.as_bytes()].concat()
+    }
+
+    /// Whether trying again later, unchanged, can help.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self.check, Check::Door | Check::Enclave | Check::Storage | Check::Evidence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_check_expected_and_found() {
+        let refusal = Refusal::new(Check::OneUpdate, "one update a site", "a second").next("wait");
+        assert_eq!(
+            refusal.to_string(),
+            "refused by check one-update: expected one update a site, found a second; wait"
+        );
+        let json = serde_json::to_string(&refusal).unwrap();
+        assert_eq!(serde_json::from_str::<Refusal>(&json).unwrap(), refusal);
+    }
+}

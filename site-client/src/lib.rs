@@ -1,0 +1,1 @@
+//! The site client: verify, approve, submit, commit, fetch, and an unattended agent.

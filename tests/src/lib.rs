@@ -1,0 +1,1 @@
+//! End to end: whole rounds through the real binaries, and hosts that attack.
