@@ -32,6 +32,8 @@ pub enum Check {
     Round,
     /// The statement names another offer.
     Offer,
+    /// A link of the study's chain does not point where it must.
+    Chain,
     /// The site is not listed.
     Site,
     /// The site has not approved the manifest.
@@ -130,10 +132,39 @@ impl Refusal {
         [b"sealfold/v1/finding\0".as_slice(), header.as_bytes()].concat()
     }
 
+    /// The HTTP status that goes with the refusal.
+    #[must_use]
+    pub fn http_status(&self) -> u16 {
+        match self.check {
+            Check::NotFound => 404,
+            Check::Size => 413,
+            Check::Signature | Check::Site | Check::SiteApproval => 403,
+            Check::Door | Check::Enclave | Check::Storage | Check::Evidence => 503,
+            Check::Request | Check::Encoding | Check::Manifest => 400,
+            _ => 409,
+        }
+    }
+
     /// Whether trying again later, unchanged, can help.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         matches!(self.check, Check::Door | Check::Enclave | Check::Storage | Check::Evidence)
+    }
+}
+
+impl From<crate::Error> for Refusal {
+    fn from(error: crate::Error) -> Self {
+        use crate::Error;
+        let check = match &error {
+            Error::TooLarge { .. } => Check::Size,
+            Error::Signature { .. } => Check::Signature,
+            Error::Signer { .. } => Check::Site,
+            Error::Approvals { .. } | Error::Manifest { .. } => Check::Manifest,
+            Error::Link { .. } => Check::Chain,
+            Error::Seal(_) => Check::Encapsulation,
+            _ => Check::Encoding,
+        };
+        Self::new(check, "a statement that verifies", error)
     }
 }
 

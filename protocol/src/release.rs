@@ -121,3 +121,34 @@ pub fn commitment(blinding: &Random, content: &Digest) -> Digest {
 pub fn seal_context(offer: &Digest, roster: &Digest) -> Vec<u8> {
     [b"sealfold/v1/aggregate-bulk\0".as_slice(), offer.as_bytes(), roster.as_bytes()].concat()
 }
+
+/// What stands before an aggregate's tensors, in one chunk, encoded as an
+/// update's preamble is, so that record j of the aggregate is the fold of the
+/// records j of the updates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AggregatePreamble {
+    /// The digest of the tensors' layout.
+    pub layout: Digest,
+    /// The digest of the roster that was folded.
+    pub roster: Digest,
+}
+
+impl AggregatePreamble {
+    /// Encodes to one chunk.
+    ///
+    /// # Errors
+    /// Never for a value of this type.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        crate::update::pad_to_chunk(&crate::encoding::to_vec(self)?)
+    }
+
+    /// Decodes the first chunk of an aggregate.
+    ///
+    /// # Errors
+    /// If it is not exactly what [`AggregatePreamble::encode`] makes.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let cbor = crate::update::unpad_chunk(bytes)?;
+        crate::encoding::from_slice("aggregate preamble", cbor, crate::update::PREAMBLE)
+    }
+}

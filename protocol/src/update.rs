@@ -91,19 +91,7 @@ impl Preamble {
     /// If it breaks a rule or does not fit.
     pub fn encode(&self) -> Result<Vec<u8>> {
         self.check()?;
-        let cbor = encoding::to_vec(self)?;
-        let mut bytes = vec![0; PREAMBLE];
-        let length = u32::try_from(cbor.len()).unwrap_or(u32::MAX);
-        if cbor.len() > PREAMBLE - 4 {
-            return Err(Error::TooLarge {
-                what: "update preamble",
-                limit: PREAMBLE - 4,
-                found: cbor.len(),
-            });
-        }
-        bytes[..4].copy_from_slice(&length.to_le_bytes());
-        bytes[4..4 + cbor.len()].copy_from_slice(&cbor);
-        Ok(bytes)
+        pad_to_chunk(&encoding::to_vec(self)?)
     }
 
     /// Decodes the first [`PREAMBLE`] bytes of an update.
@@ -113,18 +101,7 @@ impl Preamble {
     /// carries no value of the preamble.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let malformed = |reason: &str| Error::malformed("update preamble", reason);
-        let (prefix, rest) = bytes
-            .split_first_chunk::<4>()
-            .filter(|_| bytes.len() == PREAMBLE)
-            .ok_or_else(|| malformed("not 16384 bytes"))?;
-        let length = u32::from_le_bytes(*prefix) as usize;
-        if length > rest.len() {
-            return Err(malformed("length is beyond the preamble"));
-        }
-        let (cbor, padding) = rest.split_at(length);
-        if padding.iter().any(|byte| *byte != 0) {
-            return Err(malformed("padding is not zeros"));
-        }
+        let cbor = unpad_chunk(bytes)?;
         let preamble: Self = encoding::from_slice("update preamble", cbor, PREAMBLE)
             .map_err(|_| malformed("not the CBOR of a preamble"))?;
         preamble.check()?;
@@ -144,6 +121,40 @@ impl Preamble {
         }
         Ok(())
     }
+}
+
+/// Puts a preamble's CBOR into one chunk: its length as four bytes,
+/// little-endian, the CBOR, zeros.
+pub(crate) fn pad_to_chunk(cbor: &[u8]) -> Result<Vec<u8>> {
+    let too_large =
+        || Error::TooLarge { what: "preamble", limit: PREAMBLE - 4, found: cbor.len() };
+    let length = u32::try_from(cbor.len()).map_err(|_| too_large())?;
+    if cbor.len() > PREAMBLE - 4 {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::with_capacity(PREAMBLE);
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(cbor);
+    bytes.resize(PREAMBLE, 0);
+    Ok(bytes)
+}
+
+/// Takes a preamble's CBOR out of its chunk.
+pub(crate) fn unpad_chunk(bytes: &[u8]) -> Result<&[u8]> {
+    let malformed = |reason: &str| Error::malformed("preamble", reason);
+    let (prefix, rest) = bytes
+        .split_first_chunk::<4>()
+        .filter(|_| bytes.len() == PREAMBLE)
+        .ok_or_else(|| malformed("not 16384 bytes"))?;
+    let length = u32::from_le_bytes(*prefix) as usize;
+    if length > rest.len() {
+        return Err(malformed("length is beyond the preamble"));
+    }
+    let (cbor, padding) = rest.split_at(length);
+    if padding.iter().any(|byte| *byte != 0) {
+        return Err(malformed("padding is not zeros"));
+    }
+    Ok(cbor)
 }
 
 /// The enclave's word that an update was opened completely, is well formed,

@@ -1,0 +1,44 @@
+# What people run. Every target works on a machine that has Debian's build
+# tools and Rust; nothing else is installed by hand.
+
+CARGO ?= cargo
+PROFILE ?= release
+BIN := target/$(PROFILE)
+
+.PHONY: help demo build shipped test check fmt clippy doc bench clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+build: shipped ## all binaries, the enclave twice: as it is shipped, and in simulation
+	$(CARGO) build --release --locked --workspace --exclude sealfold-tests --features sealfold-enclave/simulation
+
+# The shipped enclave lacks the simulation, so it is built alone and kept in a
+# folder of its own, where the build with the simulation does not overwrite it.
+shipped: ## the enclave binary as it is shipped
+	$(CARGO) build --release --locked -p sealfold-enclave
+	@mkdir -p $(BIN)/shipped
+	@cp $(BIN)/sealfold-enclave $(BIN)/shipped/sealfold-enclave
+
+demo: build ## four hospitals' real data, 24 rounds, a table and a report
+	$(BIN)/heart-disease demo --out target/demo
+
+test: build ## all tests, the ones through the real binaries included
+	$(CARGO) test --release --locked --workspace --features sealfold-enclave/simulation
+
+check: fmt clippy doc ## formatting, lints, documentation
+
+fmt:
+	$(CARGO) fmt --all --check
+
+clippy:
+	$(CARGO) clippy --release --locked --workspace --all-targets --all-features -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps --all-features
+
+bench: build ## folding at the limit: our figures beside the cipher's and memory's
+	$(CARGO) bench --locked -p sealfold-tests --bench fold
+
+clean:
+	$(CARGO) clean

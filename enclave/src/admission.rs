@@ -1,0 +1,212 @@
+//! Admission: the pass over one update that earns it a receipt.
+//!
+//! Every record is opened; the values must be finite; their exact norm and a
+//! keyed hash of the plaintext are remembered, so that the bytes that are
+//! folded later are the bytes that were admitted, even if the site that knows
+//! the key and the host that keeps the bytes work together.
+
+use crate::door::Door;
+use crate::keyed_hash::Tag;
+use crate::round::{Secrets, Terms};
+use sealfold_aggregation::exact_sum::ExactSum;
+use sealfold_aggregation::norm;
+use sealfold_protocol::endpoint::Endpoint;
+use sealfold_protocol::offer::Offer;
+use sealfold_protocol::refusal::{Check, Refusal};
+use sealfold_protocol::seal::{self, Opener};
+use sealfold_protocol::update::{PREAMBLE, Preamble, Receipt, UpdateHeader};
+use sealfold_protocol::{Signed, SigningKey};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// An update that was opened completely and found well formed.
+pub struct Admitted {
+    /// Its header.
+    pub header: Signed<UpdateHeader>,
+    /// The receipt that the site gets.
+    pub receipt: Signed<Receipt>,
+    /// Opens its records again.
+    pub opener: Opener,
+    /// The keyed hash that every later pass must arrive at.
+    pub tag: Tag,
+    /// The Euclidean norm.
+    pub norm: f64,
+    /// The number of examples, its weight.
+    pub examples: u64,
+}
+
+/// What one thread saw of an update.
+struct Seen {
+    tag: Tag,
+    squares: ExactSum,
+    finite: bool,
+    preamble: Option<Vec<u8>>,
+}
+
+/// Reads an update through the door and admits it, or says why not.
+///
+/// # Errors
+/// A refusal by `encapsulation`, `record`, `preamble`, `layout`, `finite`,
+/// `norm-limit`, or, passing, by `door`.
+pub fn admit(
+    terms: &Terms,
+    secrets: &Secrets,
+    header: Signed<UpdateHeader>,
+    door: &Endpoint,
+    threads: usize,
+    key: &SigningKey,
+) -> Result<Admitted, Refusal> {
+    let opener = opener(terms, secrets, &header, door)?;
+    let seen = read_all(secrets, &header, &opener, door, threads)?;
+    let preamble = seen.preamble.as_deref().unwrap_or_default();
+    let preamble = Preamble::decode(preamble)
+        .map_err(|e| sealed(terms, &header, Check::Preamble, "a preamble", &e.to_string()))?;
+    let layout = terms.manifest.model.layout_digest()?;
+    if preamble.layout != layout {
+        return Err(Refusal::new(Check::Layout, layout, preamble.layout));
+    }
+    if !seen.finite {
+        return Err(Refusal::new(Check::Finite, "finite values", "a NaN or an infinity"));
+    }
+    let norm = seen.squares.to_f64().sqrt();
+    if let Some(limit) = terms.manifest.aggregation.norm_limit
+        && norm > limit
+    {
+        let expected = format!("a Euclidean norm of at most {limit}");
+        return Err(sealed(terms, &header, Check::NormLimit, &expected, &norm.to_string()));
+    }
+    let statement = header.statement();
+    let receipt = Receipt {
+        study: statement.study,
+        round: statement.round,
+        offer: statement.offer,
+        site: statement.site.clone(),
+        header: header.digest(),
+    };
+    let receipt = Signed::sign(receipt, key)?;
+    Ok(Admitted { header, receipt, opener, tag: seen.tag, norm, examples: preamble.examples })
+}
+
+/// Derives the update's keys and checks that the sealed bytes commit to them.
+fn opener(
+    terms: &Terms,
+    secrets: &Secrets,
+    header: &Signed<UpdateHeader>,
+    door: &Endpoint,
+) -> Result<Opener, Refusal> {
+    let statement = header.statement();
+    let foreign = |error: sealfold_protocol::seal::SealError| {
+        Refusal::new(Check::Encapsulation, "bytes sealed to the offer's key by this header", error)
+    };
+    let info = Offer::seal_info(&terms.offer.digest());
+    let key = secrets.round.decapsulate(&statement.encapsulation, &info).map_err(foreign)?;
+    let mut sealed = Vec::new();
+    let mut door = Door::connect(door)?;
+    door.ask(header.digest().as_bytes(), 0, seal::HEADER)?;
+    door.take(&mut sealed)?;
+    let prefix = sealed.first_chunk().ok_or_else(|| {
+        Refusal::new(Check::Door, format!("{} bytes", seal::HEADER), sealed.len())
+    })?;
+    let context = header.digest();
+    Opener::new(&key, context.as_bytes(), prefix, statement.plain_length).map_err(foreign)
+}
+
+fn read_all(
+    secrets: &Secrets,
+    header: &Signed<UpdateHeader>,
+    opener: &Opener,
+    door: &Endpoint,
+    threads: usize,
+) -> Result<Seen, Refusal> {
+    let stop = AtomicBool::new(false);
+    let parts = std::thread::scope(|scope| {
+        let read = |first| {
+            let seen = read_share(secrets, header, opener, door, first, threads, &stop);
+            if seen.is_err() {
+                stop.store(true, Ordering::Relaxed);
+            }
+            seen
+        };
+        let workers: Vec<_> = (0..threads).map(|first| scope.spawn(move || read(first))).collect();
+        workers.into_iter().map(|w| w.join().unwrap_or_else(|_| Err(panicked()))).collect::<Vec<_>>()
+    });
+    let mut all = Seen { tag: Tag::default(), squares: ExactSum::new(), finite: true, preamble: None };
+    for part in parts {
+        let part = part?;
+        all.tag.combine(&part.tag);
+        all.squares.merge(&part.squares);
+        all.finite &= part.finite;
+        all.preamble = all.preamble.or(part.preamble);
+    }
+    Ok(all)
+}
+
+/// Reads records `first`, `first + step`, and so on.
+fn read_share(
+    secrets: &Secrets,
+    header: &Signed<UpdateHeader>,
+    opener: &Opener,
+    door: &Endpoint,
+    first: usize,
+    step: usize,
+    stop: &AtomicBool,
+) -> Result<Seen, Refusal> {
+    let mut seen = Seen { tag: Tag::default(), squares: ExactSum::new(), finite: true, preamble: None };
+    let length = header.statement().plain_length;
+    let object = header.digest();
+    let records = seal::record_count(length);
+    let mut door = Door::connect(door)?;
+    let mut buffer = Vec::new();
+    for record in (first as u64..records).step_by(step) {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let range = seal::record_range(length, record);
+        door.ask(object.as_bytes(), range.start, usize_of(range.end - range.start)?)?;
+        door.take(&mut buffer)?;
+        let mut hasher = secrets.hash.record(object.as_bytes(), record);
+        opener
+            .open_record(record, &mut buffer, |offset, chunk| {
+                hasher.chunk(chunk);
+                if record == 0 && offset < PREAMBLE {
+                    seen.preamble = Some(chunk.to_vec());
+                } else {
+                    let inspection = norm::inspect(chunk);
+                    seen.finite &= inspection.finite;
+                    if inspection.finite {
+                        seen.squares.add(inspection.sum_of_squares);
+                    }
+                }
+            })
+            .map_err(|e| Refusal::new(Check::Record, format!("record {record} opens"), e))?;
+        seen.tag.combine(&hasher.finish());
+    }
+    Ok(seen)
+}
+
+/// A refusal whose finding is for the update's own site only.
+fn sealed(
+    terms: &Terms,
+    header: &Signed<UpdateHeader>,
+    check: Check,
+    expected: &str,
+    finding: &str,
+) -> Refusal {
+    let mut refusal = Refusal::new(check, expected, "another value, sealed to the site");
+    let info = Refusal::seal_info(&header.digest());
+    refusal.sealed = terms
+        .manifest
+        .site(&header.statement().site)
+        .ok()
+        .and_then(|site| seal::seal_to(&site.release_key, &info, b"", finding.as_bytes()).ok());
+    refusal
+}
+
+/// A length that fits into memory's addresses.
+pub(crate) fn usize_of(length: u64) -> Result<usize, Refusal> {
+    usize::try_from(length).map_err(|_| Refusal::new(Check::Size, "a record", length))
+}
+
+/// A worker thread came to an unexpected end.
+pub(crate) fn panicked() -> Refusal {
+    Refusal::new(Check::Door, "a pass over the records", "a thread that ended early")
+}

@@ -1,0 +1,111 @@
+//! The enclave's side of the record door, the one connection that it opens.
+//!
+//! Whatever comes through it is sealed and proves itself when it is opened;
+//! whatever goes out is sealed.
+
+use sealfold_protocol::door::{Operation, Request, Status};
+use sealfold_protocol::endpoint::{Endpoint, Stream};
+use sealfold_protocol::refusal::{Check, Refusal};
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+/// How long the host may keep the enclave waiting for one record.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A connection to the record door.
+#[derive(Debug)]
+pub struct Door {
+    stream: Stream,
+    /// Lengths of the reads that were asked for and not yet taken.
+    asked: VecDeque<usize>,
+}
+
+/// The door failed: the host's affair, not a site's.
+#[derive(Debug, thiserror::Error)]
+#[error("record door: {0}")]
+pub struct DoorError(String);
+
+impl From<io::Error> for DoorError {
+    fn from(error: io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<DoorError> for Refusal {
+    fn from(error: DoorError) -> Self {
+        Self::new(Check::Door, "the object at the host's record door", error)
+            .next("the host tries again when its store answers")
+    }
+}
+
+impl Door {
+    /// Connects.
+    ///
+    /// # Errors
+    /// If the parent does not listen.
+    pub fn connect(endpoint: &Endpoint) -> Result<Self, DoorError> {
+        let stream = endpoint.connect()?;
+        stream.set_timeout(Some(TIMEOUT))?;
+        Ok(Self { stream, asked: VecDeque::new() })
+    }
+
+    /// Asks for a range of an object; the bytes are [taken](Door::take) later,
+    /// in the order in which they were asked for.
+    ///
+    /// # Errors
+    /// As the stream gives them.
+    pub fn ask(&mut self, object: &[u8; 32], offset: u64, length: usize) -> Result<(), DoorError> {
+        let short = u32::try_from(length).map_err(|_| DoorError("range too long".to_owned()))?;
+        let request =
+            Request { operation: Operation::Read, object: *object, offset, length: short };
+        self.stream.write_all(&request.encode())?;
+        self.asked.push_back(length);
+        Ok(())
+    }
+
+    /// Takes the bytes of the oldest range that was asked for.
+    ///
+    /// # Errors
+    /// If the host does not have them.
+    pub fn take(&mut self, buffer: &mut Vec<u8>) -> Result<(), DoorError> {
+        let length =
+            self.asked.pop_front().ok_or_else(|| DoorError("nothing was asked for".to_owned()))?;
+        expect_done(Status::read_from(&mut self.stream)?)?;
+        buffer.resize(length, 0);
+        self.stream.read_exact(buffer)?;
+        Ok(())
+    }
+
+    /// Writes bytes at an offset of an object that the enclave makes.
+    ///
+    /// # Errors
+    /// If the host does not take them.
+    pub fn write(&mut self, object: &[u8; 32], offset: u64, bytes: &[u8]) -> Result<(), DoorError> {
+        let length =
+            u32::try_from(bytes.len()).map_err(|_| DoorError("range too long".to_owned()))?;
+        let request = Request { operation: Operation::Write, object: *object, offset, length };
+        self.stream.write_all(&request.encode())?;
+        self.stream.write_all(bytes)?;
+        expect_done(Status::read_from(&mut self.stream)?)
+    }
+
+    /// Waits until the object of that length is on the host's disk.
+    ///
+    /// # Errors
+    /// If the host cannot say so.
+    pub fn finish(&mut self, object: &[u8; 32], length: u64) -> Result<(), DoorError> {
+        let request =
+            Request { operation: Operation::Finish, object: *object, offset: length, length: 0 };
+        self.stream.write_all(&request.encode())?;
+        expect_done(Status::read_from(&mut self.stream)?)
+    }
+}
+
+fn expect_done(status: Status) -> Result<(), DoorError> {
+    match status {
+        Status::Done => Ok(()),
+        Status::NotFound => Err(DoorError("the host does not have that object".to_owned())),
+        Status::Failed => Err(DoorError("the host's store failed".to_owned())),
+    }
+}

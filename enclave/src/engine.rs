@@ -1,0 +1,482 @@
+//! One round at a time: requests in, statements out.
+//!
+//! The engine holds its lock only while it looks at the round or changes its
+//! phase; passes over records run without it and are valid only if the round
+//! is still the same when they end. The host may ask for anything in any
+//! order; what is not possible in the round's phase is refused by name.
+
+use crate::admission;
+use crate::attester::Attester;
+use crate::fold::{self, Failure, Folded};
+use crate::keyed_hash::KeyedHash;
+use crate::round::{Open, Released, Round, Rostered, Secrets, Terms, left};
+use sealfold_attestation::{binding, nonce_hash};
+use sealfold_protocol::api::{EnclaveStatus, EvidenceReply, OfferRequest, Phase};
+use sealfold_protocol::bytes::{Envelope, Random};
+use sealfold_protocol::endpoint::Endpoint;
+use sealfold_protocol::manifest::Readers;
+use sealfold_protocol::offer::Offer;
+use sealfold_protocol::refusal::{Check, Refusal};
+use sealfold_protocol::release::{Disclosure, Opening, Release, SiteOpening};
+use sealfold_protocol::roster::Roster;
+use sealfold_protocol::seal::{self, RoundSecret};
+use sealfold_protocol::study::Study;
+use sealfold_protocol::{Digest, Signed, SigningKey};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+/// The most offers that an instance makes in its life.
+const MAX_OFFERS: usize = 1 << 20;
+
+/// An enclave instance.
+pub struct Engine {
+    attester: Box<dyn Attester>,
+    door: Endpoint,
+    threads: usize,
+    key: SigningKey,
+    state: Mutex<State>,
+}
+
+struct State {
+    stage: Stage,
+    /// Every (study, round) that was offered: one offer each, ever.
+    offered: BTreeSet<(Digest, u32)>,
+    /// Whether a fold is under way.
+    folding: bool,
+}
+
+/// The phase that the instance's round is in.
+enum Stage {
+    Idle,
+    Open(Round<Open>),
+    Rostered(Round<Rostered>),
+    Released(Round<Released>),
+    Closed(Signed<Offer>, Refusal),
+}
+
+impl Engine {
+    /// A new instance with a signing key of its own.
+    ///
+    /// # Errors
+    /// If the platform has no randomness.
+    pub fn new(
+        attester: Box<dyn Attester>,
+        door: Endpoint,
+        threads: usize,
+    ) -> sealfold_protocol::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let state = State { stage: Stage::Idle, offered: BTreeSet::new(), folding: false };
+        Ok(Self {
+            attester,
+            door,
+            threads: if threads == 0 { cores } else { threads },
+            key: SigningKey::generate()?,
+            state: Mutex::new(state),
+        })
+    }
+
+    /// Makes the offer of a round, or repeats it for the same request.
+    ///
+    /// # Errors
+    /// A refusal by `manifest`, `rounds`, `one-offer` or `phase`.
+    pub fn offer(&self, request: &OfferRequest) -> Result<Envelope, Refusal> {
+        let envelopes = request.manifests.iter().map(|envelope| envelope.0.as_slice());
+        let study = Study::from_envelopes(envelopes)?;
+        let manifest = study.current().statement();
+        if request.round == 0 || request.round > manifest.study.rounds {
+            let expected = format!("a round from 1 to {}", manifest.study.rounds);
+            return Err(Refusal::new(Check::Rounds, expected, request.round));
+        }
+        let (k, signed) = (manifest.quorum.smallest_roster, study.participants().len());
+        if signed < k {
+            let expected = format!("a manifest that at least {k} sites signed");
+            return Err(Refusal::new(Check::Manifest, expected, format!("{signed} sites")));
+        }
+        let mut state = self.state()?;
+        if let Some(offer) = state.stage.offer() {
+            let standing = offer.statement();
+            if standing.manifest == study.current().digest()
+                && (standing.round, standing.base, standing.previous)
+                    == (request.round, request.base, request.previous)
+            {
+                return Ok(Envelope(offer.envelope().to_vec()));
+            }
+        }
+        if state.offered.len() >= MAX_OFFERS {
+            return Err(Refusal::new(Check::OneOffer, "fewer than 2^20 offers", "a full list"));
+        }
+        if !state.offered.insert((study.id(), request.round)) {
+            return Err(Refusal::new(
+                Check::OneOffer,
+                "one offer for a study and round in an instance's life",
+                format!("a second for round {}", request.round),
+            )
+            .next("start a new instance; sites that committed wait for this one's release or an abandonment"));
+        }
+        let secret = RoundSecret::generate().map_err(sealfold_protocol::Error::from)?;
+        let offer = Offer {
+            study: study.id(),
+            manifest: study.current().digest(),
+            round: request.round,
+            base: request.base,
+            previous: request.previous,
+            update_key: secret.public_key(),
+            instance_key: self.key.verifying_key(),
+        };
+        let offer = Signed::sign(offer, &self.key)?;
+        let envelope = Envelope(offer.envelope().to_vec());
+        let terms = Terms {
+            study: study.id(),
+            manifest: manifest.clone(),
+            participants: study.participants().into_iter().map(str::to_owned).collect(),
+            offer,
+            started: Instant::now(),
+        };
+        let hash = KeyedHash::new(Random::draw()?.as_bytes());
+        let secrets = Secrets { round: secret, hash };
+        state.stage = Stage::Open(Round::open(terms, secrets));
+        Ok(envelope)
+    }
+
+    /// Evidence that binds the standing offer and the asker's nonce.
+    ///
+    /// # Errors
+    /// A refusal by `phase` without an offer, or `evidence`.
+    pub fn evidence(&self, nonce: Random) -> Result<EvidenceReply, Refusal> {
+        let offer = {
+            let state = self.state()?;
+            let offer = state.stage.offer().ok_or_else(|| {
+                Refusal::new(Check::Phase, "an offer", "none yet").next("ask for an offer first")
+            })?;
+            offer.digest()
+        };
+        let (user_data, nonce_hash) = (binding(offer.as_bytes()), nonce_hash(nonce.as_bytes()));
+        let document = self.attester.attest(&user_data, &nonce_hash)?;
+        let platform = self.attester.platform().to_owned();
+        Ok(EvidenceReply { platform, offer, nonce, document: Envelope(document) })
+    }
+
+    /// Admits an update whose header this is.
+    ///
+    /// # Errors
+    /// Any refusal of [`Round::begin_admission`] or [`admission::admit`].
+    pub fn admit(&self, header: &[u8]) -> Result<Envelope, Refusal> {
+        let (terms, secrets, header) = {
+            let mut state = self.state()?;
+            let Stage::Open(round) = &mut state.stage else {
+                return Err(state.stage.wrong_phase(Phase::Open));
+            };
+            let (header, known) = round.begin_admission(header)?;
+            if let Some(known) = known {
+                return Ok(Envelope(known.receipt.envelope().to_vec()));
+            }
+            (round.terms().clone(), round.secrets(), header)
+        };
+        let site = header.statement().site.clone();
+        let result =
+            admission::admit(&terms, &secrets, header, &self.door, self.threads, &self.key);
+        let mut state = self.state()?;
+        match &mut state.stage {
+            Stage::Open(round) if Arc::ptr_eq(round.terms(), &terms) => {
+                let admitted = result.as_ref().ok();
+                let receipt = admitted.map(|admitted| admitted.receipt.envelope().to_vec());
+                match result {
+                    Ok(admitted) => round.end_admission(&site, Some(Arc::new(admitted))),
+                    Err(refusal) => {
+                        round.end_admission(&site, None);
+                        return Err(refusal);
+                    }
+                }
+                Ok(Envelope(receipt.unwrap_or_default()))
+            }
+            stage => Err(stage.wrong_phase(Phase::Open)),
+        }
+    }
+
+    /// The roster: the first when the round closes, the standing one, or the
+    /// next without those who did not commit in time.
+    ///
+    /// # Errors
+    /// A refusal by `phase` or `smallest-roster`.
+    pub fn roster(&self) -> Result<Envelope, Refusal> {
+        let now = Instant::now();
+        let mut state = self.state()?;
+        let folding = state.folding;
+        match std::mem::replace(&mut state.stage, Stage::Idle) {
+            Stage::Open(round) => match round.close(&self.key, now) {
+                Ok(round) => {
+                    let roster = Envelope(round.roster().envelope().to_vec());
+                    state.stage = Stage::Rostered(round);
+                    Ok(roster)
+                }
+                Err(back) => {
+                    let (round, refusal) = *back;
+                    state.stage = Stage::Open(round);
+                    Err(refusal)
+                }
+            },
+            Stage::Rostered(round) => {
+                let missing = round.missing();
+                if missing.is_empty() || folding || round.seconds_left(now) > 0 {
+                    let roster = Envelope(round.roster().envelope().to_vec());
+                    state.stage = Stage::Rostered(round);
+                    return Ok(roster);
+                }
+                state.drop_sites(round, &missing, &self.key, now)
+            }
+            Stage::Released(round) => {
+                let roster = Envelope(round.roster().envelope().to_vec());
+                state.stage = Stage::Released(round);
+                Ok(roster)
+            }
+            other => {
+                state.stage = other;
+                Err(state.stage.wrong_phase(Phase::Open))
+            }
+        }
+    }
+
+    /// Takes a site's commit to the standing roster.
+    ///
+    /// # Errors
+    /// A refusal by `phase`, `signature`, `site` or `roster`.
+    pub fn commit(&self, envelope: &[u8]) -> Result<(), Refusal> {
+        let mut state = self.state()?;
+        match &mut state.stage {
+            Stage::Rostered(round) => round.commit(envelope),
+            stage => Err(stage.wrong_phase(Phase::Rostered)),
+        }
+    }
+
+    /// Folds and releases, or repeats the release.
+    ///
+    /// # Errors
+    /// A refusal by `phase` or `commits`; by `record` or `admission` if a
+    /// site's bytes are not the admitted ones (that site is dropped and the
+    /// rest commit again); passing, by `door`.
+    pub fn release(&self) -> Result<Envelope, Refusal> {
+        let (terms, plan) = {
+            let mut state = self.state()?;
+            let (terms, plan) = match &state.stage {
+                Stage::Released(round) => {
+                    return Ok(Envelope(round.release().envelope().to_vec()));
+                }
+                Stage::Rostered(round) => (round.terms().clone(), round.plan(Instant::now())?),
+                stage => return Err(stage.wrong_phase(Phase::Rostered)),
+            };
+            if std::mem::replace(&mut state.folding, true) {
+                return Err(Refusal::new(Check::Phase, "one fold at a time", "a fold under way")
+                    .next("ask again in a moment"));
+            }
+            (terms, plan)
+        };
+        let folded = fold::fold(&terms, &plan, &self.door, self.threads);
+        let mut state = self.state()?;
+        state.folding = false;
+        let standing = std::mem::replace(&mut state.stage, Stage::Idle);
+        let round = match standing {
+            Stage::Rostered(round) if round.roster().digest() == plan.roster.digest() => round,
+            other => {
+                state.stage = other;
+                return Err(state.stage.wrong_phase(Phase::Rostered));
+            }
+        };
+        match folded {
+            Ok(folded) => match self.disclose(&terms, &plan.roster, &folded) {
+                Ok(release) => {
+                    let envelope = Envelope(release.envelope().to_vec());
+                    state.stage = Stage::Released(round.released(release));
+                    Ok(envelope)
+                }
+                Err(refusal) => {
+                    state.stage = Stage::Rostered(round);
+                    Err(refusal)
+                }
+            },
+            Err(Failure::Sites(sites, refusal)) => {
+                let next = match state.drop_sites(round, &sites, &self.key, Instant::now()) {
+                    Ok(_) => format!("{sites:?} dropped; the other sites commit to a smaller roster"),
+                    Err(closed) => closed.to_string(),
+                };
+                Err(refusal.next(next))
+            }
+            Err(Failure::Passing(refusal)) => {
+                state.stage = Stage::Rostered(round);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Where the instance stands; erases the keys of a round that is over.
+    ///
+    /// # Errors
+    /// Only if the engine itself is broken.
+    pub fn status(&self) -> Result<EnclaveStatus, Refusal> {
+        let now = Instant::now();
+        let state = self.state()?;
+        let envelope = |bytes: &[u8]| Envelope(bytes.to_vec());
+        let mut status = EnclaveStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            phase: state.stage.phase(),
+            offer: state.stage.offer().map(|offer| envelope(offer.envelope())),
+            receipts: Vec::new(),
+            roster: None,
+            committed: Vec::new(),
+            release: None,
+            seconds_left: 0,
+        };
+        match &state.stage {
+            Stage::Open(round) => {
+                let receipts = round.admitted().map(|a| envelope(a.receipt.envelope()));
+                status.receipts = receipts.collect();
+                let terms = round.terms();
+                let upload = terms.manifest.deadlines.upload_seconds;
+                status.seconds_left = left(terms.started, upload, now);
+            }
+            Stage::Rostered(round) => {
+                let receipts = round.admitted().map(|a| envelope(a.receipt.envelope()));
+                status.receipts = receipts.collect();
+                status.roster = Some(envelope(round.roster().envelope()));
+                status.committed = round.committed().iter().cloned().collect();
+                status.seconds_left = round.seconds_left(now);
+            }
+            Stage::Released(round) => {
+                status.roster = Some(envelope(round.roster().envelope()));
+                status.release = Some(envelope(round.release().envelope()));
+            }
+            Stage::Idle | Stage::Closed(..) => {}
+        }
+        Ok(status)
+    }
+
+    /// Ends a round whose deadline has passed: its keys are erased, released
+    /// or not. Called once a second.
+    pub fn tick(&self) {
+        // A broken lock means a broken round, of which nothing is released.
+        if let Ok(mut state) = self.state() {
+            state.close_if_over(Instant::now());
+        }
+    }
+
+    fn disclose(
+        &self,
+        terms: &Terms,
+        roster: &Signed<Roster>,
+        folded: &Folded,
+    ) -> Result<Signed<Release>, Refusal> {
+        let offer = terms.offer.statement();
+        let digest = terms.offer.digest();
+        let disclosure = match terms.manifest.release.readers {
+            Readers::Everyone => Disclosure::Everyone(folded.opening.clone()),
+            Readers::Sites => {
+                let opening = folded.opening.encode()?;
+                let mut sites = Vec::new();
+                for site in &terms.manifest.sites {
+                    let info = Opening::seal_info(&digest, &site.name);
+                    let sealed = seal::seal_to(&site.release_key, &info, b"", &opening)
+                        .map_err(sealfold_protocol::Error::from)?;
+                    sites.push(SiteOpening { site: site.name.clone(), sealed });
+                }
+                Disclosure::Sites(sites)
+            }
+        };
+        let release = Release {
+            study: offer.study,
+            manifest: offer.manifest,
+            round: offer.round,
+            offer: digest,
+            roster: roster.digest(),
+            base: offer.base,
+            previous: offer.previous,
+            aggregate: folded.commitment,
+            object: folded.object,
+            plain_length: folded.plain_length,
+            disclosure,
+        };
+        Ok(Signed::sign(release, &self.key)?)
+    }
+
+    /// The state, with a round that is over already closed.
+    fn state(&self) -> Result<MutexGuard<'_, State>, Refusal> {
+        let mut state = self
+            .state
+            .lock()
+            .map_err(|_| Refusal::new(Check::Phase, "a working instance", "a broken one"))?;
+        state.close_if_over(Instant::now());
+        Ok(state)
+    }
+}
+
+impl State {
+    fn close_if_over(&mut self, now: Instant) {
+        let over = match &self.stage {
+            Stage::Open(round) => round.is_over(now).then(|| round.terms().offer.clone()),
+            Stage::Rostered(round) => round.is_over(now).then(|| round.terms().offer.clone()),
+            _ => None,
+        };
+        if let Some(offer) = over {
+            let refusal = Refusal::new(
+                Check::Deadline,
+                "a round within its deadline",
+                "a round that is over; its keys are erased",
+            );
+            self.stage = Stage::Closed(offer, refusal);
+        }
+    }
+
+    /// Goes on with a smaller roster, or closes the round.
+    fn drop_sites(
+        &mut self,
+        round: Round<Rostered>,
+        sites: &BTreeSet<String>,
+        key: &SigningKey,
+        now: Instant,
+    ) -> Result<Envelope, Refusal> {
+        let offer = round.terms().offer.clone();
+        match round.without(sites, key, now) {
+            Ok(round) => {
+                let roster = Envelope(round.roster().envelope().to_vec());
+                self.stage = Stage::Rostered(round);
+                Ok(roster)
+            }
+            Err(refusal) => {
+                self.stage = Stage::Closed(offer, refusal.clone());
+                Err(refusal)
+            }
+        }
+    }
+}
+
+impl Stage {
+    fn phase(&self) -> Phase {
+        match self {
+            Self::Idle => Phase::Idle,
+            Self::Open(_) => Phase::Open,
+            Self::Rostered(_) => Phase::Rostered,
+            Self::Released(_) => Phase::Released,
+            Self::Closed(..) => Phase::Closed,
+        }
+    }
+
+    fn offer(&self) -> Option<&Signed<Offer>> {
+        match self {
+            Self::Idle => None,
+            Self::Open(round) => Some(&round.terms().offer),
+            Self::Rostered(round) => Some(&round.terms().offer),
+            Self::Released(round) => Some(&round.terms().offer),
+            Self::Closed(offer, _) => Some(offer),
+        }
+    }
+
+    fn wrong_phase(&self, expected: Phase) -> Refusal {
+        if let Self::Closed(_, refusal) = self {
+            return refusal.clone();
+        }
+        Refusal::new(
+            Check::Phase,
+            format!("phase {expected:?}").to_lowercase(),
+            format!("phase {:?}", self.phase()).to_lowercase(),
+        )
+    }
+}
