@@ -121,7 +121,7 @@ proptest! {
     fn any_changed_bit_is_refused(length in 0..3 * RECORD, at: prop::sample::Index, bit in 0..8) {
         let mut sealed = seal(&key(), CONTEXT, &plaintext(length));
         let at = at.index(sealed.len());
-        sealed[at] ^= 1 << bit;
+        sealed[at] ^= 1u8 << bit;
         prop_assert!(open(&key(), CONTEXT, length, &sealed).is_err());
     }
 
