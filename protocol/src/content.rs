@@ -87,7 +87,8 @@ mod tests {
 
     #[test]
     fn streaming_gives_the_same_digest() {
-        let content: Vec<u8> = (0..RECORD * 2 + 17).map(|i| (i % 251) as u8).collect();
+        let content: Vec<u8> =
+            (0..RECORD * 2 + 17).map(|i| u8::try_from(i % 251).unwrap()).collect();
         for step in [1000, RECORD, RECORD + 1, content.len()] {
             let mut hasher = ContentHasher::new();
             content.chunks(step).for_each(|part| hasher.update(part));

@@ -389,9 +389,17 @@ mod tests {
         ] {
             assert_eq!(uri.parse::<Endpoint>().unwrap().to_string(), uri);
         }
-        for wrong in ["", "tcp://", "tcp://:1", "tcp://a:70000", "unix://relative", "vsock://x:1",
-            "hybrid-vsock:///p", "http://a:1", "vsock://1"]
-        {
+        for wrong in [
+            "",
+            "tcp://",
+            "tcp://:1",
+            "tcp://a:70000",
+            "unix://relative",
+            "vsock://x:1",
+            "hybrid-vsock:///p",
+            "http://a:1",
+            "vsock://1",
+        ] {
             assert!(wrong.parse::<Endpoint>().is_err(), "{wrong}");
         }
     }

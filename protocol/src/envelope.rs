@@ -241,9 +241,8 @@ impl<T: Statement> MultiSigned<T> {
     /// # Errors
     /// [`Error::Malformed`] if the envelope cannot be encoded.
     pub fn envelope(&self) -> Result<Vec<u8>> {
-        let mut builder = CoseSignBuilder::new()
-            .protected(body_header::<T>(false))
-            .payload(self.payload.clone());
+        let mut builder =
+            CoseSignBuilder::new().protected(body_header::<T>(false)).payload(self.payload.clone());
         for (key, signature) in &self.signatures {
             let mut entry = signature_header(key);
             entry.signature.clone_from(signature);
@@ -266,8 +265,7 @@ impl<T: Statement> MultiSigned<T> {
     fn to_be_signed(&self, key: &VerifyingKey) -> Result<Vec<u8>> {
         let body = body_header::<T>(false).to_vec().map_err(|e| Error::malformed(T::NAME, e))?;
         let signer = signature_header(key);
-        let signer =
-            signer.protected.header.to_vec().map_err(|e| Error::malformed(T::NAME, e))?;
+        let signer = signer.protected.header.to_vec().map_err(|e| Error::malformed(T::NAME, e))?;
         encoding::to_vec(&(
             "Signature",
             serde_bytes::Bytes::new(&body),

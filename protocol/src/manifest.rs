@@ -355,10 +355,20 @@ impl Manifest {
             "another order or a name twice",
         )?;
         let distinct: BTreeSet<_> = self.sites.iter().map(|site| site.signing_key).collect();
-        expect("site.signing_key", distinct.len() == n, "a key of its own for each site", "a key twice")?;
+        expect(
+            "site.signing_key",
+            distinct.len() == n,
+            "a key of its own for each site",
+            "a key twice",
+        )?;
         let distinct: BTreeSet<_> =
             self.sites.iter().map(|site| site.release_key.as_bytes().to_vec()).collect();
-        expect("site.release_key", distinct.len() == n, "a key of its own for each site", "a key twice")
+        expect(
+            "site.release_key",
+            distinct.len() == n,
+            "a key of its own for each site",
+            "a key twice",
+        )
     }
 
     fn check_approval(&self) -> Result<()> {
@@ -366,7 +376,9 @@ impl Manifest {
         let distinct: BTreeSet<_> = approvers.iter().collect();
         expect(
             "approval.approvers",
-            !approvers.is_empty() && distinct.len() == approvers.len() && approvers.len() <= MAX_SITES,
+            !approvers.is_empty()
+                && distinct.len() == approvers.len()
+                && approvers.len() <= MAX_SITES,
             "1 to 200 keys, each once",
             approvers.len(),
         )?;

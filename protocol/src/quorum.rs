@@ -10,8 +10,8 @@
 //! - `k - c >= 3`: colluders who subtract their own updates from an aggregate
 //!   are left with a sum of three hospitals or more, not with one.
 
-use crate::manifest::expect;
 use crate::Result;
+use crate::manifest::expect;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -152,7 +152,8 @@ mod tests {
             .filter(|(n, k, c)| quorum(*k, *c).check(*n).is_ok())
         {
             accepted += 1;
-            let rosters: Vec<u32> = (0..1u32 << n).filter(|r| r.count_ones() as usize >= k).collect();
+            let rosters: Vec<u32> =
+                (0..1u32 << n).filter(|r| r.count_ones() as usize >= k).collect();
             for a in &rosters {
                 assert!(a.count_ones() as usize - c >= 3);
                 assert!(rosters.iter().all(|b| (a & b).count_ones() as usize > c));

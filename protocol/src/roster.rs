@@ -174,7 +174,10 @@ mod tests {
         let header = roster.statement().header_of("a").unwrap();
         let commit = Commit::to(&roster, "a", header);
         assert!(commit.expect(&roster).is_ok());
-        assert!(matches!(commit.expect(&smaller), Err(Error::Link { what: "commit's roster", .. })));
+        assert!(matches!(
+            commit.expect(&smaller),
+            Err(Error::Link { what: "commit's roster", .. })
+        ));
         let stranger = Commit { site: "z".to_owned(), ..commit.clone() };
         assert!(matches!(stranger.expect(&roster), Err(Error::Signer { .. })));
         let swapped = Commit { header: Digest::new([0; 32]), ..commit };

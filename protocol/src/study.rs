@@ -44,9 +44,8 @@ impl Study {
     /// If one does not verify or does not follow from the one before.
     pub fn from_envelopes<'a>(envelopes: impl IntoIterator<Item = &'a [u8]>) -> Result<Self> {
         let mut envelopes = envelopes.into_iter();
-        let first = envelopes
-            .next()
-            .ok_or_else(|| Error::malformed("study", "there is no manifest"))?;
+        let first =
+            envelopes.next().ok_or_else(|| Error::malformed("study", "there is no manifest"))?;
         let mut study = Self::open(Manifest::open(first)?)?;
         for envelope in envelopes {
             study.amend(Manifest::open(envelope)?)?;

@@ -126,8 +126,7 @@ impl Preamble {
 /// Puts a preamble's CBOR into one chunk: its length as four bytes,
 /// little-endian, the CBOR, zeros.
 pub(crate) fn pad_to_chunk(cbor: &[u8]) -> Result<Vec<u8>> {
-    let too_large =
-        || Error::TooLarge { what: "preamble", limit: PREAMBLE - 4, found: cbor.len() };
+    let too_large = || Error::TooLarge { what: "preamble", limit: PREAMBLE - 4, found: cbor.len() };
     let length = u32::try_from(cbor.len()).map_err(|_| too_large())?;
     if cbor.len() > PREAMBLE - 4 {
         return Err(too_large());

@@ -99,7 +99,12 @@ impl DataSpecification {
     pub(super) fn check(&self) -> Result<()> {
         expect("data.cohort", !self.cohort.trim().is_empty(), "a text", "an empty one")?;
         expect("data.minimum_rows", self.minimum_rows > 0, "at least 1", self.minimum_rows)?;
-        expect("data.outcome.value", self.outcome.value.is_finite(), "a number", self.outcome.value)?;
+        expect(
+            "data.outcome.value",
+            self.outcome.value.is_finite(),
+            "a number",
+            self.outcome.value,
+        )?;
         let n = self.features.len();
         expect("data.feature", (1..=4096).contains(&n), "1 to 4096 features", n)?;
         let names: BTreeSet<_> = self.features.iter().map(|f| &f.name).collect();

@@ -83,7 +83,12 @@ impl Model {
         let mut total = 0u64;
         for tensor in &self.tensors {
             let length = tensor.name.len();
-            expect("model.tensor.name", (1..=MAX_NAME).contains(&length), "1 to 128 bytes", length)?;
+            expect(
+                "model.tensor.name",
+                (1..=MAX_NAME).contains(&length),
+                "1 to 128 bytes",
+                length,
+            )?;
             let elements = tensor.elements().filter(|_| tensor.shape.len() <= MAX_RANK);
             total = elements
                 .filter(|elements| *elements > 0)

@@ -62,8 +62,8 @@ pub const fn sealed_len(plain: u64) -> Option<u64> {
 #[must_use]
 pub fn plain_len(sealed: u64) -> Option<u64> {
     let body = sealed.checked_sub(HEADER as u64)?;
-    let plain = (body / SEALED_CHUNK) * CHUNK as u64
-        + (body % SEALED_CHUNK).checked_sub(TAG as u64)?;
+    let plain =
+        (body / SEALED_CHUNK) * CHUNK as u64 + (body % SEALED_CHUNK).checked_sub(TAG as u64)?;
     (sealed_len(plain) == Some(sealed)).then_some(plain)
 }
 

@@ -183,12 +183,9 @@ pub fn encapsulate(
     public: &PublicKey,
     info: &[u8],
 ) -> std::result::Result<(Encapsulation, InputKey), SealError> {
-    let (encapped, context) = hpke::setup_sender::<AesGcm256, HkdfSha256, XWing>(
-        &OpModeS::Base,
-        &public.inner()?,
-        info,
-    )
-    .map_err(|_| SealError::Encapsulation("public key"))?;
+    let (encapped, context) =
+        hpke::setup_sender::<AesGcm256, HkdfSha256, XWing>(&OpModeS::Base, &public.inner()?, info)
+            .map_err(|_| SealError::Encapsulation("public key"))?;
     let key = export(|out| context.export(EXPORT_CONTEXT, out))?;
     Ok((Encapsulation::of(&encapped), key))
 }

@@ -1,11 +1,11 @@
 //! Sealing and opening whole objects from front to back in constant memory:
 //! an update at a site, an aggregate on its way into a file.
 
+use super::SealError;
 use super::chunked::{
     HEADER, InputKey, Opener, RECORD, RecordSeal, Sealer, record_count, record_plain_len,
     record_range,
 };
-use super::SealError;
 use std::io::{self, Read, Write};
 use zeroize::Zeroizing;
 
@@ -133,8 +133,8 @@ impl<R: Read> OpeningReader<R> {
     fn open_next(&mut self) -> io::Result<()> {
         let range = record_range(self.plain, self.next);
         let length = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
-        let plain = usize::try_from(record_plain_len(self.plain, self.next))
-            .map_err(io::Error::other)?;
+        let plain =
+            usize::try_from(record_plain_len(self.plain, self.next)).map_err(io::Error::other)?;
         let mut sealed = Zeroizing::new(vec![0; length]);
         self.inner.read_exact(&mut sealed)?;
         let mut record = Zeroizing::new(Vec::with_capacity(plain));

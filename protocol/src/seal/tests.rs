@@ -30,7 +30,18 @@ fn open(key: &InputKey, context: &[u8], length: usize, sealed: &[u8]) -> std::io
 
 /// Lengths around every boundary.
 fn lengths() -> Vec<usize> {
-    vec![0, 1, CHUNK - 1, CHUNK, CHUNK + 1, RECORD - 1, RECORD, RECORD + 1, 2 * RECORD, 3 * RECORD + 5]
+    vec![
+        0,
+        1,
+        CHUNK - 1,
+        CHUNK,
+        CHUNK + 1,
+        RECORD - 1,
+        RECORD,
+        RECORD + 1,
+        2 * RECORD,
+        3 * RECORD + 5,
+    ]
 }
 
 #[test]
@@ -83,7 +94,8 @@ fn records_open_in_any_order() {
 fn another_key_or_context_is_refused_by_the_commitment() {
     let sealed = seal(&key(), CONTEXT, b"update");
     let header = sealed.first_chunk().unwrap();
-    let refused = |key: &InputKey, context: &[u8]| Opener::new(key, context, header, 6).unwrap_err();
+    let refused =
+        |key: &InputKey, context: &[u8]| Opener::new(key, context, header, 6).unwrap_err();
     assert_eq!(refused(&InputKey::new([8; 32]), CONTEXT), SealError::Commitment);
     assert_eq!(refused(&key(), b"another header"), SealError::Commitment);
 }
