@@ -1,7 +1,7 @@
 //! The bodies of HTTP requests and replies between site, host and enclave.
 //!
 //! JSON, with envelopes in base64. An error reply has a
-//! [`Refusal`](crate::refusal::Refusal) as its body. Nothing in these bodies
+//! [`Refusal`] as its body. Nothing in these bodies
 //! is believed because it arrived; whatever matters is inside an envelope.
 
 use crate::Digest;

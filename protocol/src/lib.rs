@@ -37,6 +37,8 @@ pub mod roster;
 pub mod seal;
 pub mod study;
 pub mod update;
+#[cfg(test)]
+mod vectors;
 
 pub use bytes::{Digest, Pcr, VerifyingKey};
 pub use envelope::{MultiSigned, Signed, Statement};

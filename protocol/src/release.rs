@@ -29,7 +29,7 @@ pub struct Release {
     pub base: Digest,
     /// The release before; none in round 1.
     pub previous: Option<Digest>,
-    /// The [commitment](commitment) to the aggregate.
+    /// The [`commitment`] to the aggregate.
     pub aggregate: Digest,
     /// The name under which the host stores the sealed aggregate.
     pub object: Random,

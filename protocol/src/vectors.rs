@@ -1,0 +1,334 @@
+//! The test vectors in `protocol/vectors/`, from which a second implementation
+//! can be written. Each file is read and everything in it is made again and
+//! compared; with `SEALFOLD_WRITE_VECTORS=1` the files are written instead.
+
+use crate::abandonment::Abandonment;
+use crate::bytes::{Envelope, Random};
+use crate::door;
+use crate::manifest::tests::{keys, manifest};
+use crate::manifest::{Amends, Manifest};
+use crate::offer::Offer;
+use crate::release::{self, Disclosure, Opening, Release, SiteOpening};
+use crate::roster::{Commit, Member, Roster};
+use crate::seal::{self, Encapsulation, InputKey, RoundSecret, Sealer};
+use crate::update::{Preamble, Receipt, UpdateHeader};
+use crate::{Digest, MultiSigned, Signed, SigningKey, Statement, content};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The seed of the instance's signing key and of its update key.
+const INSTANCE: [u8; 32] = [9; 32];
+
+#[derive(Serialize, Deserialize)]
+struct Vector<T> {
+    object: String,
+    content_type: String,
+    /// Ed25519 seeds of the signers.
+    signers: Vec<Random>,
+    statement: T,
+    payload: String,
+    digest: Digest,
+    envelope: Envelope,
+}
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("vectors").join(format!("{name}.json"))
+}
+
+fn writing() -> bool {
+    std::env::var_os("SEALFOLD_WRITE_VECTORS").is_some()
+}
+
+fn write(name: &str, value: &impl Serialize) {
+    let text = serde_json::to_string_pretty(value).unwrap() + "\n";
+    std::fs::write(path(name), text).unwrap();
+}
+
+fn read<T: DeserializeOwned>(name: &str) -> T {
+    let text = std::fs::read_to_string(path(name)).unwrap();
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// Checks (or writes) the vector of a statement with one signer.
+fn signed<T>(name: &str, make: impl FnOnce() -> T, seed: [u8; 32]) -> Signed<T>
+where
+    T: Statement + PartialEq + std::fmt::Debug,
+{
+    let key = SigningKey::from_seed(&seed).unwrap();
+    if writing() {
+        let signed = Signed::sign(make(), &key).unwrap();
+        write(name, &vector(vec![seed], signed.statement(), signed.envelope().to_vec()));
+    }
+    let vector: Vector<T> = read(name);
+    assert_eq!(vector.content_type, T::CONTENT_TYPE);
+    let opened = Signed::<T>::open(&vector.envelope.0, &key.verifying_key()).unwrap();
+    assert_eq!(opened.statement(), &vector.statement);
+    assert_eq!(opened.digest(), vector.digest);
+    let again = Signed::sign(vector.statement, &key).unwrap();
+    assert_eq!(again.envelope(), vector.envelope.0);
+    let payload = hex::decode(&vector.payload).unwrap();
+    assert_eq!(Digest::of(&[&payload]), vector.digest);
+    opened
+}
+
+/// Checks (or writes) the vector of a statement with several signers.
+fn multi_signed<T>(name: &str, make: impl FnOnce() -> T) -> MultiSigned<T>
+where
+    T: Statement + PartialEq + std::fmt::Debug,
+{
+    let sign = |statement| {
+        let mut signed = MultiSigned::sign(statement, &keys()[0]).unwrap();
+        keys()[1..].iter().for_each(|key| signed.add_signature(key).unwrap());
+        signed
+    };
+    if writing() {
+        let signed = sign(make());
+        let seeds = (1..5).map(|i| [i; 32]).collect();
+        write(name, &vector(seeds, signed.statement(), signed.envelope().unwrap()));
+    }
+    let vector: Vector<T> = read(name);
+    assert_eq!(vector.content_type, T::CONTENT_TYPE);
+    let opened = MultiSigned::<T>::open(&vector.envelope.0).unwrap();
+    assert_eq!(opened.statement(), &vector.statement);
+    assert_eq!(opened.digest(), vector.digest);
+    assert_eq!(sign(vector.statement).envelope().unwrap(), vector.envelope.0);
+    opened
+}
+
+fn vector<T: Statement>(seeds: Vec<[u8; 32]>, statement: &T, envelope: Vec<u8>) -> Vector<&T> {
+    let payload = crate::encoding::to_vec(statement).unwrap();
+    Vector {
+        object: T::NAME.to_owned(),
+        content_type: T::CONTENT_TYPE.to_owned(),
+        signers: seeds.into_iter().map(Random::new).collect(),
+        statement,
+        digest: Digest::of(&[&payload]),
+        payload: hex::encode(payload),
+        envelope: Envelope(envelope),
+    }
+}
+
+/// Bytes that a second implementation can make: byte i is i * 31 mod 251.
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|i| u8::try_from(i * 31 % 251).unwrap()).collect()
+}
+
+#[derive(Serialize, Deserialize)]
+struct Sealing {
+    /// The seed of the X-Wing key.
+    seed: Random,
+    public_key: seal::PublicKey,
+    /// HPKE's info, hex.
+    info: String,
+    encapsulation: Encapsulation,
+    /// HPKE's export, the input key of the bulk.
+    input_key: Random,
+    objects: Vec<SealedObject>,
+}
+
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+struct SealedObject {
+    /// hex.
+    context: String,
+    /// hex.
+    salt: String,
+    /// The plaintext is so long; byte i is i * 31 mod 251.
+    plain_length: u64,
+    sealed_length: u64,
+    /// Salt and commitment, hex.
+    header: String,
+    /// SHA-256 of the sealed object.
+    sealed_sha256: Digest,
+}
+
+fn sealed_object(key: &InputKey, length: usize) -> SealedObject {
+    let (context, salt) = (b"sealfold test vector".as_slice(), [5; 24]);
+    let (sealer, header) = Sealer::with_salt(key, context, length as u64, salt).unwrap();
+    let plain = pattern(length);
+    let mut sealed = header.to_vec();
+    for (record, part) in sealer.records().zip(plain.chunks(seal::RECORD).chain([&[][..]])) {
+        record.seal(part, &mut sealed).unwrap();
+    }
+    SealedObject {
+        context: hex::encode(context),
+        salt: hex::encode(salt),
+        plain_length: length as u64,
+        sealed_length: sealed.len() as u64,
+        header: hex::encode(header),
+        sealed_sha256: Digest::of(&[&sealed]),
+    }
+}
+
+fn sealing() -> Sealing {
+    let lengths = [0, 1, seal::CHUNK, seal::RECORD - 1, seal::RECORD, 2 * seal::RECORD + 17];
+    let objects = |key: &InputKey| -> Vec<SealedObject> {
+        lengths.map(|length| sealed_object(key, length)).into()
+    };
+    let secret = RoundSecret::from_seed(&INSTANCE);
+    if writing() {
+        let public_key = secret.public_key().unwrap();
+        let info = Offer::seal_info(&Digest::new([3; 32]));
+        let (encapsulation, key) = seal::encapsulate(&public_key, &info).unwrap();
+        let sealing = Sealing {
+            seed: Random::new(INSTANCE),
+            public_key,
+            info: hex::encode(info),
+            encapsulation,
+            input_key: Random::new(*key.as_bytes()),
+            objects: objects(&key),
+        };
+        write("sealing", &sealing);
+    }
+    let vector: Sealing = read("sealing");
+    assert_eq!(secret.public_key().unwrap(), vector.public_key);
+    let info = hex::decode(&vector.info).unwrap();
+    let key = secret.decapsulate(&vector.encapsulation, &info).unwrap();
+    assert_eq!(key.as_bytes(), vector.input_key.as_bytes());
+    let expected = objects(&key);
+    assert_eq!(expected, vector.objects);
+    vector
+}
+
+fn amendment_of(first: &MultiSigned<Manifest>) -> Manifest {
+    let mut amended = manifest();
+    amended.study.rounds = 30;
+    amended.amends = Some(Amends { study: first.digest(), predecessor: first.digest() });
+    amended
+}
+
+fn release_of(roster: &Signed<Roster>, manifest: Digest, disclosure: Disclosure) -> Release {
+    let blinding = Random::new([12; 32]);
+    let (length, statement) = (seal::CHUNK + 48, roster.statement());
+    Release {
+        study: statement.study,
+        manifest,
+        round: statement.round,
+        offer: statement.offer,
+        roster: roster.digest(),
+        base: Digest::new([4; 32]),
+        previous: None,
+        aggregate: release::commitment(&blinding, &content::digest(&pattern(length))),
+        object: Random::new([13; 32]),
+        plain_length: length as u64,
+        disclosure,
+    }
+}
+
+#[test]
+fn every_object_has_a_vector_that_holds() {
+    let sealing = sealing();
+    let first = multi_signed("manifest", manifest);
+    multi_signed("amendment", || amendment_of(&first));
+    let offer = signed(
+        "offer",
+        || Offer {
+            study: first.digest(),
+            manifest: first.digest(),
+            round: 1,
+            base: Digest::new([4; 32]),
+            previous: None,
+            update_key: sealing.public_key.clone(),
+            instance_key: SigningKey::from_seed(&INSTANCE).unwrap().verifying_key(),
+        },
+        INSTANCE,
+    );
+    let of = offer.statement().clone();
+    let header = signed(
+        "update-header",
+        || UpdateHeader {
+            study: of.study,
+            round: of.round,
+            offer: offer.digest(),
+            site: "site-0".to_owned(),
+            plain_length: (seal::CHUNK + 48) as u64,
+            encapsulation: sealing.encapsulation.clone(),
+        },
+        [1; 32],
+    );
+    signed(
+        "receipt",
+        || Receipt {
+            study: of.study,
+            round: of.round,
+            offer: offer.digest(),
+            site: "site-0".to_owned(),
+            header: header.digest(),
+        },
+        INSTANCE,
+    );
+    let member = |i: u8| Member {
+        site: format!("site-{i}"),
+        header: if i == 0 { header.digest() } else { Digest::new([i; 32]) },
+    };
+    let roster = signed(
+        "roster",
+        || Roster {
+            study: of.study,
+            round: of.round,
+            offer: offer.digest(),
+            attempt: 1,
+            members: (0..3).map(member).collect(),
+        },
+        INSTANCE,
+    );
+    let commit = signed("commit", || Commit::to(&roster, "site-0", header.digest()), [1; 32]);
+    commit.statement().expect(&roster).unwrap();
+    let opening = Opening { key: Random::new([11; 32]), blinding: Random::new([12; 32]) };
+    let everyone = Disclosure::Everyone(opening.clone());
+    signed("release-everyone", || release_of(&roster, of.manifest, everyone), INSTANCE);
+    let site = &manifest().sites[0];
+    let info = Opening::seal_info(&offer.digest(), &site.name);
+    let to_sites = signed(
+        "release-sites",
+        || {
+            let plain = opening.encode().unwrap();
+            let sealed = seal::seal_to(&site.release_key, &info, b"", &plain).unwrap();
+            let openings = vec![SiteOpening { site: site.name.clone(), sealed }];
+            release_of(&roster, of.manifest, Disclosure::Sites(openings))
+        },
+        INSTANCE,
+    );
+    let Disclosure::Sites(openings) = &to_sites.statement().disclosure else { panic!() };
+    let plain = seal::unseal(&[100; 32], &info, b"", &openings[0].sealed).unwrap();
+    assert_eq!(Opening::decode(&plain).unwrap(), opening);
+    multi_signed("abandonment", || Abandonment {
+        study: of.study,
+        round: of.round,
+        offer: offer.digest(),
+        reason: "the instance was lost after the commits".to_owned(),
+    });
+}
+
+#[test]
+fn every_byte_construction_has_a_vector_that_holds() {
+    let preamble = Preamble {
+        examples: 303,
+        layout: manifest().model.layout_digest().unwrap(),
+        metrics: BTreeMap::from([("loss".to_owned(), 0.5)]),
+    };
+    let request = |operation, length| {
+        let object = [6; 32];
+        hex::encode(door::Request { operation, object, offset: 0x0102_0304, length }.encode())
+    };
+    let digest_of = |length: usize| json!([length, content::digest(&pattern(length))]);
+    let constructions = json!({
+        "layout_digest": manifest().model.layout_digest().unwrap(),
+        "content_digests": [digest_of(0), digest_of(1), digest_of(seal::RECORD), digest_of(seal::RECORD + 1)],
+        "aggregate_commitment": release::commitment(&Random::new([12; 32]), &Digest::new([14; 32])),
+        "aggregate_context": hex::encode(release::seal_context(&Digest::new([3; 32]), &Digest::new([15; 32]))),
+        "update_info": hex::encode(Offer::seal_info(&Digest::new([3; 32]))),
+        "opening_info": hex::encode(Opening::seal_info(&Digest::new([3; 32]), "site-0")),
+        "preamble_sha256": Digest::of(&[&preamble.encode().unwrap()]),
+        "preamble_start": hex::encode(&preamble.encode().unwrap()[..160]),
+        "door_read": request(door::Operation::Read, 262_400),
+        "door_write": request(door::Operation::Write, 56),
+        "door_finish": request(door::Operation::Finish, 0),
+    });
+    if writing() {
+        write("constructions", &constructions);
+    }
+    assert_eq!(read::<Value>("constructions"), constructions);
+}
