@@ -148,17 +148,17 @@ fn sealed_object(key: &InputKey, length: usize) -> SealedObject {
     let (context, salt) = (b"sealfold test vector".as_slice(), [5; 24]);
     let (sealer, header) = Sealer::with_salt(key, context, length as u64, salt).unwrap();
     let plain = pattern(length);
-    let mut sealed = header.to_vec();
+    let mut object = header.to_vec();
     for (record, part) in sealer.records().zip(plain.chunks(seal::RECORD).chain([&[][..]])) {
-        record.seal(part, &mut sealed).unwrap();
+        record.seal(part, &mut object).unwrap();
     }
     SealedObject {
         context: hex::encode(context),
         salt: hex::encode(salt),
         plain_length: length as u64,
-        sealed_length: sealed.len() as u64,
+        sealed_length: object.len() as u64,
         header: hex::encode(header),
-        sealed_sha256: Digest::of(&[&sealed]),
+        sealed_sha256: Digest::of(&[&object]),
     }
 }
 
