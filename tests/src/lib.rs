@@ -1,1 +1,13 @@
-//! End to end: whole rounds through the real binaries, and hosts that attack.
+//! What the end-to-end tests stand on: the real binaries, a host that a test
+//! can make hostile, and sites that a test can make malicious.
+//!
+//! Nothing here imitates a part of the system that is under test. The enclave
+//! is always the real process; a test either plays the host itself, to attack,
+//! or starts the real host proxy, to see that honest work goes through.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
+
+pub mod hostile_host;
+pub mod http;
+pub mod process;
+pub mod site;
+pub mod study;

@@ -1,0 +1,100 @@
+//! One row of the aggregate: weighted values of all sites, added in binary64.
+
+use multiversion::multiversion;
+
+/// The sums of one row. Memory is kept from row to row.
+#[derive(Debug, Default)]
+pub struct Row {
+    sums: Vec<f64>,
+}
+
+impl Row {
+    /// An empty row.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Begins a row of so many values, all 0.
+    pub fn reset(&mut self, values: usize) {
+        self.sums.clear();
+        self.sums.resize(values, 0.0);
+    }
+
+    /// Adds `factor` times the little-endian float32 values in `chunk`, from
+    /// place `offset` (in values) on. What lies beyond the row is ignored.
+    ///
+    /// Product and sum are rounded each on its own, so every processor gives
+    /// the same sums.
+    pub fn add(&mut self, offset: usize, factor: f64, chunk: &[u8]) {
+        let (values, _) = chunk.as_chunks::<4>();
+        if let Some(sums) = self.sums.get_mut(offset..) {
+            add(sums, factor, values);
+        }
+    }
+
+    /// Writes the sums as little-endian float32 values, each rounded once.
+    pub fn write_f32(&self, out: &mut [u8]) {
+        let (out, _) = out.as_chunks_mut::<4>();
+        write(&self.sums, out);
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2", "aarch64+neon"))]
+fn add(sums: &mut [f64], factor: f64, values: &[[u8; 4]]) {
+    for (sum, value) in sums.iter_mut().zip(values) {
+        *sum += factor * f64::from(f32::from_le_bytes(*value));
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2", "aarch64+neon"))]
+#[allow(clippy::cast_possible_truncation)] // rounding to binary32 is the purpose
+fn write(sums: &[f64], out: &mut [[u8; 4]]) {
+    for (out, sum) in out.iter_mut().zip(sums) {
+        *out = (*sum as f32).to_le_bytes();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_row_is_the_weighted_sum_whatever_the_pieces(
+            sites in prop::collection::vec((0.0..1.0f64, prop::collection::vec(-1e30f32..1e30, 50)), 1..6),
+            cut in 0usize..50,
+        ) {
+            let factors: Vec<_> = sites.iter().map(|site| site.0).collect();
+            let updates: Vec<_> = sites.iter().map(|site| site.1.clone()).collect();
+            let mut row = Row::new();
+            row.reset(50);
+            for (factor, update) in &sites {
+                let bytes: Vec<_> = update.iter().flat_map(|v| v.to_le_bytes()).collect();
+                row.add(0, *factor, &bytes[..4 * cut]);
+                row.add(cut, *factor, &bytes[4 * cut..]);
+            }
+            let mut out = vec![0; 200];
+            row.write_f32(&mut out);
+            let expected = reference::weighted_sum(&factors, &updates);
+            let expected: Vec<_> = expected.iter().flat_map(|v| v.to_le_bytes()).collect();
+            prop_assert_eq!(out, expected);
+        }
+    }
+
+    #[test]
+    fn a_row_is_cleared_and_never_overrun() {
+        let mut row = Row::new();
+        row.reset(2);
+        row.add(1, 2.0, &[1.5f32.to_le_bytes(), 9f32.to_le_bytes()].concat());
+        row.add(7, 1.0, &[0; 8]);
+        let mut out = [0; 8];
+        row.write_f32(&mut out);
+        assert_eq!(out, [0f32.to_le_bytes(), 3f32.to_le_bytes()].concat()[..]);
+        row.reset(2);
+        row.write_f32(&mut out);
+        assert_eq!(out, [0; 8]);
+    }
+}

@@ -1,0 +1,118 @@
+//! The real binaries as child processes, killed when a test ends.
+
+use sealfold_protocol::endpoint::Endpoint;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a binary may take until it listens.
+const START: Duration = Duration::from_secs(30);
+
+/// The folder of the binaries of this build.
+#[must_use]
+pub fn binaries() -> PathBuf {
+    // The test runs as target/PROFILE/deps/NAME.
+    let test = std::env::current_exe().unwrap();
+    test.parent().unwrap().parent().unwrap().to_owned()
+}
+
+/// A command of one of the project's binaries.
+#[must_use]
+pub fn command(name: &str) -> Command {
+    let path = binaries().join(name);
+    assert!(path.exists(), "{} is not built; run `make test`", path.display());
+    Command::new(path)
+}
+
+/// Runs a binary to its end.
+#[must_use]
+pub fn run(name: &str, arguments: &[&str]) -> Output {
+    command(name).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+/// A binary that serves.
+pub struct Server {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts it and waits until it says where it listens.
+    #[must_use]
+    pub fn start(mut command: Command, log: &Path) -> Self {
+        let file = File::create(log).unwrap();
+        command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
+        let child = command.spawn().unwrap();
+        let mut server = Self { child, log: log.to_owned() };
+        let start = Instant::now();
+        while server.place().is_none() {
+            if let Some(status) = server.child.try_wait().unwrap() {
+                panic!("{command:?} ended with {status}: {}", server.log());
+            }
+            assert!(start.elapsed() < START, "{command:?} does not listen: {}", server.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        server
+    }
+
+    /// Where it says that it listens.
+    #[must_use]
+    pub fn place(&self) -> Option<String> {
+        let log = self.log();
+        let (_, rest) = log.split_once("listening on ")?;
+        let (place, _) = rest.split_once('\n')?;
+        Some(place.split_whitespace().next()?.to_owned())
+    }
+
+    /// What it has printed.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// The most memory that the process has had, in bytes (VmHWM).
+    #[must_use]
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Starts an enclave in simulation on a Unix socket of that name.
+#[must_use]
+pub fn enclave(folder: &Path, name: &str, door: &Endpoint) -> (Server, Endpoint) {
+    let endpoint = Endpoint::Unix(folder.join(format!("{name}.sock")));
+    let mut command = command("sealfold-enclave");
+    command
+        .arg("--listen")
+        .arg(endpoint.to_string())
+        .arg("--door")
+        .arg(door.to_string())
+        .arg("--simulation-root")
+        .arg(folder.join("simulation-root.pem"));
+    (Server::start(command, &folder.join(format!("{name}.log"))), endpoint)
+}
+
+/// The policy section that accepts this build's simulated enclave.
+#[must_use]
+pub fn simulation_policy(folder: &Path) -> String {
+    let root = folder.join("simulation-root.pem");
+    let output =
+        run("sealfold-enclave", &["--simulation-root", root.to_str().unwrap(), "--print-policy"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}

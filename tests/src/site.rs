@@ -1,0 +1,163 @@
+//! A site as the protocol describes it, in the hands of a test that may let it
+//! misbehave.
+
+use sealfold_protocol::bytes::Random;
+use sealfold_protocol::offer::Offer;
+use sealfold_protocol::release::{self, AggregatePreamble, Disclosure, Opening, Release};
+use sealfold_protocol::roster::{Commit, Roster};
+use sealfold_protocol::seal::{self, InputKey, OpeningReader, SealingWriter};
+use sealfold_protocol::update::{PREAMBLE, Preamble, UpdateHeader};
+use sealfold_protocol::{Digest, Signed, SigningKey, content};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+
+/// A site with its keys.
+pub struct Site {
+    /// Its name.
+    pub name: String,
+    /// Its signing key.
+    pub key: SigningKey,
+    /// The seed of its release key.
+    pub release_seed: [u8; 32],
+}
+
+/// An update, sealed.
+pub struct Sealed {
+    /// The signed header.
+    pub header: Signed<UpdateHeader>,
+    /// The sealed bytes.
+    pub bytes: Vec<u8>,
+    /// The key that they are sealed with: the site keeps it.
+    pub key: InputKey,
+}
+
+impl Site {
+    /// Site number i of a test's study.
+    #[must_use]
+    pub fn numbered(i: usize) -> Self {
+        let byte = u8::try_from(i + 1).unwrap();
+        Self {
+            name: format!("site-{i:03}"),
+            key: SigningKey::from_seed(&[byte; 32]).unwrap(),
+            release_seed: [255 - byte; 32],
+        }
+    }
+
+    /// The site's entry in a manifest.
+    #[must_use]
+    pub fn listing(&self) -> String {
+        let release = seal::public_of(&self.release_seed).unwrap();
+        format!(
+            "[[site]]\nname = \"{}\"\nsigning_key = \"{}\"\nrelease_key = \"{release}\"\n",
+            self.name,
+            self.key.verifying_key(),
+        )
+    }
+
+    /// The header of an update of so many plain bytes, and the bulk's key.
+    #[must_use]
+    pub fn header(
+        &self,
+        offer: &Signed<Offer>,
+        plain_length: u64,
+    ) -> (Signed<UpdateHeader>, InputKey) {
+        let info = Offer::seal_info(&offer.digest());
+        let (encapsulation, key) = seal::encapsulate(&offer.statement().update_key, &info).unwrap();
+        let header = UpdateHeader {
+            study: offer.statement().study,
+            round: offer.statement().round,
+            offer: offer.digest(),
+            site: self.name.clone(),
+            plain_length,
+            encapsulation,
+        };
+        (Signed::sign(header, &self.key).unwrap(), key)
+    }
+
+    /// Seals an update as an honest site does.
+    #[must_use]
+    pub fn seal(
+        &self,
+        offer: &Signed<Offer>,
+        layout: Digest,
+        examples: u64,
+        values: &[f32],
+    ) -> Sealed {
+        let preamble = Preamble { examples, layout, metrics: BTreeMap::new() };
+        self.seal_plain(offer, &plain(&preamble.encode().unwrap(), values))
+    }
+
+    /// Seals any plaintext.
+    #[must_use]
+    pub fn seal_plain(&self, offer: &Signed<Offer>, plain: &[u8]) -> Sealed {
+        let (header, key) = self.header(offer, plain.len() as u64);
+        let bytes = seal_bytes(&key, &header.digest(), plain);
+        Sealed { header, bytes, key }
+    }
+
+    /// The site's commit to a roster.
+    #[must_use]
+    pub fn commit(&self, roster: &Signed<Roster>, header: Digest) -> Signed<Commit> {
+        Signed::sign(Commit::to(roster, &self.name, header), &self.key).unwrap()
+    }
+
+    /// Opens a released aggregate as this site, checking every link.
+    #[must_use]
+    pub fn open(&self, release: &Signed<Release>, sealed: &[u8]) -> Vec<f32> {
+        let statement = release.statement();
+        let opening = self.opening(release);
+        let context = release::seal_context(&statement.offer, &statement.roster);
+        let key = InputKey::new(*opening.key.as_bytes());
+        let mut plain = Vec::new();
+        OpeningReader::new(&key, &context, statement.plain_length, sealed)
+            .unwrap()
+            .read_to_end(&mut plain)
+            .unwrap();
+        let commitment = release::commitment(&opening.blinding, &content::digest(&plain));
+        assert_eq!(commitment, statement.aggregate);
+        let (preamble, tensors) = plain.split_at(PREAMBLE);
+        assert_eq!(AggregatePreamble::decode(preamble).unwrap().roster, statement.roster);
+        floats(tensors)
+    }
+
+    fn opening(&self, release: &Signed<Release>) -> Opening {
+        match &release.statement().disclosure {
+            Disclosure::Everyone(opening) => opening.clone(),
+            Disclosure::Sites(openings) => {
+                let mine = openings.iter().find(|o| o.site == self.name).unwrap();
+                let info = Opening::seal_info(&release.statement().offer, &self.name);
+                let plain = seal::unseal(&self.release_seed, &info, b"", &mine.sealed).unwrap();
+                Opening::decode(&plain).unwrap()
+            }
+        }
+    }
+}
+
+/// A plaintext from a preamble and values.
+#[must_use]
+pub fn plain(preamble: &[u8], values: &[f32]) -> Vec<u8> {
+    let mut plain = preamble.to_vec();
+    values.iter().for_each(|value| plain.extend_from_slice(&value.to_le_bytes()));
+    plain
+}
+
+/// Seals bytes under a header's digest.
+#[must_use]
+pub fn seal_bytes(key: &InputKey, header: &Digest, plain: &[u8]) -> Vec<u8> {
+    let mut writer =
+        SealingWriter::new(key, header.as_bytes(), plain.len() as u64, Vec::new()).unwrap();
+    writer.write_all(plain).unwrap();
+    writer.finish().unwrap()
+}
+
+/// Little-endian float32 values.
+#[must_use]
+pub fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect()
+}
+
+/// A fresh nonce.
+#[must_use]
+pub fn nonce() -> Random {
+    Random::draw().unwrap()
+}

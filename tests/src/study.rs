@@ -1,0 +1,169 @@
+//! A study for tests: n sites, a small or a large model.
+
+use crate::site::Site;
+use sealfold_protocol::api::OfferRequest;
+use sealfold_protocol::bytes::Envelope;
+use sealfold_protocol::manifest::Manifest;
+use sealfold_protocol::{Digest, MultiSigned, content};
+
+/// What a test may choose.
+#[derive(Clone)]
+pub struct Options {
+    /// The number of sites.
+    pub sites: usize,
+    /// k.
+    pub smallest_roster: usize,
+    /// c.
+    pub colluders: usize,
+    /// The number of parameters.
+    pub parameters: usize,
+    /// The rounds.
+    pub rounds: u32,
+    /// The aggregation section.
+    pub aggregation: String,
+    /// The deadlines: upload, commit, round.
+    pub deadlines: [u64; 3],
+    /// Who reads: `everyone` or `sites`.
+    pub readers: &'static str,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            sites: 4,
+            smallest_roster: 3,
+            colluders: 0,
+            parameters: 1000,
+            rounds: 5,
+            aggregation: "rule = \"weighted-mean\"\nlargest_weight_share = 0.5".to_owned(),
+            deadlines: [60, 60, 600],
+            readers: "everyone",
+        }
+    }
+}
+
+/// A study with the sites that take part.
+pub struct Study {
+    /// The sites; all are approvers.
+    pub sites: Vec<Site>,
+    /// The manifest, signed by all.
+    pub manifest: MultiSigned<Manifest>,
+}
+
+impl Study {
+    /// A study whose initial model is zeros.
+    #[must_use]
+    pub fn new(options: &Options) -> Self {
+        let sites: Vec<_> = (0..options.sites).map(Site::numbered).collect();
+        let manifest = Manifest::from_toml(&toml(options, &sites)).unwrap();
+        let mut signed = MultiSigned::sign(manifest, &sites[0].key).unwrap();
+        for site in &sites[1..] {
+            signed.add_signature(&site.key).unwrap();
+        }
+        Self { sites, manifest: signed }
+    }
+
+    /// The study's identity.
+    #[must_use]
+    pub fn id(&self) -> Digest {
+        self.manifest.digest()
+    }
+
+    /// What a host asks an enclave for in round 1.
+    #[must_use]
+    pub fn first_offer(&self) -> OfferRequest {
+        OfferRequest {
+            manifests: vec![Envelope(self.manifest.envelope().unwrap())],
+            round: 1,
+            base: self.manifest.statement().model.initial,
+            previous: None,
+        }
+    }
+
+    /// The number of parameters.
+    #[must_use]
+    pub fn parameters(&self) -> usize {
+        usize::try_from(self.manifest.statement().model.parameters()).unwrap()
+    }
+}
+
+/// The digest of a model of zeros.
+#[must_use]
+pub fn zeros(parameters: usize) -> Digest {
+    let mut digest = content::ContentHasher::new();
+    let piece = vec![0; 1 << 20];
+    let mut left = parameters * 4;
+    while left > 0 {
+        let take = left.min(piece.len());
+        digest.update(&piece[..take]);
+        left -= take;
+    }
+    digest.finish()
+}
+
+/// The manifest's TOML.
+#[must_use]
+pub fn toml(options: &Options, sites: &[Site]) -> String {
+    let keys: Vec<_> =
+        sites.iter().map(|site| format!("\"{}\"", site.key.verifying_key())).collect();
+    let listed: String = sites.iter().map(Site::listing).collect();
+    let [upload, commit, round] = options.deadlines;
+    let pcr = "11".repeat(48);
+    format!(
+        r#"format = 1
+[study]
+name = "test"
+purpose = "a test"
+intended_use = "none"
+rounds = {rounds}
+valid_from = "2026-01-01T00:00:00Z"
+valid_until = "2046-01-01T00:00:00Z"
+[data]
+cohort = "all"
+minimum_rows = 1
+outcome = {{ column = "num", rule = ">", value = 0 }}
+[[data.feature]]
+name = "age"
+unit = "years"
+type = "real"
+range = [0, 120]
+missing_share = 0
+[model]
+initial = "{initial}"
+learning_rate = 1
+[[model.tensor]]
+name = "weights"
+shape = [{parameters}]
+dtype = "float32"
+[aggregation]
+{aggregation}
+[privacy]
+unit = "none"
+[quorum]
+smallest_roster = {k}
+colluders = {c}
+[deadlines]
+upload_seconds = {upload}
+commit_seconds = {commit}
+round_seconds = {round}
+[release]
+readers = "{readers}"
+[approval]
+required = {required}
+approvers = [{approvers}]
+[[measurements.nitro]]
+pcr0 = "{pcr}"
+pcr1 = "{pcr}"
+pcr2 = "{pcr}"
+{listed}"#,
+        rounds = options.rounds,
+        initial = zeros(options.parameters),
+        parameters = options.parameters,
+        aggregation = options.aggregation,
+        k = options.smallest_roster,
+        c = options.colluders,
+        readers = options.readers,
+        required = sites.len() / 2 + 1,
+        approvers = keys.join(", "),
+    )
+}
