@@ -127,9 +127,13 @@ fn read_all(
             seen
         };
         let workers: Vec<_> = (0..threads).map(|first| scope.spawn(move || read(first))).collect();
-        workers.into_iter().map(|w| w.join().unwrap_or_else(|_| Err(panicked()))).collect::<Vec<_>>()
+        workers
+            .into_iter()
+            .map(|w| w.join().unwrap_or_else(|_| Err(panicked())))
+            .collect::<Vec<_>>()
     });
-    let mut all = Seen { tag: Tag::default(), squares: ExactSum::new(), finite: true, preamble: None };
+    let mut all =
+        Seen { tag: Tag::default(), squares: ExactSum::new(), finite: true, preamble: None };
     for part in parts {
         let part = part?;
         all.tag.combine(&part.tag);
@@ -150,7 +154,8 @@ fn read_share(
     step: usize,
     stop: &AtomicBool,
 ) -> Result<Seen, Refusal> {
-    let mut seen = Seen { tag: Tag::default(), squares: ExactSum::new(), finite: true, preamble: None };
+    let mut seen =
+        Seen { tag: Tag::default(), squares: ExactSum::new(), finite: true, preamble: None };
     let length = header.statement().plain_length;
     let object = header.digest();
     let records = seal::record_count(length);

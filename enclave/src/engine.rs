@@ -9,7 +9,7 @@ use crate::admission;
 use crate::attester::Attester;
 use crate::fold::{self, Failure, Folded};
 use crate::keyed_hash::KeyedHash;
-use crate::round::{Open, Released, Round, Rostered, Secrets, Terms, left};
+use crate::round::{Open, Released, Rostered, Round, Secrets, Terms, left};
 use sealfold_attestation::{binding, nonce_hash};
 use sealfold_protocol::api::{EnclaveStatus, EvidenceReply, OfferRequest, Phase};
 use sealfold_protocol::bytes::{Envelope, Random};
@@ -296,7 +296,9 @@ impl Engine {
             },
             Err(Failure::Sites(sites, refusal)) => {
                 let next = match state.drop_sites(round, &sites, &self.key, Instant::now()) {
-                    Ok(_) => format!("{sites:?} dropped; the other sites commit to a smaller roster"),
+                    Ok(_) => {
+                        format!("{sites:?} dropped; the other sites commit to a smaller roster")
+                    }
                     Err(closed) => closed.to_string(),
                 };
                 Err(refusal.next(next))

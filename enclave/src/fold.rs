@@ -230,8 +230,7 @@ fn next_record(job: &Job<'_>) -> Result<Option<RecordSeal>, Refusal> {
 
 fn record_failure(member: &Admitted, record: u64, error: &seal::SealError) -> Failure {
     let site = member.header.statement().site.clone();
-    let refusal =
-        Refusal::new(Check::Record, format!("record {record} of {site} opens"), error);
+    let refusal = Refusal::new(Check::Record, format!("record {record} of {site} opens"), error);
     Failure::Sites(BTreeSet::from([site]), refusal)
 }
 

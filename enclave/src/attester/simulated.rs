@@ -83,12 +83,8 @@ fn read(path: &Path) -> std::io::Result<String> {
 fn make(path: &Path) -> Result<SimulationRoot, EvidenceError> {
     let root = SimulationRoot::generate().map_err(|e| wrong(path, &e))?;
     let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|e| wrong(path, &e))?;
+    let mut file =
+        options.write(true).create_new(true).mode(0o600).open(path).map_err(|e| wrong(path, &e))?;
     file.write_all(root.to_pem().as_bytes())
         .and_then(|()| file.sync_all())
         .map_err(|e| wrong(path, &e))?;

@@ -83,8 +83,11 @@ impl Round<Open> {
     /// Opens a round.
     #[must_use]
     pub fn open(terms: Terms, secrets: Secrets) -> Self {
-        let phase =
-            Open { secrets: Arc::new(secrets), admitted: BTreeMap::new(), reading: BTreeMap::new() };
+        let phase = Open {
+            secrets: Arc::new(secrets),
+            admitted: BTreeMap::new(),
+            reading: BTreeMap::new(),
+        };
         Self { terms: Arc::new(terms), phase }
     }
 
@@ -152,8 +155,12 @@ impl Round<Open> {
         }
         if let Some(other) = self.phase.reading.get(&statement.site) {
             if *other == header.digest() {
-                return Err(Refusal::new(Check::Phase, "one admission at a time", "this update is being read")
-                    .next("ask again in a moment"));
+                return Err(Refusal::new(
+                    Check::Phase,
+                    "one admission at a time",
+                    "this update is being read",
+                )
+                .next("ask again in a moment"));
             }
             return Err(second_update(*other, header.digest()));
         }
@@ -176,11 +183,14 @@ impl Round<Open> {
     /// A refusal by `phase` (too early) or `smallest-roster`.
     pub fn may_close(&self, now: Instant) -> Result<(), Refusal> {
         let terms = &self.terms;
-        let (found, smallest) =
-            (self.phase.admitted.len(), terms.manifest.quorum.smallest_roster);
+        let (found, smallest) = (self.phase.admitted.len(), terms.manifest.quorum.smallest_roster);
         let seconds = left(terms.started, terms.manifest.deadlines.upload_seconds, now);
         if !self.phase.reading.is_empty() {
-            return Err(Refusal::new(Check::Phase, "no admission under way", self.phase.reading.len()));
+            return Err(Refusal::new(
+                Check::Phase,
+                "no admission under way",
+                self.phase.reading.len(),
+            ));
         }
         if found < terms.participants.len() && seconds > 0 {
             return Err(Refusal::new(
@@ -228,10 +238,6 @@ fn second_update(expected: Digest, found: Digest) -> Refusal {
 }
 
 fn too_few(smallest: usize, found: usize) -> Refusal {
-    Refusal::new(
-        Check::SmallestRoster,
-        format!("at least {smallest} sites"),
-        format!("{found}"),
-    )
-    .next("the round waits for more sites, or is abandoned; it is never released")
+    Refusal::new(Check::SmallestRoster, format!("at least {smallest} sites"), format!("{found}"))
+        .next("the round waits for more sites, or is abandoned; it is never released")
 }

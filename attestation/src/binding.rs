@@ -1,0 +1,49 @@
+//! What ties evidence to an offer and to the one who asked.
+//!
+//! Each goes under its own label and into its own field, so that neither can
+//! be passed off as the other. Keys never go into the document: a post-quantum
+//! key is longer than the NSM's 1,024 bytes.
+
+use ring::digest::{Context, SHA256};
+
+const BINDING: &[u8] = b"sealfold/v1/evidence-binding\0";
+const NONCE: &[u8] = b"sealfold/v1/evidence-nonce\0";
+
+/// What stands in `user_data`: SHA-256 of a label and the offer's digest.
+#[must_use]
+pub fn binding(offer_digest: &[u8; 32]) -> [u8; 32] {
+    labelled(BINDING, offer_digest)
+}
+
+/// What stands in `nonce`: SHA-256 of another label and the asker's nonce.
+#[must_use]
+pub fn nonce_hash(nonce: &[u8; 32]) -> [u8; 32] {
+    labelled(NONCE, nonce)
+}
+
+fn labelled(label: &[u8], value: &[u8; 32]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    context.update(label);
+    context.update(value);
+    let mut hash = [0; 32];
+    hash.copy_from_slice(context.finish().as_ref());
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offer_is_no_nonce() {
+        let hex = |bytes: [u8; 32]| hex::encode(bytes);
+        assert_eq!(
+            hex(binding(&[1; 32])),
+            "c7fdae9bc0af8d44863a17075d71f33b37aa93cdb0503ca20b1b84908615f5d8"
+        );
+        assert_eq!(
+            hex(nonce_hash(&[1; 32])),
+            "436fe9a60b16700051320df9ab6b4b8966490e6b73e6934970f63fba02e32c68"
+        );
+    }
+}

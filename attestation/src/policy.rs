@@ -1,0 +1,317 @@
+//! The policy: a TOML file that a site owns.
+//!
+//! It says which enclave images the site has accepted, under which roots, who
+//! approves studies, and the weakest quorum that the site takes part in. What
+//! is missing is refused, not assumed; an unknown field is an error.
+
+use crate::nitro::chain::{self, AWS_ROOT_G1};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use serde::{Deserialize, Deserializer, de};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// The longest policy in bytes.
+pub const MAX_POLICY: usize = 1 << 20;
+
+/// Why a policy cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// The text is no policy; the parser names the field.
+    #[error("policy does not parse: {0}")]
+    Parse(String),
+    /// A rule that every policy keeps is broken.
+    #[error("policy field {field}: expected {expected}, found {found}")]
+    Field {
+        /// The field, as a dotted path.
+        field: &'static str,
+        /// What it must be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+}
+
+/// A site's policy.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    evidence: EvidenceTerms,
+    approval: Approval,
+    round: RoundTerms,
+    /// Names of sites and their signing keys in hex; where it is given, a study
+    /// with any other site is refused.
+    peers: Option<BTreeMap<String, Bytes<32>>>,
+    nitro: Option<Nitro>,
+    simulation: Option<Simulation>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EvidenceTerms {
+    max_age_seconds: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Approval {
+    required: usize,
+    approvers: Vec<Bytes<32>>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RoundTerms {
+    smallest_roster: usize,
+    colluders: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nitro {
+    roots: Vec<Bytes<32>>,
+    measurements: Vec<Measurement>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Simulation {
+    root: Bytes<32>,
+    certificate: String,
+    measurements: Vec<Measurement>,
+    #[serde(skip)]
+    der: Vec<u8>,
+}
+
+/// The measurements of one accepted image. PCR0, 1 and 2 have to be there.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measurement {
+    /// What the site calls the image.
+    #[serde(default)]
+    pub name: String,
+    /// The image file.
+    pub pcr0: Bytes<48>,
+    /// Kernel and boot ramdisk.
+    pub pcr1: Bytes<48>,
+    /// The application.
+    pub pcr2: Bytes<48>,
+    /// The image's signing certificate, if it must be signed.
+    pub pcr8: Option<Bytes<48>>,
+}
+
+/// Bytes of a fixed length, in hex.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Bytes<const N: usize>(pub [u8; N]);
+
+impl<const N: usize> fmt::Debug for Bytes<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl<'de, const N: usize> Deserialize<'de> for Bytes<N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mut bytes = [0; N];
+        hex::decode_to_slice(&text, &mut bytes).map_err(|_| {
+            let found = text.chars().count();
+            de::Error::custom(format!("expected {} hex digits, found {found} characters", 2 * N))
+        })?;
+        Ok(Self(bytes))
+    }
+}
+
+/// A root that a policy accepts, and the images under it.
+pub(crate) struct Trusted<'a> {
+    pub root: &'a [u8],
+    pub measurements: &'a [Measurement],
+    pub simulated: bool,
+}
+
+fn expect(
+    field: &'static str,
+    holds: bool,
+    expected: &str,
+    found: impl ToString,
+) -> Result<(), PolicyError> {
+    if holds {
+        return Ok(());
+    }
+    Err(PolicyError::Field { field, expected: expected.to_owned(), found: found.to_string() })
+}
+
+impl Policy {
+    /// Reads a policy.
+    ///
+    /// # Errors
+    /// [`PolicyError`] naming the field.
+    pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
+        expect("(all)", text.len() <= MAX_POLICY, "at most 1 MiB", text.len())?;
+        let mut policy: Self =
+            toml::from_str(text).map_err(|error| PolicyError::Parse(error.to_string()))?;
+        policy.check()?;
+        Ok(policy)
+    }
+
+    /// A policy to start from, with comments. Its measurements and approvers
+    /// are placeholders that no enclave and no key has.
+    #[must_use]
+    pub fn example() -> &'static str {
+        include_str!("example-policy.toml")
+    }
+
+    fn check(&mut self) -> Result<(), PolicyError> {
+        let age = self.evidence.max_age_seconds;
+        expect("evidence.max_age_seconds", (1..=86_400).contains(&age), "1 to 86400", age)?;
+        let (required, listed) = (self.approval.required, self.approval.approvers.len());
+        expect(
+            "approval.required",
+            (1..=listed).contains(&required),
+            "from 1 to the number of approvers",
+            format!("{required} of {listed}"),
+        )?;
+        expect("round.smallest_roster", self.round.smallest_roster > 1, "at least 2", "less")?;
+        let somewhere = self.nitro.is_some() || self.simulation.is_some();
+        expect("nitro", somewhere, "a section on the platform", "none")?;
+        if let Some(nitro) = &self.nitro {
+            let pinned = chain::fingerprint(AWS_ROOT_G1);
+            for root in &nitro.roots {
+                expect(
+                    "nitro.roots",
+                    root.0 == pinned,
+                    "the AWS Nitro Enclaves root G1, 641a0321a3e2...",
+                    format!("{root:?}"),
+                )?;
+            }
+            expect("nitro.roots", !nitro.roots.is_empty(), "a root", "an empty list")?;
+            measurements("nitro.measurements", &nitro.measurements)?;
+        }
+        if let Some(simulation) = &mut self.simulation {
+            measurements("simulation.measurements", &simulation.measurements)?;
+            let der = CertificateDer::from_pem_slice(simulation.certificate.as_bytes()).map_err(
+                |error| PolicyError::Field {
+                    field: "simulation.certificate",
+                    expected: "a certificate in PEM".to_owned(),
+                    found: format!("{error:?}"),
+                },
+            )?;
+            let found = Bytes(chain::fingerprint(&der));
+            expect(
+                "simulation.root",
+                found == simulation.root,
+                "the fingerprint of simulation.certificate",
+                format!("{:?}", simulation.root),
+            )?;
+            simulation.der = der.to_vec();
+        }
+        Ok(())
+    }
+
+    /// How old evidence may be.
+    #[must_use]
+    pub fn max_age(&self) -> Duration {
+        Duration::from_secs(self.evidence.max_age_seconds.into())
+    }
+
+    /// The approvers' keys that the site knows.
+    pub fn approvers(&self) -> impl Iterator<Item = &[u8; 32]> {
+        self.approval.approvers.iter().map(|key| &key.0)
+    }
+
+    /// How many of them must have signed a manifest.
+    #[must_use]
+    pub fn required_approvals(&self) -> usize {
+        self.approval.required
+    }
+
+    /// The smallest roster that the site accepts.
+    #[must_use]
+    pub fn smallest_roster(&self) -> usize {
+        self.round.smallest_roster
+    }
+
+    /// The fewest colluders that a study must withstand.
+    #[must_use]
+    pub fn colluders(&self) -> usize {
+        self.round.colluders
+    }
+
+    /// The peers that the site knows, by name; `None` if it does not say.
+    #[must_use]
+    pub fn peers(&self) -> Option<BTreeMap<&str, &[u8; 32]>> {
+        let peers = self.peers.as_ref()?;
+        Some(peers.iter().map(|(name, key)| (name.as_str(), &key.0)).collect())
+    }
+
+    /// Whether simulated evidence is allowed.
+    #[must_use]
+    pub fn allows_simulation(&self) -> bool {
+        self.simulation.is_some()
+    }
+
+    pub(crate) fn trusted(&self) -> Vec<Trusted<'_>> {
+        let nitro = self.nitro.iter().map(|nitro| Trusted {
+            root: AWS_ROOT_G1,
+            measurements: &nitro.measurements,
+            simulated: false,
+        });
+        let simulation = self.simulation.iter().map(|simulation| Trusted {
+            root: &simulation.der,
+            measurements: &simulation.measurements,
+            simulated: true,
+        });
+        nitro.chain(simulation).collect()
+    }
+}
+
+fn measurements(field: &'static str, list: &[Measurement]) -> Result<(), PolicyError> {
+    expect(field, !list.is_empty(), "at least one accepted image", "an empty list")?;
+    let zero = [0; 48];
+    let debug = |m: &Measurement| [m.pcr0.0, m.pcr1.0, m.pcr2.0].contains(&zero);
+    expect(field, !list.iter().any(debug), "no register of zeros (debug mode)", "one")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_parses_and_allows_no_simulation() {
+        let policy = Policy::from_toml(Policy::example()).unwrap();
+        assert!(!policy.allows_simulation());
+        assert!(policy.peers().is_none());
+        assert_eq!(policy.smallest_roster(), 3);
+        assert_eq!(policy.max_age(), Duration::from_secs(300));
+    }
+
+    #[test]
+    fn what_is_missing_or_unknown_is_refused_by_name() {
+        let refused = |from: &str, to: &str| {
+            let text = Policy::example();
+            assert!(text.contains(from), "{from}");
+            Policy::from_toml(&text.replacen(from, to, 1)).unwrap_err().to_string()
+        };
+        for pcr in ["pcr0", "pcr1", "pcr2"] {
+            let line = Policy::example().lines().find(|line| line.starts_with(pcr)).unwrap();
+            assert!(refused(line, "").contains(pcr));
+        }
+        assert!(refused("[round]", "[round]\nsurprise = 1").contains("surprise"));
+        assert!(refused("max_age_seconds = 300", "max_age_seconds = 0").contains("max_age"));
+        assert!(refused("required = 1", "required = 3").contains("approval.required"));
+        assert!(refused("\"641a", "\"741a").contains("nitro.roots"));
+        assert!(refused("smallest_roster = 3", "").contains("smallest_roster"));
+        let zeros = "0".repeat(96);
+        assert!(refused(&"1".repeat(96), &zeros).contains("debug"));
+        assert!(refused(&"1".repeat(96), "11").contains("96 hex digits"));
+        let text = Policy::example();
+        let start = text.find("[[nitro.measurements]]").unwrap();
+        let empty = text[..start].replace("[nitro]", "[nitro]\nmeasurements = []");
+        let error = Policy::from_toml(&empty).unwrap_err().to_string();
+        assert!(error.contains("nitro.measurements"), "{error}");
+        let none = &text[..text.find("[nitro]").unwrap()];
+        assert!(Policy::from_toml(none).unwrap_err().to_string().contains("nitro"));
+    }
+}
