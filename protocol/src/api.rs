@@ -175,14 +175,7 @@ pub const MAX_PIECE: usize = 8 << 20;
 /// The largest JSON body.
 pub const MAX_JSON: usize = 4 << 20;
 
-/// `POST .../models`: the model that a site computed from a release. Not
-/// believed: it lets the host propose a base that the sites will accept, and
-/// each site checks an offer's base against its own.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelReport {
-    /// The site's name.
-    pub site: String,
-    /// The content digest of the next model.
-    pub digest: Digest,
-}
+/// The header of a `PATCH` request that proves that it comes from who created
+/// the upload: a secret of the site, given when the upload was created. The
+/// host keeps its SHA-256.
+pub const UPLOAD_TOKEN: &str = "upload-token";

@@ -33,6 +33,7 @@ pub mod offer;
 pub mod quorum;
 pub mod refusal;
 pub mod release;
+pub mod report;
 pub mod roster;
 pub mod seal;
 pub mod study;

@@ -9,6 +9,7 @@ use crate::manifest::tests::{keys, manifest};
 use crate::manifest::{Amends, Manifest};
 use crate::offer::Offer;
 use crate::release::{self, Disclosure, Opening, Release, SiteOpening};
+use crate::report::ModelReport;
 use crate::roster::{Commit, Member, Roster};
 use crate::seal::{self, Encapsulation, InputKey, RoundSecret, Sealer};
 use crate::update::{Preamble, Receipt, UpdateHeader};
@@ -294,6 +295,17 @@ fn every_object_has_a_vector_that_holds() {
     let Disclosure::Sites(openings) = &to_sites.statement().disclosure else { panic!() };
     let plain = seal::unseal(&[100; 32], &info, b"", &openings[0].sealed).unwrap();
     assert_eq!(Opening::decode(&plain).unwrap(), opening);
+    signed(
+        "model-report",
+        || ModelReport {
+            study: of.study,
+            round: of.round,
+            release: to_sites.digest(),
+            site: "site-0".to_owned(),
+            model: Digest::new([16; 32]),
+        },
+        [1; 32],
+    );
     multi_signed("abandonment", || Abandonment {
         study: of.study,
         round: of.round,
