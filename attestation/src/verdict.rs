@@ -124,6 +124,8 @@ pub struct Verdict {
     outcome: Outcome,
     checks: Vec<Check>,
     #[serde(skip)]
+    needed: Vec<CheckName>,
+    #[serde(skip)]
     claims: Option<Claims>,
 }
 
@@ -156,7 +158,10 @@ impl Verdict {
             Outcome::Refused => State::Failed,
             Outcome::Undecided => State::NotMade,
         };
-        let first = self.checks.into_iter().find(|check| check.state == wanted);
+        let matters = |check: &Check| {
+            check.state == wanted && (wanted == State::Failed || self.needed.contains(&check.name))
+        };
+        let first = self.checks.iter().find(|check| matters(check)).cloned();
         Err(first.map_or_else(
             || Refused {
                 check: CheckName::Envelope,
@@ -257,6 +262,6 @@ impl Collector {
         let claims = claims
             .filter(|_| outcome == Outcome::Accepted)
             .map(|(document, simulated)| Claims { document, simulated });
-        Verdict { outcome, checks: self.checks, claims }
+        Verdict { outcome, checks: self.checks, needed: self.needed, claims }
     }
 }

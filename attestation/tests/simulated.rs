@@ -120,12 +120,7 @@ fn each_field_is_checked_by_its_name() {
 fn a_replay_checks_at_the_documents_own_time() {
     let root = SimulationRoot::generate().unwrap();
     let mut old = fields();
-    old.timestamp -= 1000 * 3600 * 24 * 20;
-    let evidence = Evidence::from_nitro(&root.issue(&old).unwrap());
-    // The root itself is a day old, so its chain does not hold before that.
-    let verdict = verify_replay(&evidence, &policy(&root, ""), &OFFER);
-    assert_eq!(failed(&verdict), [CheckName::Chain]);
-    old.timestamp += 1000 * 3600 * 24 * 20 - 1000 * 3600 * 10;
+    old.timestamp -= 1000 * 3600 * 10;
     let evidence = Evidence::from_nitro(&root.issue(&old).unwrap());
     let verdict = verify_replay(&evidence, &policy(&root, ""), &OFFER);
     assert_eq!(verdict.outcome(), Outcome::Accepted, "{:?}", verdict.checks());

@@ -94,7 +94,7 @@ fn opener(
     door: &Endpoint,
 ) -> Result<Opener, Refusal> {
     let statement = header.statement();
-    let foreign = |error: sealfold_protocol::seal::SealError| {
+    let foreign = |error: seal::SealError| {
         Refusal::new(Check::Encapsulation, "bytes sealed to the offer's key by this header", error)
     };
     let info = Offer::seal_info(&terms.offer.digest());

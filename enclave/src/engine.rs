@@ -121,7 +121,7 @@ impl Engine {
             round: request.round,
             base: request.base,
             previous: request.previous,
-            update_key: secret.public_key(),
+            update_key: secret.public_key().map_err(sealfold_protocol::Error::from)?,
             instance_key: self.key.verifying_key(),
         };
         let offer = Signed::sign(offer, &self.key)?;

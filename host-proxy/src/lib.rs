@@ -1,1 +1,21 @@
-//! The untrusted part: relays to the enclave, stores sealed bytes, serves sites.
+//! The untrusted host: relays to the enclave, stores sealed bytes, serves sites.
+//!
+//! Untrusted by construction: what it keeps is sealed, signed or public, and
+//! the worst that it can do is stop. Its duties are to be reachable, durable
+//! and observable. Nothing in the protocol rests on what it checks.
+
+pub mod conductor;
+pub mod door;
+pub mod enclave;
+pub mod host;
+pub mod openapi;
+pub mod page;
+pub mod relay;
+pub mod routes;
+pub mod serve;
+pub mod staging;
+pub mod state;
+pub mod store;
+
+/// Version and commit.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SEALFOLD_COMMIT"), ")");

@@ -70,7 +70,9 @@ impl Attester for Simulated {
             nonce: Some(nonce.to_vec()),
             ..DocumentFields::now()
         };
-        Ok(self.root.issue(fields))
+        self.root
+            .issue(&fields)
+            .map_err(|e| EvidenceError { source_name: "simulated NSM", reason: e.to_string() })
     }
 }
 

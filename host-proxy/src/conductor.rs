@@ -1,0 +1,384 @@
+//! The conductor: drives the enclave through rounds, from what is on disk.
+//!
+//! It can be killed at any point. What the enclave has done is seen in its
+//! status; what it has to do again is idempotent there.
+
+use crate::host::{Host, round_folder};
+use crate::state::{Round, State, Upload};
+use metrics::{counter, gauge};
+use sealfold_protocol::api::{EnclaveStatus, OfferRequest, Phase, UploadState};
+use sealfold_protocol::bytes::{Envelope, Random};
+use sealfold_protocol::offer::Offer;
+use sealfold_protocol::refusal::{Check, Refusal};
+use sealfold_protocol::release::Release;
+use sealfold_protocol::roster::Roster;
+use sealfold_protocol::{Digest, Signed};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often the enclave is asked while nothing wakes the conductor.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How long to wait for a majority of model reports before the most frequent
+/// one is believed enough to be proposed.
+const REPORTS: Duration = Duration::from_secs(10);
+/// Admissions at a time.
+const ADMISSIONS: usize = 2;
+
+/// The conductor's own memory; nothing that must survive.
+pub struct Conductor {
+    host: Arc<Host>,
+    /// Since when a study waits for model reports.
+    waiting: BTreeMap<Digest, Instant>,
+}
+
+/// What a step came to.
+enum Step {
+    /// Something happened; look again at once.
+    Again,
+    /// It waits for this.
+    Wait(String),
+}
+
+impl Conductor {
+    /// A conductor of this host's studies.
+    #[must_use]
+    pub fn new(host: Arc<Host>) -> Self {
+        Self { host, waiting: BTreeMap::new() }
+    }
+
+    /// Runs until the process ends.
+    pub async fn run(mut self) {
+        loop {
+            let studies: Vec<_> = self.host.state.lock().await.studies.keys().copied().collect();
+            let mut again = false;
+            for study in studies {
+                let step = self.step(study).await.unwrap_or_else(|refusal| {
+                    tracing::warn!(%study, %refusal, "a round does not go on");
+                    counter!("sealfold_refusals_total", "check" => refusal.check.to_string())
+                        .increment(1);
+                    Step::Wait(refusal.to_string())
+                });
+                match step {
+                    Step::Again => again = true,
+                    Step::Wait(what) => {
+                        if let Some(study) = self.host.state.lock().await.studies.get_mut(&study) {
+                            study.waiting_for = what;
+                        }
+                    }
+                }
+            }
+            if !again {
+                let _ = tokio::time::timeout(PAUSE, self.host.wake.notified()).await;
+            }
+        }
+    }
+
+    async fn step(&mut self, id: Digest) -> Result<Step, Refusal> {
+        let (number, offer, wait) = {
+            let state = self.host.state.lock().await;
+            let study = state.study(&id)?;
+            let missing = study.missing();
+            let wait = if !missing.is_empty() {
+                Some(missing.join(" and "))
+            } else if study.rounds_done() >= study.manifest().study.rounds {
+                Some("nothing: all rounds are done".to_owned())
+            } else {
+                None
+            };
+            let number = study.current_round();
+            (number, study.rounds.get(&number).and_then(|round| round.offer.clone()), wait)
+        };
+        self.store_aggregates(id).await?;
+        if let Some(wait) = wait {
+            return Ok(Step::Wait(wait));
+        }
+        let status = self.host.enclave.status().await;
+        gauge!("sealfold_enclave_up").set(f64::from(u8::from(status.is_ok())));
+        let status = status?;
+        let standing = status.offer.as_ref().map(|offer| Offer::open(&offer.0)).transpose()?;
+        let Some(standing) = standing.filter(|standing| {
+            (standing.statement().study, standing.statement().round) == (id, number)
+        }) else {
+            if matches!(status.phase, Phase::Open | Phase::Rostered) {
+                return Ok(Step::Wait("the enclave, which runs another round".to_owned()));
+            }
+            return self.ask_for_offer(id, number, offer).await;
+        };
+        if offer.as_ref().map(Signed::digest) != Some(standing.digest()) {
+            self.record_offer(id, number, &standing).await?;
+        }
+        self.set_phase(id, number, status.phase).await?;
+        match status.phase {
+            Phase::Open => self.open(&standing, &status).await,
+            Phase::Rostered => self.rostered(id, number, &standing, &status).await,
+            Phase::Released => self.released(id, number, &standing, &status).await,
+            Phase::Idle | Phase::Closed => self.ask_for_offer(id, number, Some(standing)).await,
+        }
+    }
+
+    async fn set_phase(&self, id: Digest, number: u32, phase: Phase) -> Result<(), Refusal> {
+        let mut state = self.host.state.lock().await;
+        state.study_mut(&id)?.rounds.entry(number).or_default().phase = phase;
+        Ok(())
+    }
+
+    /// Asks for an offer, if no site can be bound to an older one.
+    async fn ask_for_offer(
+        &mut self,
+        id: Digest,
+        number: u32,
+        old: Option<Signed<Offer>>,
+    ) -> Result<Step, Refusal> {
+        let request = {
+            let state = self.host.state.lock().await;
+            let study = state.study(&id)?;
+            let round = study.rounds.get(&number);
+            if let (Some(old), Some(round)) = (&old, round)
+                && round.was_committed
+                && !is_abandoned(&state, id, round, &old.digest())
+            {
+                return Ok(Step::Wait(format!(
+                    "the approvers: sites committed under offer {}, whose enclave is gone; they go \
+                     on when the approvers have abandoned it (sealfold study abandon)",
+                    old.digest()
+                )));
+            }
+            let Some(approved) = study.approved() else {
+                return Ok(Step::Wait("approvals".to_owned()));
+            };
+            let (base, previous) = match number.checked_sub(1).and_then(|n| study.rounds.get(&n)) {
+                Some(last) => {
+                    match next_base(&mut self.waiting, id, last, approved.participants().len()) {
+                        Some(base) => (base, last.release.as_ref().map(Signed::digest)),
+                        None => {
+                            return Ok(Step::Wait(
+                                "the sites' reports of the next model".to_owned(),
+                            ));
+                        }
+                    }
+                }
+                None => (approved.current().statement().model.initial, None),
+            };
+            let manifests =
+                approved.manifests().iter().map(sealfold_protocol::MultiSigned::envelope);
+            let manifests = manifests.map(|e| Ok(Envelope(e?))).collect::<Result<_, Refusal>>()?;
+            OfferRequest { manifests, round: number, base, previous }
+        };
+        let envelope = match self.host.enclave.offer(&request).await {
+            Ok(envelope) => envelope,
+            Err(refusal) if refusal.check == Check::OneOffer => {
+                return Ok(Step::Wait(
+                    "a new enclave instance: this one has made its one offer of the round".into(),
+                ));
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        self.waiting.remove(&id);
+        self.record_offer(id, number, &Offer::open(&envelope.0)?).await?;
+        Ok(Step::Again)
+    }
+
+    /// Keeps an offer, and the evidence of it for a later replay.
+    async fn record_offer(
+        &self,
+        id: Digest,
+        number: u32,
+        offer: &Signed<Offer>,
+    ) -> Result<(), Refusal> {
+        let folder = round_folder(&id, number);
+        let evidence = self.host.enclave.evidence(Random::draw()?).await?;
+        let evidence = serde_json::to_vec(&evidence).map_err(crate::store::failed)?;
+        let store = &self.host.store;
+        store.put(&format!("{folder}/{}/evidence", offer.digest()), evidence).await?;
+        store.put(&format!("{folder}/offer"), offer.envelope().to_vec()).await?;
+        let mut state = self.host.state.lock().await;
+        let round = state.study_mut(&id)?.rounds.entry(number).or_default();
+        round.offer = Some(offer.clone());
+        round.roster = None;
+        round.commits.clear();
+        round.was_committed = false;
+        tracing::info!(study = %id, round = number, offer = %offer.digest(), "a new offer");
+        Ok(())
+    }
+
+    /// Has complete uploads admitted, and asks for a roster.
+    async fn open(&self, offer: &Signed<Offer>, status: &EnclaveStatus) -> Result<Step, Refusal> {
+        let stored: Vec<Upload> = {
+            let state = self.host.state.lock().await;
+            let mine = |upload: &&Upload| upload.header.statement().offer == offer.digest();
+            let uploads = state.uploads.values().filter(mine);
+            uploads.filter(|upload| upload.status().state == UploadState::Stored).cloned().collect()
+        };
+        let mut settled = false;
+        for pair in stored.chunks(ADMISSIONS) {
+            let admissions = pair.iter().map(|upload| self.admit(upload));
+            for outcome in futures_util::future::join_all(admissions).await {
+                settled |= outcome?;
+            }
+        }
+        match self.host.enclave.roster().await {
+            Ok(_) => return Ok(Step::Again),
+            Err(refusal) if matches!(refusal.check, Check::Phase | Check::SmallestRoster) => {}
+            Err(refusal) => return Err(refusal),
+        }
+        if settled {
+            return Ok(Step::Again);
+        }
+        let (found, seconds) = (status.receipts.len(), status.seconds_left);
+        Ok(Step::Wait(format!("updates: {found} admitted, {seconds} s until the roster may close")))
+    }
+
+    /// Whether something about the upload was settled.
+    async fn admit(&self, upload: &Upload) -> Result<bool, Refusal> {
+        let header = upload.header.digest();
+        let outcome =
+            match self.host.enclave.admit(Envelope(upload.header.envelope().to_vec())).await {
+                Ok(receipt) => UploadState::Admitted(receipt),
+                Err(refusal) if refusal.is_passing() || refusal.check == Check::Phase => {
+                    return Ok(false);
+                }
+                Err(refusal) => {
+                    let site = &upload.header.statement().site;
+                    tracing::warn!(%site, %refusal, "an update was refused");
+                    counter!("sealfold_refusals_total", "check" => refusal.check.to_string())
+                        .increment(1);
+                    UploadState::Refused(refusal)
+                }
+            };
+        counter!("sealfold_admissions_total").increment(1);
+        self.host.settle(&header, outcome).await?;
+        Ok(true)
+    }
+
+    /// Keeps the roster, gives commits in again that the enclave lacks, and
+    /// asks for the release when all are there.
+    async fn rostered(
+        &self,
+        id: Digest,
+        number: u32,
+        offer: &Signed<Offer>,
+        status: &EnclaveStatus,
+    ) -> Result<Step, Refusal> {
+        let Some(envelope) = &status.roster else { return Ok(Step::Again) };
+        let roster = Signed::<Roster>::open(&envelope.0, &offer.statement().instance_key)?;
+        let known = {
+            let state = self.host.state.lock().await;
+            let round = state.study(&id)?.rounds.get(&number);
+            round.and_then(|round| round.roster.as_ref().map(Signed::digest))
+        };
+        if known != Some(roster.digest()) {
+            let name = format!("{}/{}/roster", round_folder(&id, number), offer.digest());
+            self.host.store.put(&name, envelope.0.clone()).await?;
+            let mut state = self.host.state.lock().await;
+            let round = state.study_mut(&id)?.rounds.entry(number).or_default();
+            round.commits.clear();
+            round.roster = Some(roster);
+            return Ok(Step::Again);
+        }
+        let missing: Vec<_> = {
+            let state = self.host.state.lock().await;
+            let commits = state.study(&id)?.rounds.get(&number).map(|round| round.commits.clone());
+            let lacks = |site: &String| !status.committed.contains(site);
+            commits.unwrap_or_default().into_iter().filter(|(site, _)| lacks(site)).collect()
+        };
+        for (_, commit) in missing {
+            self.host.enclave.commit(commit).await?;
+        }
+        let sites = roster.statement().sites();
+        let absent: Vec<_> =
+            sites.iter().filter(|site| !status.committed.iter().any(|c| c == *site)).collect();
+        if absent.is_empty() {
+            match self.host.enclave.release().await {
+                Ok(_) => {}
+                Err(refusal) if matches!(refusal.check, Check::Phase | Check::Commits) => {}
+                Err(refusal) => return Err(refusal),
+            }
+            return Ok(Step::Again);
+        }
+        if status.seconds_left == 0 {
+            self.host.enclave.roster().await?;
+            return Ok(Step::Again);
+        }
+        Ok(Step::Wait(format!("commits of {absent:?}, {} s left", status.seconds_left)))
+    }
+
+    /// Keeps the release before anybody hears of it.
+    async fn released(
+        &self,
+        id: Digest,
+        number: u32,
+        offer: &Signed<Offer>,
+        status: &EnclaveStatus,
+    ) -> Result<Step, Refusal> {
+        let Some(envelope) = &status.release else { return Ok(Step::Again) };
+        let release = Signed::<Release>::open(&envelope.0, &offer.statement().instance_key)?;
+        let name = format!("{}/release", round_folder(&id, number));
+        self.host.store.put(&name, envelope.0.clone()).await?;
+        let mut state = self.host.state.lock().await;
+        state.study_mut(&id)?.rounds.entry(number).or_default().release = Some(release);
+        drop(state);
+        self.store_aggregates(id).await?;
+        counter!("sealfold_rounds_released_total").increment(1);
+        tracing::info!(study = %id, round = number, "released");
+        Ok(Step::Again)
+    }
+
+    /// Puts released aggregates into the store, and forgets the round's uploads.
+    async fn store_aggregates(&self, id: Digest) -> Result<(), Refusal> {
+        let waiting: Vec<_> = {
+            let state = self.host.state.lock().await;
+            let rounds = state.study(&id)?.rounds.iter();
+            rounds
+                .filter(|(_, round)| !round.has_aggregate)
+                .filter_map(|(n, round)| Some((*n, round.release.as_ref()?.statement().object)))
+                .collect()
+        };
+        for (number, object) in waiting {
+            let path = self.host.staging.aggregate(object.as_bytes());
+            let file = tokio::fs::File::open(path).await.map_err(crate::store::failed)?;
+            self.host.store.put_large(&format!("aggregates/{object}"), file).await?;
+            let old: Vec<_> = {
+                let mut state = self.host.state.lock().await;
+                let round = state.study_mut(&id)?.rounds.entry(number).or_default();
+                round.has_aggregate = true;
+                let of = |upload: &Upload| {
+                    let header = upload.header.statement();
+                    header.study == id && header.round == number
+                };
+                state.uploads.iter().filter(|(_, u)| of(u)).map(|(d, _)| *d).collect()
+            };
+            self.host.staging.forget_aggregate(object.as_bytes());
+            for header in old {
+                self.host.forget_upload(&header).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_abandoned(state: &State, id: Digest, round: &Round, offer: &Digest) -> bool {
+    let Ok(study) = state.study(&id) else { return false };
+    let approval = study.manifest().approval;
+    round.abandonments.get(offer).is_some_and(|abandonment| {
+        abandonment.expect_approvals(&approval.approvers, approval.required).is_ok()
+    })
+}
+
+/// The base that a majority of the sites has reported, or, when they have
+/// had time, most of them.
+fn next_base(
+    waiting: &mut BTreeMap<Digest, Instant>,
+    id: Digest,
+    last: &Round,
+    sites: usize,
+) -> Option<Digest> {
+    let release = last.release.as_ref()?.digest();
+    let mut votes = BTreeMap::new();
+    for report in last.reports.values().filter(|report| report.release == release) {
+        *votes.entry(report.model).or_insert(0usize) += 1;
+    }
+    let (model, count) = votes.into_iter().max_by_key(|(_, count)| *count)?;
+    let since = waiting.entry(id).or_insert_with(Instant::now);
+    (2 * count > sites || since.elapsed() > REPORTS).then_some(model)
+}

@@ -1,0 +1,206 @@
+//! The record door: the enclave reads sealed updates here and writes sealed
+//! aggregates. One thread for each connection; file to socket in the kernel.
+
+use crate::staging::{Staging, write_at};
+use metrics::counter;
+use sealfold_protocol::door::{Operation, Request, Status};
+use sealfold_protocol::endpoint::{Endpoint, Stream};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The most connections at a time; an enclave makes one a thread.
+const MAX_CONNECTIONS: usize = 256;
+/// The most files that a connection keeps open.
+const MAX_FILES: usize = 256;
+
+/// Listens and answers in threads of its own.
+///
+/// # Errors
+/// If the endpoint cannot be listened on.
+pub fn serve(endpoint: &Endpoint, staging: &Staging) -> io::Result<()> {
+    let listener = endpoint.listen()?;
+    let staging = staging.clone();
+    let open = Arc::new(AtomicUsize::new(0));
+    std::thread::Builder::new().name("door".to_owned()).spawn(move || {
+        loop {
+            match listener.accept() {
+                Ok(_) if open.load(Ordering::Relaxed) >= MAX_CONNECTIONS => {
+                    tracing::warn!("too many connections at the record door");
+                }
+                Ok(stream) => {
+                    open.fetch_add(1, Ordering::Relaxed);
+                    let (staging, open) = (staging.clone(), open.clone());
+                    std::thread::spawn(move || {
+                        if let Err(error) = Connection::new(staging, stream).answer() {
+                            tracing::debug!(%error, "a connection at the record door ended");
+                        }
+                        open.fetch_sub(1, Ordering::Relaxed);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the record door does not accept");
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                }
+            }
+        }
+    })?;
+    Ok(())
+}
+
+struct Connection {
+    staging: Staging,
+    stream: Stream,
+    /// Updates and aggregates that this connection has open.
+    updates: HashMap<[u8; 32], File>,
+    aggregates: HashMap<[u8; 32], File>,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    fn new(staging: Staging, stream: Stream) -> Self {
+        let (updates, aggregates) = (HashMap::new(), HashMap::new());
+        Self { staging, stream, updates, aggregates, buffer: Vec::new() }
+    }
+
+    fn answer(mut self) -> io::Result<()> {
+        while let Some(request) = Request::read_from(&mut self.stream)? {
+            match request.operation {
+                Operation::Read => self.read(&request)?,
+                Operation::Write => self.write(&request)?,
+                Operation::Finish => {
+                    self.aggregates.remove(&request.object);
+                    let done = self.staging.finish_aggregate(&request.object, request.offset);
+                    self.status(done)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn status(&mut self, done: io::Result<()>) -> io::Result<()> {
+        let status = match done {
+            Ok(()) => Status::Done,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Status::NotFound,
+            Err(error) => {
+                tracing::error!(%error, "the record door's store failed");
+                Status::Failed
+            }
+        };
+        status.write_to(&mut self.stream)
+    }
+
+    fn read(&mut self, request: &Request) -> io::Result<()> {
+        let length = u64::from(request.length);
+        let file = match self.open_update(request, length) {
+            Ok(file) => file,
+            Err(error) => return self.status(Err(error)),
+        };
+        // From here on the bytes are promised; if they cannot be read, the
+        // connection ends. `io::copy` moves them within the kernel.
+        Status::Done.write_to(&mut self.stream)?;
+        let sent = match &mut self.stream {
+            Stream::Tcp(stream) => io::copy(&mut (&file).take(length), stream)?,
+            Stream::Unix(stream) => io::copy(&mut (&file).take(length), stream)?,
+            Stream::Vsock(stream) => {
+                self.buffer.resize(request.length as usize, 0);
+                (&file).read_exact(&mut self.buffer)?;
+                stream.write_all(&self.buffer)?;
+                length
+            }
+        };
+        if sent != length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        counter!("sealfold_door_read_bytes_total").increment(length);
+        Ok(())
+    }
+
+    /// The file, at the request's offset, if it reaches far enough.
+    fn open_update(&mut self, request: &Request, length: u64) -> io::Result<File> {
+        if !self.updates.contains_key(&request.object) {
+            if self.updates.len() >= MAX_FILES {
+                self.updates.clear();
+            }
+            let file = File::open(self.staging.update(&request.object))?;
+            self.updates.insert(request.object, file);
+        }
+        let mut file = self.updates[&request.object].try_clone()?;
+        let end = request.offset.checked_add(length).ok_or(io::ErrorKind::NotFound)?;
+        if end > file.metadata()?.len() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        file.seek(SeekFrom::Start(request.offset))?;
+        Ok(file)
+    }
+
+    fn write(&mut self, request: &Request) -> io::Result<()> {
+        self.buffer.resize(request.length as usize, 0);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        self.stream.read_exact(&mut buffer)?;
+        let done = self
+            .open_aggregate(&request.object)
+            .and_then(|file| write_at(file, request.offset, &buffer));
+        self.buffer = buffer;
+        counter!("sealfold_door_written_bytes_total").increment(u64::from(request.length));
+        self.status(done)
+    }
+
+    fn open_aggregate(&mut self, object: &[u8; 32]) -> io::Result<&File> {
+        if !self.aggregates.contains_key(object) {
+            self.aggregates.clear();
+            self.aggregates.insert(*object, self.staging.write_aggregate(object)?);
+        }
+        Ok(&self.aggregates[object])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_read_and_aggregates_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let staging = Staging::open(folder.path()).unwrap();
+        staging.append(&[1; 32], 0, b"sealed bytes").unwrap();
+        let endpoint = Endpoint::Unix(folder.path().join("door.sock"));
+        serve(&endpoint, &staging).unwrap();
+        let mut stream = endpoint.connect().unwrap();
+        let mut ask = |operation, object: u8, offset, length, bytes: &[u8]| {
+            let request = Request { operation, object: [object; 32], offset, length };
+            stream.write_all(&request.encode()).unwrap();
+            stream.write_all(bytes).unwrap();
+            let status = Status::read_from(&mut stream).unwrap();
+            let mut answer = Vec::new();
+            if operation == Operation::Read && status == Status::Done {
+                answer.resize(length as usize, 0);
+                stream.read_exact(&mut answer).unwrap();
+            }
+            (status, answer)
+        };
+        assert_eq!(ask(Operation::Read, 1, 7, 5, b""), (Status::Done, b"bytes".to_vec()));
+        assert_eq!(ask(Operation::Read, 1, 8, 5, b"").0, Status::NotFound);
+        assert_eq!(ask(Operation::Read, 1, u64::MAX, 5, b"").0, Status::NotFound);
+        assert_eq!(ask(Operation::Read, 2, 0, 1, b"").0, Status::NotFound);
+        assert_eq!(ask(Operation::Write, 3, 2, 2, b"cd").0, Status::Done);
+        assert_eq!(ask(Operation::Write, 3, 0, 2, b"ab").0, Status::Done);
+        assert_eq!(ask(Operation::Finish, 3, 5, 0, b"").0, Status::Failed);
+        assert_eq!(ask(Operation::Finish, 3, 4, 0, b"").0, Status::Done);
+        assert_eq!(std::fs::read(staging.aggregate(&[3; 32])).unwrap(), b"abcd");
+    }
+
+    #[test]
+    fn nonsense_ends_the_connection_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let staging = Staging::open(folder.path()).unwrap();
+        let endpoint = Endpoint::Unix(folder.path().join("door.sock"));
+        serve(&endpoint, &staging).unwrap();
+        let mut stream = endpoint.connect().unwrap();
+        stream.write_all(&[9; 45]).unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        assert!(endpoint.connect().is_ok());
+    }
+}

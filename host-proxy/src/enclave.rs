@@ -1,0 +1,143 @@
+//! The host's side of the enclave's HTTP API.
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use sealfold_protocol::api::{
+    EnclaveStatus, EnvelopeBody, EvidenceReply, EvidenceRequest, MAX_JSON, OfferRequest,
+};
+use sealfold_protocol::bytes::{Envelope, Random};
+use sealfold_protocol::endpoint::Endpoint;
+use sealfold_protocol::refusal::{Check, Refusal};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+/// How long a request may take; a fold reads every update once.
+const TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// A client of the enclave.
+#[derive(Debug, Clone)]
+pub struct Enclave {
+    endpoint: Endpoint,
+}
+
+impl Enclave {
+    /// The enclave behind an endpoint.
+    #[must_use]
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint }
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Refusal> {
+        let body = serde_json::to_vec(body)
+            .map_err(|e| Refusal::new(Check::Request, "a body that encodes", e))?;
+        let exchange = self.exchange(method, path, body);
+        let (ok, bytes) = tokio::time::timeout(TIMEOUT, exchange)
+            .await
+            .map_err(|_| unreachable(&self.endpoint, "no answer in an hour"))?
+            .map_err(|error| unreachable(&self.endpoint, error))?;
+        let odd = |e| unreachable(&self.endpoint, format!("an answer that does not parse: {e}"));
+        if ok {
+            serde_json::from_slice(&bytes).map_err(odd)
+        } else {
+            Err(serde_json::from_slice::<Refusal>(&bytes).map_err(odd)?)
+        }
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> anyhow::Result<(bool, Bytes)> {
+        let stream = TokioIo::new(self.endpoint.connect_async().await?);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
+        let driver = tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "enclave")
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body)))?;
+        let response = sender.send_request(request).await?;
+        let ok = response.status().is_success();
+        let limited = Limited::new(response.into_body(), MAX_JSON);
+        let bytes = limited.collect().await.map_err(|e| anyhow::anyhow!("{e}"))?.to_bytes();
+        driver.abort();
+        Ok((ok, bytes))
+    }
+
+    /// Where the instance stands.
+    ///
+    /// # Errors
+    /// A refusal by `enclave` if it cannot be reached.
+    pub async fn status(&self) -> Result<EnclaveStatus, Refusal> {
+        self.call(Method::GET, "/v1/status", &()).await
+    }
+
+    /// Asks for an offer.
+    ///
+    /// # Errors
+    /// The enclave's refusal, or one by `enclave`.
+    pub async fn offer(&self, request: &OfferRequest) -> Result<Envelope, Refusal> {
+        let body: EnvelopeBody = self.call(Method::POST, "/v1/offer", request).await?;
+        Ok(body.envelope)
+    }
+
+    /// Asks for evidence.
+    ///
+    /// # Errors
+    /// The enclave's refusal, or one by `enclave`.
+    pub async fn evidence(&self, nonce: Random) -> Result<EvidenceReply, Refusal> {
+        self.call(Method::POST, "/v1/evidence", &EvidenceRequest { nonce }).await
+    }
+
+    /// Has an update admitted.
+    ///
+    /// # Errors
+    /// The enclave's refusal, or one by `enclave`.
+    pub async fn admit(&self, header: Envelope) -> Result<Envelope, Refusal> {
+        let body = EnvelopeBody { envelope: header };
+        let body: EnvelopeBody = self.call(Method::POST, "/v1/updates", &body).await?;
+        Ok(body.envelope)
+    }
+
+    /// Asks for the roster.
+    ///
+    /// # Errors
+    /// The enclave's refusal, or one by `enclave`.
+    pub async fn roster(&self) -> Result<Envelope, Refusal> {
+        let body: EnvelopeBody = self.call(Method::POST, "/v1/roster", &()).await?;
+        Ok(body.envelope)
+    }
+
+    /// Gives a commit in.
+    ///
+    /// # Errors
+    /// The enclave's refusal, or one by `enclave`.
+    pub async fn commit(&self, commit: Envelope) -> Result<(), Refusal> {
+        let body = EnvelopeBody { envelope: commit };
+        self.call::<serde_json::Value>(Method::POST, "/v1/commits", &body).await.map(|_| ())
+    }
+
+    /// Asks for the release.
+    ///
+    /// # Errors
+    /// The enclave's refusal, or one by `enclave`.
+    pub async fn release(&self) -> Result<Envelope, Refusal> {
+        let body: EnvelopeBody = self.call(Method::POST, "/v1/release", &()).await?;
+        Ok(body.envelope)
+    }
+}
+
+fn unreachable(endpoint: &Endpoint, error: impl std::fmt::Display) -> Refusal {
+    Refusal::new(Check::Enclave, format!("an enclave at {endpoint}"), error)
+        .next("the host tries again; the operator starts the enclave")
+}

@@ -1,0 +1,238 @@
+//! The host: its state, and the writing of whatever changes it.
+
+use crate::enclave::Enclave;
+use crate::staging::Staging;
+use crate::state::{Round, State, Study, Upload};
+use crate::store::Store;
+use metrics_exporter_prometheus::PrometheusHandle;
+use sealfold_protocol::abandonment::Abandonment;
+use sealfold_protocol::api::UploadState;
+use sealfold_protocol::manifest::Manifest;
+use sealfold_protocol::offer::Offer;
+use sealfold_protocol::refusal::Refusal;
+use sealfold_protocol::release::Release;
+use sealfold_protocol::report::ModelReport;
+use sealfold_protocol::roster::Roster;
+use sealfold_protocol::update::UpdateHeader;
+use sealfold_protocol::{Digest, MultiSigned, Signed, Statement};
+use std::sync::Arc;
+use tokio::sync::{Mutex, Notify};
+
+/// The host's parts.
+pub struct Host {
+    /// Documents and finished objects.
+    pub store: Store,
+    /// Bytes under way.
+    pub staging: Staging,
+    /// The enclave.
+    pub enclave: Enclave,
+    /// The index of the store.
+    pub state: Mutex<State>,
+    /// Wakes the conductor.
+    pub wake: Notify,
+    /// Renders the metrics.
+    pub metrics: PrometheusHandle,
+}
+
+/// Where a study's documents are.
+#[must_use]
+pub fn study_folder(study: &Digest) -> String {
+    format!("studies/{study}")
+}
+
+/// Where a round's documents are.
+#[must_use]
+pub fn round_folder(study: &Digest, round: u32) -> String {
+    format!("studies/{study}/rounds/{round:07}")
+}
+
+impl Host {
+    /// Opens the host and reads what it knew.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or holds a document that does not verify.
+    pub async fn open(
+        store: Store,
+        staging: Staging,
+        enclave: Enclave,
+        metrics: PrometheusHandle,
+    ) -> anyhow::Result<Arc<Self>> {
+        let state = load(&store, &staging).await?;
+        let kept: std::collections::BTreeSet<_> = state
+            .uploads
+            .keys()
+            .map(ToString::to_string)
+            .chain(unstored(&state).map(|object| object.to_string()))
+            .collect();
+        // An aggregate whose release is not in the store yet may still be the
+        // enclave's; it is kept if it is whole.
+        staging.sweep(|name| kept.contains(name) || name.len() == 64);
+        let (state, wake) = (Mutex::new(state), Notify::new());
+        Ok(Arc::new(Self { store, staging, enclave, state, wake, metrics }))
+    }
+
+    /// Notes what became of an upload.
+    ///
+    /// # Errors
+    /// A refusal by `storage`.
+    pub async fn settle(&self, header: &Digest, outcome: UploadState) -> Result<(), Refusal> {
+        let json = serde_json::to_vec(&outcome).map_err(crate::store::failed)?;
+        self.store.put(&format!("uploads/{header}/outcome"), json).await?;
+        if let Some(upload) = self.state.lock().await.uploads.get_mut(header) {
+            upload.outcome = Some(outcome);
+        }
+        Ok(())
+    }
+
+    /// Forgets an upload.
+    ///
+    /// # Errors
+    /// A refusal by `storage`.
+    pub async fn forget_upload(&self, header: &Digest) -> Result<(), Refusal> {
+        self.state.lock().await.uploads.remove(header);
+        for part in ["header", "token", "outcome"] {
+            self.store.delete(&format!("uploads/{header}/{part}")).await?;
+        }
+        self.staging.forget_update(header.as_bytes());
+        Ok(())
+    }
+}
+
+/// Aggregates of releases that are not in the store yet.
+fn unstored(state: &State) -> impl Iterator<Item = sealfold_protocol::bytes::Random> {
+    let rounds = state.studies.values().flat_map(|study| study.rounds.values());
+    rounds
+        .filter(|round| !round.has_aggregate)
+        .filter_map(|round| round.release.as_ref().map(|release| release.statement().object))
+}
+
+async fn load(store: &Store, staging: &Staging) -> anyhow::Result<State> {
+    let mut state = State::default();
+    let names = store.list("studies").await?;
+    for name in names.iter().filter(|name| name.contains("/manifests/")) {
+        let bytes = read(store, &format!("studies/{name}")).await?;
+        let manifest = Manifest::open(&bytes)?;
+        let id = sealfold_protocol::study::identity(&manifest);
+        match state.studies.get_mut(&id) {
+            Some(study) => study.manifests.push(manifest),
+            None => _ = state.studies.insert(id, Study::new(manifest)),
+        }
+    }
+    for (id, study) in &mut state.studies {
+        study.has_model = store.length(&format!("{}/model", study_folder(id))).await?.is_some();
+        let prefix = format!("{id}/rounds/");
+        let numbers: std::collections::BTreeSet<u32> = names
+            .iter()
+            .filter_map(|name| name.strip_prefix(&prefix)?.split('/').next()?.parse().ok())
+            .collect();
+        for number in numbers {
+            let round = load_round(store, &names, id, study, number).await?;
+            study.rounds.insert(number, round);
+        }
+    }
+    for name in store.list("uploads").await? {
+        let Some(digest) = name.strip_suffix("/header") else { continue };
+        if let Some(upload) = load_upload(store, staging, &state, digest).await? {
+            state.uploads.insert(upload.header.digest(), upload);
+        }
+    }
+    Ok(state)
+}
+
+async fn read(store: &Store, name: &str) -> anyhow::Result<Vec<u8>> {
+    store.get(name).await?.ok_or_else(|| anyhow::anyhow!("{name} is gone"))
+}
+
+async fn load_round(
+    store: &Store,
+    names: &[String],
+    id: &Digest,
+    study: &Study,
+    number: u32,
+) -> anyhow::Result<Round> {
+    let folder = round_folder(id, number);
+    let mut round = Round::default();
+    let Some(offer) = store.get(&format!("{folder}/offer")).await? else { return Ok(round) };
+    let offer = Offer::open(&offer)?;
+    let key = offer.statement().instance_key;
+    let of_offer = format!("{folder}/{}", offer.digest());
+    if let Some(bytes) = store.get(&format!("{of_offer}/roster")).await? {
+        round.roster = Some(Signed::<Roster>::open(&bytes, &key)?);
+    }
+    if let Some(bytes) = store.get(&format!("{folder}/release")).await? {
+        let release = Signed::<Release>::open(&bytes, &key)?;
+        let object = release.statement().object;
+        round.has_aggregate = store.length(&format!("aggregates/{object}")).await?.is_some();
+        round.release = Some(release);
+    }
+    for name in names {
+        let name = format!("studies/{name}");
+        if let Some(rest) = name.strip_prefix(&format!("{of_offer}/commits/")) {
+            round.was_committed = true;
+            // Kept by roster and site; only those to the standing roster count.
+            let roster = round.roster.as_ref().map(|roster| roster.digest().to_string());
+            if let Some((digest, site)) = rest.split_once('/')
+                && roster.as_deref() == Some(digest)
+            {
+                let envelope = sealfold_protocol::bytes::Envelope(read(store, &name).await?);
+                round.commits.insert(site.to_owned(), envelope);
+            }
+        } else if name.starts_with(&format!("{folder}/abandonments/")) {
+            let abandonment = MultiSigned::<Abandonment>::open(&read(store, &name).await?)?;
+            round.abandonments.insert(abandonment.statement().offer, abandonment);
+        } else if name.starts_with(&format!("{folder}/reports/")) {
+            let manifest = study.manifest();
+            let report = Signed::<ModelReport>::open_by(&read(store, &name).await?, |report| {
+                manifest.site(&report.site).map(|site| site.signing_key)
+            })?;
+            let report = report.statement().clone();
+            round.reports.insert(report.site.clone(), report);
+        }
+    }
+    round.offer = Some(offer);
+    Ok(round)
+}
+
+async fn load_upload(
+    store: &Store,
+    staging: &Staging,
+    state: &State,
+    digest: &str,
+) -> anyhow::Result<Option<Upload>> {
+    let header = read(store, &format!("uploads/{digest}/header")).await?;
+    let Some(token) = store.get(&format!("uploads/{digest}/token")).await? else {
+        return Ok(None);
+    };
+    let header = open_header(state, &header)?;
+    let outcome = match store.get(&format!("uploads/{digest}/outcome")).await? {
+        Some(json) => Some(serde_json::from_slice(&json)?),
+        None => None,
+    };
+    let token: [u8; 32] =
+        token.try_into().map_err(|_| anyhow::anyhow!("uploads/{digest}/token is not 32 bytes"))?;
+    Ok(Some(Upload {
+        token: Digest::new(token),
+        length: header.statement().sealed_length()?,
+        received: staging.received(header.digest().as_bytes()),
+        outcome,
+        writing: Arc::default(),
+        header,
+    }))
+}
+
+/// Opens an update's header as the site's that it names.
+///
+/// # Errors
+/// A refusal by `not-found`, `site`, `signature` or `encoding`.
+pub fn open_header(state: &State, bytes: &[u8]) -> Result<Signed<UpdateHeader>, Refusal> {
+    let header = Signed::<UpdateHeader>::open_by(bytes, |header| {
+        let study =
+            state.studies.get(&header.study).ok_or_else(|| sealfold_protocol::Error::Signer {
+                what: UpdateHeader::NAME,
+                expected: "a site of a study of this host".to_owned(),
+                found: format!("study {}", header.study),
+            })?;
+        study.manifest().site(&header.site).map(|site| site.signing_key)
+    })?;
+    Ok(header)
+}

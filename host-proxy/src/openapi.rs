@@ -1,0 +1,140 @@
+//! The OpenAPI document, made from the table of operations.
+
+use crate::routes::OPERATIONS;
+use serde_json::{Map, Value, json};
+
+/// The document.
+#[must_use]
+pub fn document() -> Value {
+    let mut paths = Map::new();
+    for operation in OPERATIONS {
+        let parameters: Vec<_> = operation
+            .path
+            .split('/')
+            .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+            .map(|name| {
+                let kind = if name == "round" { "integer" } else { "string" };
+                json!({ "name": name, "in": "path", "required": true, "schema": { "type": kind } })
+            })
+            .collect();
+        let mut described = json!({
+            "summary": operation.summary,
+            "parameters": parameters,
+            "responses": {
+                "2XX": { "description": operation.reply, "content": content(operation.reply) },
+                "default": {
+                    "description": "a refusal: check, expected, found, next",
+                    "content": content("Refusal"),
+                },
+            },
+        });
+        if !operation.body.is_empty() {
+            described["requestBody"] =
+                json!({ "required": true, "content": content(operation.body) });
+        }
+        let path = paths.entry(operation.path).or_insert_with(|| json!({}));
+        path[operation.method] = described;
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": "sealfold host", "version": env!("CARGO_PKG_VERSION") },
+        "paths": paths,
+        "components": { "schemas": schemas() },
+    })
+}
+
+fn content(name: &str) -> Value {
+    match name {
+        "bytes" => json!({ "application/octet-stream": {} }),
+        "204" => json!({}),
+        text if text.starts_with("text/") => json!({ text: { "schema": { "type": "string" } } }),
+        "{}" | "OpenAPI 3.1" => json!({ "application/json": { "schema": { "type": "object" } } }),
+        list if list.starts_with('[') => {
+            let item = reference(list.trim_matches(['[', ']']));
+            json!({ "application/json": { "schema": { "type": "array", "items": item } } })
+        }
+        name => json!({ "application/json": { "schema": reference(name) } }),
+    }
+}
+
+fn reference(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
+}
+
+fn schemas() -> Value {
+    let string = json!({ "type": "string" });
+    let integer = json!({ "type": "integer" });
+    let envelope =
+        json!({ "type": "string", "contentEncoding": "base64", "description": "a COSE envelope" });
+    let hex = json!({ "type": "string", "pattern": "^[0-9a-f]{64}$" });
+    let optional = |schema: &Value| json!({ "anyOf": [schema, { "type": "null" }] });
+    let list = |schema: &Value| json!({ "type": "array", "items": schema });
+    let object = |fields: Value, required: &[&str]| json!({ "type": "object", "properties": fields, "required": required });
+    let phase = json!({ "enum": ["idle", "open", "rostered", "released", "closed"] });
+    json!({
+        "EnvelopeBody": object(json!({ "envelope": envelope }), &["envelope"]),
+        "EvidenceRequest": object(json!({ "nonce": hex }), &["nonce"]),
+        "EvidenceReply": object(
+            json!({ "platform": string, "offer": hex, "nonce": hex, "document": envelope }),
+            &["platform", "offer", "nonce", "document"],
+        ),
+        "Health": object(
+            json!({ "status": string, "version": string, "enclave": { "type": "boolean" } }),
+            &["status", "version", "enclave"],
+        ),
+        "StudyStatus": object(
+            json!({
+                "study": hex, "name": string, "manifests": list(&envelope),
+                "active": { "type": "boolean" }, "missing": list(&string),
+                "rounds_done": integer, "rounds": integer,
+            }),
+            &["study", "name", "manifests", "active", "missing", "rounds_done", "rounds"],
+        ),
+        "RoundStatus": object(
+            json!({
+                "round": integer, "phase": phase, "offer": optional(&envelope),
+                "uploads": list(&reference("UploadStatus")), "roster": optional(&envelope),
+                "commits": list(&envelope), "release": optional(&envelope),
+                "abandonments": list(&envelope), "waiting_for": string,
+            }),
+            &["round", "phase", "uploads", "commits", "abandonments", "waiting_for"],
+        ),
+        "UploadStatus": object(
+            json!({
+                "site": string, "header": hex, "received": integer, "length": integer,
+                "state": { "description": "receiving, stored, {admitted: receipt} or {refused: Refusal}" },
+            }),
+            &["site", "header", "received", "length", "state"],
+        ),
+        "Refusal": object(
+            json!({
+                "check": string, "expected": string, "found": string, "next": string,
+                "sealed": { "type": "object", "description": "the finding, sealed to the site" },
+            }),
+            &["check", "expected", "found"],
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = document();
+        let text = document.to_string();
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        for part in text.split("#/components/schemas/").skip(1) {
+            let name = part.split('"').next().unwrap();
+            assert!(schemas.contains_key(name), "{name}");
+        }
+        let count: usize = document["paths"]
+            .as_object()
+            .unwrap()
+            .values()
+            .map(|p| p.as_object().unwrap().len())
+            .sum();
+        assert_eq!(count, OPERATIONS.len());
+    }
+}

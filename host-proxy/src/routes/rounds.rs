@@ -1,0 +1,192 @@
+//! Rounds: evidence, commits, releases, abandonments.
+
+use super::{Refused, Reply, Shared, object};
+use crate::host::round_folder;
+use crate::state::State as Known;
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use sealfold_protocol::abandonment::Abandonment;
+use sealfold_protocol::api::{EnvelopeBody, EvidenceReply, EvidenceRequest, RoundStatus};
+use sealfold_protocol::bytes::Envelope;
+use sealfold_protocol::offer::Offer;
+use sealfold_protocol::refusal::{Check, Refusal};
+use sealfold_protocol::report::ModelReport;
+use sealfold_protocol::roster::Commit;
+use sealfold_protocol::{Digest, MultiSigned, Signed, VerifyingKey};
+use serde_json::{Value, json};
+
+/// The round that runs.
+pub async fn current(State(host): Shared, Path(id): Path<Digest>) -> Reply<RoundStatus> {
+    let state = host.state.lock().await;
+    let number = state.study(&id)?.current_round();
+    Ok(Json(state.round_status(&id, number)?))
+}
+
+/// One round.
+pub async fn one(
+    State(host): Shared,
+    Path((id, number)): Path<(Digest, u32)>,
+) -> Reply<RoundStatus> {
+    Ok(Json(host.state.lock().await.round_status(&id, number)?))
+}
+
+fn offer(state: &Known, id: &Digest, number: u32) -> Result<Signed<Offer>, Refusal> {
+    let round = state.study(id)?.rounds.get(&number);
+    round.and_then(|round| round.offer.clone()).ok_or_else(|| {
+        Refusal::new(Check::Phase, "an offer for this round", "none yet")
+            .next("the round waits; ask again")
+    })
+}
+
+/// Evidence for the standing offer, from the enclave, with the asker's nonce.
+pub async fn evidence(
+    State(host): Shared,
+    Path((id, number)): Path<(Digest, u32)>,
+    Json(body): Json<EvidenceRequest>,
+) -> Reply<EvidenceReply> {
+    offer(&*host.state.lock().await, &id, number)?;
+    Ok(Json(host.enclave.evidence(body.nonce).await?))
+}
+
+/// The evidence that was kept when the offer was made.
+pub async fn kept_evidence(
+    State(host): Shared,
+    Path((id, number)): Path<(Digest, u32)>,
+) -> Reply<Value> {
+    let offer = offer(&*host.state.lock().await, &id, number)?;
+    let name = format!("{}/{}/evidence", round_folder(&id, number), offer.digest());
+    let missing = || Refusal::new(Check::NotFound, "kept evidence", "none");
+    let bytes = host.store.get(&name).await?.ok_or_else(missing)?;
+    Ok(Json(serde_json::from_slice(&bytes).map_err(crate::store::failed)?))
+}
+
+fn key_of(state: &Known, id: &Digest, site: &str) -> sealfold_protocol::Result<VerifyingKey> {
+    let unknown = |_| sealfold_protocol::Error::malformed("study", "unknown");
+    let manifest = state.study(id).map_err(unknown)?.manifest();
+    manifest.site(site).map(|site| site.signing_key)
+}
+
+/// Passes a commit on to the enclave, and keeps it.
+pub async fn commit(
+    State(host): Shared,
+    Path((id, number)): Path<(Digest, u32)>,
+    Json(body): Json<EnvelopeBody>,
+) -> Reply<Value> {
+    let commit = {
+        let state = host.state.lock().await;
+        let commit = Signed::<Commit>::open_by(&body.envelope.0, |commit| {
+            key_of(&state, &id, &commit.site)
+        })?;
+        let roster = state.study(&id)?.rounds.get(&number).and_then(|r| r.roster.clone());
+        let roster = roster.ok_or_else(|| {
+            Refusal::new(Check::Phase, "a roster that is open for commits", "none")
+        })?;
+        commit.statement().expect(&roster).map_err(|error| {
+            Refusal::new(Check::Roster, "a commit to the roster that stands", error)
+        })?;
+        commit
+    };
+    let statement = commit.statement();
+    // Kept before the enclave hears of it: a site that has committed is bound,
+    // and the host must know that after a crash.
+    let folder = format!("{}/{}/commits", round_folder(&id, number), statement.offer);
+    let name = format!("{folder}/{}/{}", statement.roster, statement.site);
+    host.store.put(&name, body.envelope.0.clone()).await?;
+    {
+        let mut state = host.state.lock().await;
+        let round = state.study_mut(&id)?.rounds.entry(number).or_default();
+        if round.roster.as_ref().map(Signed::digest) == Some(statement.roster) {
+            round.commits.insert(statement.site.clone(), body.envelope.clone());
+        }
+        round.was_committed = true;
+    }
+    host.enclave.commit(body.envelope).await?;
+    host.wake.notify_one();
+    Ok(Json(json!({})))
+}
+
+/// The sealed aggregate of a released round.
+pub async fn aggregate(
+    State(host): Shared,
+    Path((id, number)): Path<(Digest, u32)>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let found = {
+        let state = host.state.lock().await;
+        let round = state.study(&id)?.rounds.get(&number);
+        round
+            .filter(|round| round.has_aggregate)
+            .and_then(|round| round.release.as_ref().map(|release| release.statement().object))
+    };
+    let object_name = found.ok_or_else(|| {
+        Refusal::new(Check::Phase, "a released round", format!("round {number} without a release"))
+    })?;
+    object(&host, &format!("aggregates/{object_name}"), &headers).await
+}
+
+/// Takes an approver's signature of an abandonment.
+pub async fn abandon(
+    State(host): Shared,
+    Path((id, number)): Path<(Digest, u32)>,
+    Json(body): Json<EnvelopeBody>,
+) -> Reply<EnvelopeBody> {
+    let mut abandonment = MultiSigned::<Abandonment>::open(&body.envelope.0)?;
+    let statement = abandonment.statement().clone();
+    if (statement.study, statement.round) != (id, number) {
+        let found = format!("round {} of {}", statement.round, statement.study);
+        return Err(Refusal::new(Check::Round, format!("round {number} of {id}"), found).into());
+    }
+    let mut state = host.state.lock().await;
+    let study = state.study_mut(&id)?;
+    let approvers = study.manifest().approval.approvers;
+    abandonment.expect_approvals(&approvers, 1)?;
+    let strangers: Vec<_> =
+        abandonment.signers().into_iter().filter(|key| !approvers.contains(key)).collect();
+    if let Some(stranger) = strangers.first() {
+        return Err(Refusal::new(Check::Site, "approvers' signatures only", stranger).into());
+    }
+    let round = study.rounds.entry(number).or_default();
+    let offered = round.offer.as_ref().map(Signed::digest);
+    if offered != Some(statement.offer) {
+        let expected = offered.map_or("an offer of this round".to_owned(), |d| d.to_string());
+        return Err(Refusal::new(Check::Offer, expected, statement.offer).into());
+    }
+    if let Some(known) = round.abandonments.get(&statement.offer) {
+        abandonment.merge(known)?;
+    }
+    let envelope = abandonment.envelope()?;
+    let name = format!("{}/abandonments/{}", round_folder(&id, number), statement.offer);
+    host.store.put(&name, envelope.clone()).await?;
+    round.abandonments.insert(statement.offer, abandonment);
+    host.wake.notify_one();
+    Ok(Json(EnvelopeBody { envelope: Envelope(envelope) }))
+}
+
+/// Takes a site's report of the model that the release led to.
+pub async fn report(
+    State(host): Shared,
+    Path((id, number)): Path<(Digest, u32)>,
+    Json(body): Json<EnvelopeBody>,
+) -> Reply<Value> {
+    let mut state = host.state.lock().await;
+    let report = Signed::<ModelReport>::open_by(&body.envelope.0, |report| {
+        key_of(&state, &id, &report.site)
+    })?;
+    let report = report.statement().clone();
+    let release = {
+        let round = state.study(&id)?.rounds.get(&number);
+        round.and_then(|round| round.release.as_ref().map(Signed::digest))
+    };
+    if (report.study, report.round, Some(report.release)) != (id, number, release) {
+        let expected = release.map_or("a released round".to_owned(), |digest| digest.to_string());
+        return Err(Refusal::new(Check::Chain, expected, report.release).into());
+    }
+    let name = format!("{}/reports/{}", round_folder(&id, number), report.site);
+    host.store.put(&name, body.envelope.0).await?;
+    let round = state.study_mut(&id)?.rounds.entry(number).or_default();
+    round.reports.insert(report.site.clone(), report);
+    host.wake.notify_one();
+    Ok(Json(json!({})))
+}

@@ -1,0 +1,158 @@
+//! Uploads: begun with a signed header, written in pieces, resumed where they
+//! stopped.
+
+use super::{Reply, Shared};
+use crate::host::open_header;
+use crate::state::Upload;
+use crate::store::failed;
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use metrics::counter;
+use sealfold_protocol::Digest;
+use sealfold_protocol::api::{
+    EnvelopeBody, UPLOAD_OFFSET, UPLOAD_TOKEN, UploadState, UploadStatus,
+};
+use sealfold_protocol::refusal::{Check, Refusal};
+use std::sync::Arc;
+
+/// The SHA-256 of the upload token in a request.
+fn token(headers: &HeaderMap) -> Result<Digest, Refusal> {
+    let value = headers.get(UPLOAD_TOKEN).and_then(|value| value.to_str().ok());
+    let token = value.and_then(|value| value.parse::<Digest>().ok()).ok_or_else(|| {
+        Refusal::new(Check::Request, format!("a header {UPLOAD_TOKEN} of 64 hex digits"), "none")
+    })?;
+    Ok(Digest::of(&[token.as_bytes()]))
+}
+
+fn expect_token(upload: &Upload, token: &Digest) -> Result<(), Refusal> {
+    // Digests of secrets: their comparison tells nothing about the secrets.
+    if upload.token == *token {
+        return Ok(());
+    }
+    Err(Refusal::new(Check::Signature, "the token that the upload was begun with", "another"))
+}
+
+/// Begins an upload, or finds it.
+pub async fn begin(
+    State(host): Shared,
+    Path((id, number)): Path<(Digest, u32)>,
+    headers: HeaderMap,
+    Json(body): Json<EnvelopeBody>,
+) -> Reply<UploadStatus> {
+    let token = token(&headers)?;
+    let mut state = host.state.lock().await;
+    state.study(&id)?;
+    let header = open_header(&state, &body.envelope.0)?;
+    let statement = header.statement().clone();
+    if (statement.study, statement.round) != (id, number) {
+        let found = format!("round {} of {}", statement.round, statement.study.short());
+        let expected = format!("round {number} of {}", id.short());
+        return Err(Refusal::new(Check::Round, expected, found).into());
+    }
+    if let Some(upload) = state.uploads.get(&header.digest()) {
+        expect_token(upload, &token)?;
+        return Ok(Json(upload.status()));
+    }
+    let study = state.study(&id)?;
+    let offer = study.rounds.get(&number).and_then(|round| round.offer.as_ref());
+    let standing = offer.map(sealfold_protocol::Signed::digest);
+    if standing != Some(statement.offer) {
+        let expected = standing.map_or("an offer, none stands".to_owned(), |d| d.to_string());
+        return Err(Refusal::new(Check::Offer, expected, statement.offer)
+            .next("verify the offer that stands now and seal to it")
+            .into());
+    }
+    let expected = sealfold_protocol::update::plain_length(&study.manifest().model);
+    if statement.plain_length != expected {
+        let expected = format!("{expected} bytes of plaintext");
+        return Err(Refusal::new(Check::Layout, expected, statement.plain_length).into());
+    }
+    let older: Vec<_> = state
+        .uploads
+        .values()
+        .filter(|upload| {
+            let other = upload.header.statement();
+            (&other.site, other.offer) == (&statement.site, statement.offer)
+        })
+        .map(|upload| (upload.header.digest(), upload.status().state))
+        .collect();
+    for (digest, state_of) in &older {
+        if matches!(state_of, UploadState::Stored | UploadState::Admitted(_)) {
+            let expected = format!("one update a site and round, {}", digest.short());
+            let found = format!("another, {}", header.digest().short());
+            return Err(Refusal::new(Check::OneUpdate, expected, found).into());
+        }
+    }
+    let digest = header.digest();
+    host.store.put(&format!("uploads/{digest}/token"), token.as_bytes().to_vec()).await?;
+    host.store.put(&format!("uploads/{digest}/header"), body.envelope.0).await?;
+    let upload = Upload {
+        token,
+        length: statement.sealed_length()?,
+        received: host.staging.received(digest.as_bytes()),
+        outcome: None,
+        writing: Arc::default(),
+        header,
+    };
+    let status = upload.status();
+    state.uploads.insert(digest, upload);
+    drop(state);
+    // An unfinished or refused update of the same site gives way.
+    for (digest, _) in older {
+        host.forget_upload(&digest).await?;
+    }
+    Ok(Json(status))
+}
+
+fn unknown(header: &Digest) -> Refusal {
+    Refusal::new(Check::NotFound, "an upload that was begun", header)
+        .next("begin it with its signed header")
+}
+
+/// Where an upload stands.
+pub async fn status(State(host): Shared, Path(header): Path<Digest>) -> Reply<UploadStatus> {
+    let state = host.state.lock().await;
+    let upload = state.uploads.get(&header).ok_or_else(|| unknown(&header))?;
+    Ok(Json(upload.status()))
+}
+
+/// Takes a piece.
+pub async fn append(
+    State(host): Shared,
+    Path(header): Path<Digest>,
+    headers: HeaderMap,
+    piece: Bytes,
+) -> Reply<UploadStatus> {
+    let offset = headers.get(UPLOAD_OFFSET).and_then(|value| value.to_str().ok());
+    let offset: u64 = offset.and_then(|value| value.parse().ok()).ok_or_else(|| {
+        Refusal::new(Check::Request, format!("a header {UPLOAD_OFFSET} with a number"), "none")
+    })?;
+    let token = token(&headers)?;
+    let upload = host.state.lock().await.uploads.get(&header).cloned();
+    let upload = upload.ok_or_else(|| unknown(&header))?;
+    expect_token(&upload, &token)?;
+    let writing = upload.writing.clone().lock_owned().await;
+    if offset.saturating_add(piece.len() as u64) > upload.length {
+        let expected = format!("at most {} bytes in all", upload.length);
+        let found = format!("{} bytes at offset {offset}", piece.len());
+        return Err(Refusal::new(Check::Size, expected, found).into());
+    }
+    let staging = host.staging.clone();
+    let length = piece.len() as u64;
+    let written =
+        tokio::task::spawn_blocking(move || staging.append(header.as_bytes(), offset, &piece));
+    let received = written.await.map_err(failed)??;
+    counter!("sealfold_upload_bytes_total").increment(length);
+    let mut state = host.state.lock().await;
+    let upload = state.uploads.get_mut(&header).ok_or_else(|| unknown(&header))?;
+    upload.received = received;
+    let status = upload.status();
+    drop(state);
+    drop(writing);
+    if received == status.length {
+        host.wake.notify_one();
+    }
+    Ok(Json(status))
+}

@@ -1,0 +1,180 @@
+//! The HTTPS server for sites, and the start and the end of everything.
+
+use crate::conductor::Conductor;
+use crate::enclave::Enclave;
+use crate::host::Host;
+use crate::staging::Staging;
+use crate::store::Store;
+use crate::{door, routes};
+use anyhow::{Context, bail};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sealfold_protocol::endpoint::{AsyncStream, Endpoint};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+
+/// The most connections at a time.
+const MAX_CONNECTIONS: usize = 1024;
+/// How long a client may take for the TLS handshake or a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What `sealfold-host serve` was asked for.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Where sites are served; plain HTTP only on a loopback address.
+    #[arg(long, value_name = "ENDPOINT", default_value = "tcp://127.0.0.1:8080")]
+    pub listen: Endpoint,
+    /// The TLS certificate chain, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The TLS private key, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Where the enclave serves, for example vsock://16:5000.
+    #[arg(long, value_name = "ENDPOINT")]
+    pub enclave: Endpoint,
+    /// Where the enclave finds the record door, for example
+    /// vsock://4294967295:5001.
+    #[arg(long, value_name = "ENDPOINT")]
+    pub door: Endpoint,
+    /// The folder for uploads under way, and for everything else without
+    /// --store.
+    #[arg(long, value_name = "FOLDER", default_value = "data")]
+    pub data: PathBuf,
+    /// An object store for documents and aggregates, for example
+    /// s3://bucket/prefix; credentials come from the environment.
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
+}
+
+/// Serves until the process is told to stop.
+///
+/// # Errors
+/// If something cannot be opened, read or listened on.
+pub async fn serve(options: Options) -> anyhow::Result<()> {
+    let tls = match (&options.tls_cert, &options.tls_key) {
+        (Some(certificate), Some(key)) => Some(acceptor(certificate, key)?),
+        _ if is_local(&options.listen) => None,
+        _ => bail!(
+            "plain HTTP is served on a loopback address only, found {}; give --tls-cert and --tls-key",
+            options.listen
+        ),
+    };
+    let data = &options.data;
+    std::fs::create_dir_all(data).with_context(|| format!("cannot make {}", data.display()))?;
+    let lock = File::create(data.join("lock"))?;
+    if lock.try_lock().is_err() {
+        bail!("another host runs on {}; each needs a folder of its own", data.display());
+    }
+    let store = match &options.store {
+        Some(url) => Store::url(url).with_context(|| format!("cannot open the store {url}"))?,
+        None => Store::folder(&data.join("store"))?,
+    };
+    let staging = Staging::open(&data.join("staging"))?;
+    let metrics = PrometheusBuilder::new().install_recorder()?;
+    let host = Host::open(store, staging.clone(), Enclave::new(options.enclave), metrics)
+        .await
+        .with_context(|| format!("cannot read what is in {}", data.display()))?;
+    door::serve(&options.door, &staging)
+        .with_context(|| format!("cannot listen at {}", options.door))?;
+    let conductor = tokio::spawn(Conductor::new(host.clone()).run());
+    tokio::select! {
+        result = accept(&options.listen, tls, routes::router(host)) => result?,
+        result = conductor => result?,
+        () = stop() => tracing::info!("stopping; nothing acknowledged is lost"),
+    }
+    drop(lock);
+    Ok(())
+}
+
+fn is_local(endpoint: &Endpoint) -> bool {
+    match endpoint {
+        Endpoint::Tcp(address) => {
+            let host = address.rsplit_once(':').map_or("", |(host, _)| host);
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            host == "localhost"
+                || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
+        Endpoint::Unix(_) => true,
+        Endpoint::Vsock { .. } | Endpoint::HybridVsock { .. } => false,
+    }
+}
+
+fn acceptor(certificate: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .with_context(|| format!("no certificates in {}", certificate.display()))?;
+    let key = PrivateKeyDer::from_pem_file(key)
+        .with_context(|| format!("no private key in {}", key.display()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+async fn accept(
+    endpoint: &Endpoint,
+    tls: Option<TlsAcceptor>,
+    router: axum::Router,
+) -> anyhow::Result<()> {
+    let listener =
+        endpoint.listen_async().with_context(|| format!("cannot listen at {endpoint}"))?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    match (endpoint, listener.tcp_port()) {
+        (Endpoint::Tcp(address), Some(port)) => {
+            let host = address.rsplit_once(':').map_or("", |(host, _)| host);
+            eprintln!("listening on {scheme}://{host}:{port}");
+        }
+        _ => eprintln!("listening on {endpoint}"),
+    }
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let place = places.clone().acquire_owned().await?;
+        let stream = match listener.accept().await {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "the server does not accept");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let (tls, router) = (tls.clone(), router.clone());
+        tokio::spawn(async move {
+            let stream: AsyncStream = match tls {
+                None => stream,
+                Some(tls) => match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => Box::new(stream),
+                    _ => return,
+                },
+            };
+            // A client that hangs up or sends nonsense is its own affair.
+            let _ = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+                .await;
+            drop(place);
+        });
+    }
+}
+
+async fn stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}

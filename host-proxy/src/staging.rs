@@ -1,0 +1,181 @@
+//! Sealed bytes under way: uploads until their round is released, and
+//! aggregates until they are in the store. Files in a local folder, because
+//! they are written piece by piece and synced before anything is acknowledged.
+
+use crate::store::failed;
+use sealfold_protocol::refusal::{Check, Refusal};
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// The folder of bytes under way.
+#[derive(Debug, Clone)]
+pub struct Staging {
+    folder: PathBuf,
+}
+
+impl Staging {
+    /// Opens the folder, made if it is not there.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn open(folder: &Path) -> std::io::Result<Self> {
+        fs::create_dir_all(folder.join("updates"))?;
+        fs::create_dir_all(folder.join("aggregates"))?;
+        Ok(Self { folder: folder.to_owned() })
+    }
+
+    /// The folder itself, for temporary files beside the rest.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where the sealed bytes of an update are.
+    #[must_use]
+    pub fn update(&self, header: &[u8; 32]) -> PathBuf {
+        self.folder.join("updates").join(hex::encode(header))
+    }
+
+    /// Where a finished aggregate is.
+    #[must_use]
+    pub fn aggregate(&self, object: &[u8; 32]) -> PathBuf {
+        self.folder.join("aggregates").join(hex::encode(object))
+    }
+
+    fn part(&self, object: &[u8; 32]) -> PathBuf {
+        self.folder.join("aggregates").join(format!("{}.part", hex::encode(object)))
+    }
+
+    /// How many bytes of an update are on disk.
+    #[must_use]
+    pub fn received(&self, header: &[u8; 32]) -> u64 {
+        fs::metadata(self.update(header)).map_or(0, |meta| meta.len())
+    }
+
+    /// Appends to an update at an offset and syncs. Returns the new length.
+    ///
+    /// # Errors
+    /// A refusal by `upload-offset` if the file does not end there, by
+    /// `storage` otherwise; what was there before is there still.
+    pub fn append(&self, header: &[u8; 32], offset: u64, piece: &[u8]) -> Result<u64, Refusal> {
+        let path = self.update(header);
+        let is_new = !path.exists();
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(failed)?;
+        let end = file.seek(SeekFrom::End(0)).map_err(failed)?;
+        if end != offset {
+            return Err(Refusal::new(Check::UploadOffset, end, offset)
+                .next("go on from the offset that was expected"));
+        }
+        if let Err(error) = file.write_all(piece).and_then(|()| file.sync_data()) {
+            // What is not acknowledged must not be counted later.
+            let _ = file.set_len(end);
+            return Err(failed(error));
+        }
+        if is_new {
+            sync_folder(&path).map_err(failed)?;
+        }
+        Ok(end + piece.len() as u64)
+    }
+
+    /// Forgets an update's bytes.
+    pub fn forget_update(&self, header: &[u8; 32]) {
+        let _ = fs::remove_file(self.update(header));
+    }
+
+    /// Forgets an aggregate that is in the store now.
+    pub fn forget_aggregate(&self, object: &[u8; 32]) {
+        let _ = fs::remove_file(self.aggregate(object));
+    }
+
+    /// Opens an aggregate for writing.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    pub fn write_aggregate(&self, object: &[u8; 32]) -> std::io::Result<File> {
+        OpenOptions::new().create(true).truncate(false).write(true).open(self.part(object))
+    }
+
+    /// Checks a written aggregate's length, syncs it and gives it its name.
+    ///
+    /// # Errors
+    /// As the system gives them; [`ErrorKind::InvalidData`] for another length.
+    pub fn finish_aggregate(&self, object: &[u8; 32], length: u64) -> std::io::Result<()> {
+        let path = self.part(object);
+        let file = OpenOptions::new().write(true).open(&path)?;
+        if file.metadata()?.len() != length {
+            return Err(ErrorKind::InvalidData.into());
+        }
+        file.sync_all()?;
+        let finished = self.aggregate(object);
+        fs::rename(&path, &finished)?;
+        sync_folder(&finished)
+    }
+
+    /// Forgets what a fold left behind that was never finished, and whatever
+    /// `keep` does not name.
+    pub fn sweep(&self, keep: impl Fn(&str) -> bool) {
+        for folder in ["updates", "aggregates"] {
+            let Ok(entries) = fs::read_dir(self.folder.join(folder)) else { continue };
+            for entry in entries.flatten() {
+                if !entry.file_name().to_str().is_some_and(&keep) {
+                    let _ = fs::remove_file(entry.path());
+                }
+            }
+        }
+    }
+}
+
+/// Writes at an offset.
+///
+/// # Errors
+/// As the system gives them.
+pub fn write_at(file: &File, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+    file.write_all_at(bytes, offset)
+}
+
+/// Syncs the folder of a file, so that its name survives a crash.
+///
+/// # Errors
+/// As the system gives them.
+pub fn sync_folder(path: &Path) -> std::io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_goes_on_where_it_stopped_and_nowhere_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let staging = Staging::open(folder.path()).unwrap();
+        let header = [1; 32];
+        assert_eq!(staging.append(&header, 0, b"abc").unwrap(), 3);
+        let error = staging.append(&header, 0, b"abc").unwrap_err();
+        assert_eq!((error.check, error.expected.as_str()), (Check::UploadOffset, "3"));
+        assert_eq!(staging.append(&header, 3, b"de").unwrap(), 5);
+        let again = Staging::open(folder.path()).unwrap();
+        assert_eq!(again.received(&header), 5);
+    }
+
+    #[test]
+    fn an_aggregate_gets_its_name_when_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let staging = Staging::open(folder.path()).unwrap();
+        let file = staging.write_aggregate(&[2; 32]).unwrap();
+        write_at(&file, 2, b"cd").unwrap();
+        write_at(&file, 0, b"ab").unwrap();
+        assert!(staging.finish_aggregate(&[2; 32], 5).is_err());
+        staging.finish_aggregate(&[2; 32], 4).unwrap();
+        assert_eq!(fs::read(staging.aggregate(&[2; 32])).unwrap(), b"abcd");
+        staging.sweep(|_| false);
+        assert!(!staging.aggregate(&[2; 32]).exists());
+    }
+}

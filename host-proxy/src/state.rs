@@ -1,0 +1,273 @@
+//! What the host knows: studies, rounds and uploads, in memory as on disk.
+//!
+//! Whatever is acknowledged is in the store first; this is an index of it,
+//! read when the host starts. The host verifies what it stores, not because
+//! anybody trusts it to, but so that strangers cannot fill its disk.
+
+use sealfold_protocol::abandonment::Abandonment;
+use sealfold_protocol::api::{Phase, RoundStatus, StudyStatus, UploadState, UploadStatus};
+use sealfold_protocol::bytes::Envelope;
+use sealfold_protocol::manifest::Manifest;
+use sealfold_protocol::offer::Offer;
+use sealfold_protocol::refusal::{Check, Refusal};
+use sealfold_protocol::release::Release;
+use sealfold_protocol::report::ModelReport;
+use sealfold_protocol::roster::Roster;
+use sealfold_protocol::study::Study as Approved;
+use sealfold_protocol::update::UpdateHeader;
+use sealfold_protocol::{Digest, MultiSigned, Signed};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// The most studies of a host.
+pub const MAX_STUDIES: usize = 256;
+
+/// All of it.
+#[derive(Debug, Default)]
+pub struct State {
+    /// By identity.
+    pub studies: BTreeMap<Digest, Study>,
+    /// By header digest.
+    pub uploads: HashMap<Digest, Upload>,
+}
+
+/// A study.
+#[derive(Debug)]
+pub struct Study {
+    /// Oldest first; the last may lack approvals.
+    pub manifests: Vec<MultiSigned<Manifest>>,
+    /// Whether the initial model is in the store.
+    pub has_model: bool,
+    /// By number.
+    pub rounds: BTreeMap<u32, Round>,
+    /// What it waits for, in words.
+    pub waiting_for: String,
+}
+
+/// A round.
+#[derive(Debug)]
+pub struct Round {
+    /// Its phase when the enclave was last seen.
+    pub phase: Phase,
+    /// The offer that stands.
+    pub offer: Option<Signed<Offer>>,
+    /// The latest roster under that offer.
+    pub roster: Option<Signed<Roster>>,
+    /// The commits to that roster, by site.
+    pub commits: BTreeMap<String, Envelope>,
+    /// Whether any site committed under the offer that stands.
+    pub was_committed: bool,
+    /// The release.
+    pub release: Option<Signed<Release>>,
+    /// Whether the aggregate is in the store.
+    pub has_aggregate: bool,
+    /// By the offer that was given up; perhaps still short of signatures.
+    pub abandonments: BTreeMap<Digest, MultiSigned<Abandonment>>,
+    /// The models that sites computed from the release.
+    pub reports: BTreeMap<String, ModelReport>,
+}
+
+impl Default for Round {
+    fn default() -> Self {
+        Self {
+            phase: Phase::Idle,
+            offer: None,
+            roster: None,
+            commits: BTreeMap::new(),
+            was_committed: false,
+            release: None,
+            has_aggregate: false,
+            abandonments: BTreeMap::new(),
+            reports: BTreeMap::new(),
+        }
+    }
+}
+
+/// An upload.
+#[derive(Debug, Clone)]
+pub struct Upload {
+    /// The signed header.
+    pub header: Signed<UpdateHeader>,
+    /// SHA-256 of the site's upload token.
+    pub token: Digest,
+    /// How many sealed bytes there will be.
+    pub length: u64,
+    /// How many are on disk.
+    pub received: u64,
+    /// What became of it, once it was complete.
+    pub outcome: Option<UploadState>,
+    /// Held while a piece is written.
+    pub writing: Arc<Mutex<()>>,
+}
+
+impl Upload {
+    /// For replies.
+    #[must_use]
+    pub fn status(&self) -> UploadStatus {
+        let stored =
+            if self.received < self.length { UploadState::Receiving } else { UploadState::Stored };
+        UploadStatus {
+            site: self.header.statement().site.clone(),
+            header: self.header.digest(),
+            received: self.received,
+            length: self.length,
+            state: self.outcome.clone().unwrap_or(stored),
+        }
+    }
+}
+
+impl Study {
+    /// A study that was just heard of.
+    #[must_use]
+    pub fn new(first: MultiSigned<Manifest>) -> Self {
+        let (manifests, waiting_for) = (vec![first], String::new());
+        Self { manifests, has_model: false, rounds: BTreeMap::new(), waiting_for }
+    }
+
+    /// The approved part of the chain, if the first manifest is approved.
+    #[must_use]
+    pub fn approved(&self) -> Option<Approved> {
+        let mut manifests = self.manifests.iter();
+        let mut study = Approved::open(manifests.next()?.clone()).ok()?;
+        for amendment in manifests {
+            if study.amend(amendment.clone()).is_err() {
+                break;
+            }
+        }
+        Some(study)
+    }
+
+    /// The manifest in force, or the first while it lacks approvals.
+    #[must_use]
+    pub fn manifest(&self) -> Manifest {
+        self.approved().map_or_else(
+            || self.manifests[0].statement().clone(),
+            |study| study.current().statement().clone(),
+        )
+    }
+
+    /// What is missing before rounds can run.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        let mut missing = Vec::new();
+        let manifest = self.manifest();
+        if self.approved().is_none() {
+            let approval = &manifest.approval;
+            let found = self.manifests[0].expect_approvals(&approval.approvers, 0).unwrap_or(0);
+            missing.push(format!("{} approvals (has {found})", approval.required));
+        }
+        let signers = self.manifests[0].signers();
+        let signed = match self.approved() {
+            Some(study) => study.participants().len(),
+            None => manifest.sites.iter().filter(|s| signers.contains(&s.signing_key)).count(),
+        };
+        let smallest = manifest.quorum.smallest_roster;
+        if signed < smallest {
+            missing.push(format!("the signatures of {smallest} sites (has {signed})"));
+        }
+        if !self.has_model {
+            missing.push("the initial model".to_owned());
+        }
+        missing
+    }
+
+    /// Rounds that are released.
+    #[must_use]
+    pub fn rounds_done(&self) -> u32 {
+        let released = self.rounds.values().filter(|round| round.release.is_some()).count();
+        u32::try_from(released).unwrap_or(u32::MAX)
+    }
+
+    /// The round that is to be run, or the last.
+    #[must_use]
+    pub fn current_round(&self) -> u32 {
+        (self.rounds_done() + 1).min(self.manifest().study.rounds)
+    }
+
+    /// For replies.
+    #[must_use]
+    pub fn status(&self, id: Digest) -> StudyStatus {
+        let manifest = self.manifest();
+        let missing = self.missing();
+        let envelopes = self.manifests.iter().filter_map(|m| m.envelope().ok()).map(Envelope);
+        StudyStatus {
+            study: id,
+            name: manifest.study.name,
+            manifests: envelopes.collect(),
+            active: missing.is_empty(),
+            missing,
+            rounds_done: self.rounds_done(),
+            rounds: manifest.study.rounds,
+        }
+    }
+}
+
+impl State {
+    /// A study.
+    ///
+    /// # Errors
+    /// A refusal by `not-found`.
+    pub fn study(&self, id: &Digest) -> Result<&Study, Refusal> {
+        self.studies.get(id).ok_or_else(|| {
+            Refusal::new(Check::NotFound, "a study of this host", id)
+                .next("publish its manifest first: sealfold study approve")
+        })
+    }
+
+    /// A study, to change it.
+    ///
+    /// # Errors
+    /// A refusal by `not-found`.
+    pub fn study_mut(&mut self, id: &Digest) -> Result<&mut Study, Refusal> {
+        self.study(id)?;
+        self.studies.get_mut(id).ok_or_else(|| Refusal::new(Check::NotFound, "a study", id))
+    }
+
+    /// The uploads under an offer, by site.
+    #[must_use]
+    pub fn uploads_of(&self, offer: &Digest) -> Vec<UploadStatus> {
+        let uploads = self.uploads.values();
+        let mut found: Vec<_> = uploads
+            .filter(|upload| upload.header.statement().offer == *offer)
+            .map(Upload::status)
+            .collect();
+        found.sort_by(|a, b| a.site.cmp(&b.site));
+        found
+    }
+
+    /// A round, for replies.
+    ///
+    /// # Errors
+    /// A refusal by `not-found`.
+    pub fn round_status(&self, id: &Digest, number: u32) -> Result<RoundStatus, Refusal> {
+        let study = self.study(id)?;
+        let rounds = study.manifest().study.rounds;
+        if number == 0 || number > rounds {
+            return Err(Refusal::new(
+                Check::NotFound,
+                format!("a round from 1 to {rounds}"),
+                number,
+            ));
+        }
+        let empty = Round::default();
+        let round = study.rounds.get(&number).unwrap_or(&empty);
+        let envelope = |bytes: &[u8]| Envelope(bytes.to_vec());
+        let uploads = round.offer.as_ref().map(|offer| self.uploads_of(&offer.digest()));
+        let released = round.release.as_ref().filter(|_| round.has_aggregate);
+        let abandoned = round.abandonments.values().filter_map(|a| a.envelope().ok());
+        let waiting_for =
+            if released.is_some() { String::new() } else { study.waiting_for.clone() };
+        Ok(RoundStatus {
+            round: number,
+            phase: if released.is_some() { Phase::Released } else { round.phase },
+            offer: round.offer.as_ref().map(|offer| envelope(offer.envelope())),
+            uploads: uploads.unwrap_or_default(),
+            roster: round.roster.as_ref().map(|roster| envelope(roster.envelope())),
+            commits: round.commits.values().cloned().collect(),
+            release: released.map(|release| envelope(release.envelope())),
+            abandonments: abandoned.map(Envelope).collect(),
+            waiting_for,
+        })
+    }
+}
