@@ -1,1 +1,29 @@
-//! The site client: verify, approve, submit, commit, fetch, and an unattended agent.
+//! The site client: what a hospital runs.
+//!
+//! It verifies an enclave before it encrypts to it, keeps the memory that the
+//! enclave cannot have (which offer the site is bound to), and computes the
+//! next model from each release. It only ever dials out.
+//!
+//! From the ground up: [`home`] (files), [`keys`], [`tensors`] (updates and
+//! models), [`data`] (the check of a site's data), [`client`] (HTTP),
+//! [`study`] (what the site approved and where its chain stands), [`binding`]
+//! (the one offer of a round), [`round`] (the steps of a round), [`agent`]
+//! (rounds unattended).
+
+pub mod agent;
+pub mod binding;
+pub mod client;
+pub mod data;
+pub mod error;
+pub mod home;
+pub mod keys;
+pub mod report;
+pub mod round;
+pub mod study;
+pub mod tensors;
+pub mod training;
+
+pub use error::{Error, Result};
+
+/// Version and commit.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SEALFOLD_COMMIT"), ")");

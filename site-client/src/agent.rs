@@ -1,0 +1,334 @@
+//! The agent: does rounds unattended.
+//!
+//! One loop that looks at where things stand and does the next thing; whatever
+//! it does can be cut short and done again. It re-verifies and re-seals on its
+//! own when the enclave was restarted before its first commit, and never after.
+
+use crate::binding::Binding;
+use crate::client::Client;
+use crate::error::SiteRefusal;
+use crate::home::Home;
+use crate::keys::Keys;
+use crate::report::Voice;
+use crate::round::Site;
+use crate::study::{Joined, LocalStudy};
+use crate::training::{self, Metrics, Task};
+use crate::{Error, Result, data};
+use jiff::Timestamp;
+use sealfold_attestation::Policy;
+use sealfold_protocol::abandonment::Abandonment;
+use sealfold_protocol::api::{RoundStatus, UploadState};
+use sealfold_protocol::offer::Offer;
+use sealfold_protocol::roster::Commit;
+use sealfold_protocol::{Digest, Signed};
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// The longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What an agent was asked for.
+#[derive(Debug, Clone)]
+pub struct Assignment {
+    /// The study.
+    pub study: Digest,
+    /// The training command, if the site trains.
+    pub train: Option<String>,
+    /// The data that is checked before the site takes part.
+    pub data: Option<PathBuf>,
+    /// Rounds after which the agent ends.
+    pub max_rounds: Option<u32>,
+    /// How often it looks.
+    pub poll: Duration,
+}
+
+/// An agent of one site for one study.
+pub struct Agent<'a> {
+    /// The site's folder.
+    pub home: &'a Home,
+    /// Its keys.
+    pub keys: &'a Keys,
+    /// Its policy.
+    pub policy: &'a Policy,
+    /// The host.
+    pub client: &'a Client,
+    /// How it speaks.
+    pub voice: Voice,
+    /// Set when it is to stop.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// What a look at the round came to.
+enum Look {
+    /// Something was done; look again at once.
+    Again,
+    /// Nothing to do but wait, for this.
+    Wait(String),
+    /// A round is released.
+    Released,
+    /// The study is over.
+    Done,
+}
+
+impl Agent<'_> {
+    /// Runs until the study is over, or so many rounds are.
+    ///
+    /// # Errors
+    /// Whatever is not passing; [`Error::Stopped`].
+    pub fn run(&self, assignment: &Assignment) -> Result<u32> {
+        let local = LocalStudy::new(self.home, assignment.study);
+        let mut binding = Binding::open(self.home, &local)?;
+        let (mut rounds, mut pause, mut said) = (0, assignment.poll, String::new());
+        let mut checked = false;
+        loop {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(Error::Stopped);
+            }
+            let look = self.join(assignment).and_then(|site| {
+                if !checked {
+                    self.check_data(assignment, &site)?;
+                    checked = true;
+                }
+                self.look(&site, &mut binding, assignment)
+            });
+            let wait = match look {
+                Ok(Look::Again) => {
+                    pause = assignment.poll;
+                    continue;
+                }
+                Ok(Look::Released) => {
+                    rounds += 1;
+                    pause = assignment.poll;
+                    if assignment.max_rounds.is_some_and(|max| rounds >= max) {
+                        return Ok(rounds);
+                    }
+                    continue;
+                }
+                Ok(Look::Done) => return Ok(rounds),
+                Ok(Look::Wait(what)) => {
+                    pause = assignment.poll;
+                    what
+                }
+                Err(error) if error.is_passing() => {
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    error.to_string()
+                }
+                Err(error) => return Err(error),
+            };
+            if wait != said {
+                self.voice.event("waiting", json!({ "for": wait }));
+                said = wait;
+            }
+            self.sleep(pause);
+        }
+    }
+
+    /// Sleeps with some jitter, so that sites do not ask in step; wakes to stop.
+    fn sleep(&self, pause: Duration) {
+        let jitter = sealfold_protocol::keys::random().map_or(0, |random| random[0]);
+        let mut left = pause.mul_f64(0.8 + 0.4 * f64::from(jitter) / 255.0);
+        while left > Duration::ZERO && !self.stop.load(Ordering::Relaxed) {
+            let nap = left.min(Duration::from_millis(100));
+            std::thread::sleep(nap);
+            left -= nap;
+        }
+    }
+
+    /// The study as the host has it, verified.
+    ///
+    /// # Errors
+    /// As [`Joined::verify`] and [`Client::study`].
+    pub fn join(&self, assignment: &Assignment) -> Result<Site<'_>> {
+        let id = assignment.study;
+        let status = self.client.study(&id)?;
+        let joined =
+            Joined::verify(self.home, self.keys, self.policy, id, &status, Timestamp::now())?;
+        let (keys, policy, client, voice) = (self.keys, self.policy, self.client, self.voice);
+        Ok(Site { keys, policy, client, voice, joined })
+    }
+
+    fn check_data(&self, assignment: &Assignment, site: &Site<'_>) -> Result<()> {
+        let Some(path) = &assignment.data else { return Ok(()) };
+        let report = data::check(path, &site.joined.manifest().data)?;
+        if let Some(violation) = report.violations.first() {
+            let expected = "data that meets the study's specification";
+            return Err(SiteRefusal::new("data", expected, violation)
+                .next("sealfold check lists every violation")
+                .into());
+        }
+        self.voice.event("data meets the specification", json!({ "rows": report.rows }));
+        Ok(())
+    }
+
+    fn look(
+        &self,
+        site: &Site<'_>,
+        binding: &mut Binding,
+        assignment: &Assignment,
+    ) -> Result<Look> {
+        let next = site.joined.next()?;
+        if next.round > site.joined.manifest().study.rounds {
+            // The last report may have been lost.
+            let _ = site.report_again();
+            return Ok(Look::Done);
+        }
+        site.fetch_initial()?;
+        let status = site.status()?;
+        self.notice(site, binding, &status)?;
+        if status.release.is_some()
+            && let Some(head) = site.finish(binding, &status)?
+        {
+            let (round, model) = (head.round - 1, head.base.to_string());
+            self.voice.event("released", json!({ "round": round, "model": model }));
+            return Ok(Look::Released);
+        }
+        let Some(envelope) = &status.offer else {
+            if next.round > 1 {
+                site.report_again()?;
+            }
+            return Ok(Look::Wait(format!(
+                "an offer for round {}; {}",
+                next.round, status.waiting_for
+            )));
+        };
+        // A host may still show an offer of an older attempt; whether it fits
+        // the chain is checked before anything else.
+        let stands = Offer::open(&envelope.0)?;
+        if let Err(Error::Refused(refusal)) = binding.allows(next.round, &stands.digest()) {
+            return Ok(Look::Wait(refusal.to_string()));
+        }
+        let Some(offer) = site.offer(&status)? else { return Ok(Look::Again) };
+        if !site.has_verified(&offer)? {
+            site.verify(&offer)?;
+            let (round, digest) = (next.round, offer.digest().to_string());
+            self.voice.event("enclave verified", json!({ "round": round, "offer": digest }));
+            return Ok(Look::Again);
+        }
+        let header = match site.sealed(&offer)? {
+            Some(header) => header,
+            None => {
+                let Some(command) = &assignment.train else {
+                    return Ok(Look::Wait("an update: sealfold submit".to_owned()));
+                };
+                let (update, metrics) = self.train(site, next.round, command)?;
+                let header = site.seal(&offer, &update, &metrics)?;
+                self.voice.event("sealed", json!({ "round": next.round }));
+                header
+            }
+        };
+        self.deliver(site, binding, &status, &offer, &header)
+    }
+
+    /// Uploads, and commits when there is a roster.
+    fn deliver(
+        &self,
+        site: &Site<'_>,
+        binding: &mut Binding,
+        status: &RoundStatus,
+        offer: &Signed<Offer>,
+        header: &Signed<sealfold_protocol::update::UpdateHeader>,
+    ) -> Result<Look> {
+        let digest = header.digest();
+        let known = status.uploads.iter().find(|upload| upload.header == digest);
+        match known.map(|upload| &upload.state) {
+            None | Some(UploadState::Receiving) => {
+                site.upload(header)?;
+                self.voice.event("uploaded", json!({ "round": header.statement().round }));
+                return Ok(Look::Again);
+            }
+            Some(UploadState::Refused(refusal)) => {
+                if let Some(finding) = site.finding(&digest, refusal) {
+                    self.voice.event("the enclave found", json!({ "value": finding }));
+                }
+                return Err(Error::Host(refusal.clone()));
+            }
+            Some(UploadState::Stored | UploadState::Admitted(_)) => {}
+        }
+        let Some(envelope) = &status.roster else {
+            return Ok(Look::Wait(format!("the roster; {}", status.waiting_for)));
+        };
+        let roster = site.roster(offer, &envelope.0)?;
+        if roster.statement().header_of(&site.keys.site) != Some(digest) {
+            return Ok(Look::Wait("the release; this site is not on the roster".to_owned()));
+        }
+        let given = status.commits.iter().any(|commit| {
+            Signed::<Commit>::open(&commit.0, &site.keys.signing.verifying_key())
+                .is_ok_and(|commit| commit.statement().roster == roster.digest())
+        });
+        if given && binding.has_committed(&roster.digest()) {
+            return Ok(Look::Wait(format!("the release; {}", status.waiting_for)));
+        }
+        match site.commit(binding, offer, &roster, &digest) {
+            Ok(()) => {
+                let sites = roster.statement().members.len();
+                let round = roster.statement().round;
+                self.voice.event("committed", json!({ "round": round, "sites": sites }));
+                Ok(Look::Again)
+            }
+            // The roster was replaced, or the release has come meanwhile.
+            Err(Error::Host(refusal))
+                if matches!(
+                    refusal.check,
+                    sealfold_protocol::refusal::Check::Roster
+                        | sealfold_protocol::refusal::Check::Phase
+                ) =>
+            {
+                Ok(Look::Wait(refusal.to_string()))
+            }
+            Err(Error::Refused(refusal)) if refusal.check == "roster-too-close" => {
+                Ok(Look::Wait(refusal.to_string()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Looks at what the host shows of abandonments and of this site's own
+    /// commits.
+    fn notice(&self, site: &Site<'_>, binding: &mut Binding, status: &RoundStatus) -> Result<()> {
+        for commit in &status.commits {
+            let mine = Signed::<Commit>::open(&commit.0, &site.keys.signing.verifying_key());
+            if let Ok(commit) = mine {
+                binding.expect_remembered(&commit.statement().roster)?;
+            }
+        }
+        let (id, manifest) = (site.joined.local.id, site.joined.manifest());
+        for envelope in &status.abandonments {
+            // One that still lacks signatures is none yet.
+            let Ok(abandonment) = Abandonment::open(&envelope.0, &id, manifest) else { continue };
+            let statement = abandonment.statement();
+            if binding.bound_to(statement.round) == Some(statement.offer) {
+                binding.abandon(statement.round, statement.offer)?;
+                let (round, reason) = (statement.round, statement.reason.clone());
+                self.voice.event("abandoned", json!({ "round": round, "reason": reason }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Trains once for a round; the update is kept until it is released.
+    fn train(&self, site: &Site<'_>, round: u32, command: &str) -> Result<(PathBuf, Metrics)> {
+        let folder = site.joined.local.round(round);
+        crate::home::make_folder(&folder)?;
+        let (update, metrics) = (folder.join("update.safetensors"), folder.join("metrics.json"));
+        let trained = folder.join("trained");
+        if trained.exists() {
+            return Ok((update, training::read_metrics(&folder.join("metrics.json"))?));
+        }
+        let task = Task {
+            command,
+            model: &site.joined.local.model(round - 1),
+            update: &update,
+            metrics: &metrics,
+            round,
+            site: &site.keys.site,
+            study: site.joined.local.id.to_string(),
+        };
+        let said = training::run(&task, &self.stop)?;
+        crate::home::write_file(&trained, b"")?;
+        self.voice.event("trained", json!({ "round": round }));
+        Ok((update, said))
+    }
+}

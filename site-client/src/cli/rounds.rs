@@ -1,0 +1,258 @@
+//! `submit`, `commit`, `fetch`, `status`, `run`: what a site does in a round.
+
+use super::{Context, Target};
+use clap::Args;
+use sealfold::agent::{Agent, Assignment};
+use sealfold::binding::Binding;
+use sealfold::client::Client;
+use sealfold::error::SiteRefusal;
+use sealfold::keys::Keys;
+use sealfold::round::Site;
+use sealfold::study::LocalStudy;
+use sealfold::training::read_metrics;
+use sealfold::{Error, Result};
+use sealfold_attestation::Policy;
+use sealfold_protocol::Signed;
+use sealfold_protocol::api::{RoundStatus, UploadState};
+use sealfold_protocol::offer::Offer;
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// A command on a study.
+#[derive(Debug, Args)]
+pub struct OnStudy {
+    #[command(flatten)]
+    target: Target,
+}
+
+/// `sealfold submit`
+#[derive(Debug, Args)]
+pub struct Submit {
+    #[command(flatten)]
+    target: Target,
+    /// The update (trained minus global), safetensors or npz.
+    #[arg(long, value_name = "FILE")]
+    update: PathBuf,
+    /// Its metrics: {"examples": N, "metrics": {...}}.
+    #[arg(long, value_name = "FILE")]
+    metrics: PathBuf,
+}
+
+/// `sealfold fetch`
+#[derive(Debug, Args)]
+pub struct Fetch {
+    #[command(flatten)]
+    target: Target,
+    /// Where the newest model is copied to, safetensors.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// `sealfold run`
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    target: Target,
+    /// The training command, for `sh -c`. It reads `$SEALFOLD_MODEL` and writes
+    /// `$SEALFOLD_UPDATE` and `$SEALFOLD_METRICS`.
+    #[arg(long, value_name = "COMMAND")]
+    train: String,
+    /// The site's data (CSV), checked against the study before anything else.
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// End after so many rounds; otherwise with the study.
+    #[arg(long, value_name = "N")]
+    max_rounds: Option<u32>,
+    /// How often to look, in seconds.
+    #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
+    poll_seconds: f64,
+}
+
+/// What the parts of a command borrow from.
+struct Parts {
+    keys: Keys,
+    policy: Policy,
+    client: Client,
+}
+
+impl Parts {
+    fn load(context: &Context, target: &Target) -> Result<Self> {
+        let client = context.client(&target.host)?;
+        Ok(Self { keys: context.keys()?, policy: context.policy()?, client })
+    }
+
+    fn agent<'a>(&'a self, context: &'a Context, stop: &Arc<AtomicBool>) -> Agent<'a> {
+        Agent {
+            home: &context.home,
+            keys: &self.keys,
+            policy: &self.policy,
+            client: &self.client,
+            voice: context.voice,
+            stop: stop.clone(),
+        }
+    }
+}
+
+fn assignment(target: &Target) -> Assignment {
+    let poll = Duration::from_secs(1);
+    Assignment { study: target.study, train: None, data: None, max_rounds: None, poll }
+}
+
+fn offer(site: &Site<'_>, status: &RoundStatus) -> Result<Signed<Offer>> {
+    site.offer(status)?.ok_or_else(|| {
+        SiteRefusal::new("phase", "an offer", format!("none; {}", status.waiting_for)).into()
+    })
+}
+
+impl Submit {
+    /// Verifies the enclave, seals, uploads, and waits for the receipt.
+    pub fn run(&self, context: &Context) -> Result<u8> {
+        let parts = Parts::load(context, &self.target)?;
+        let stop = Arc::default();
+        let agent = parts.agent(context, &stop);
+        let local = LocalStudy::new(&context.home, self.target.study);
+        let binding = Binding::open(&context.home, &local)?;
+        let site = agent.join(&assignment(&self.target))?;
+        let offer = offer(&site, &site.status()?)?;
+        binding.allows(offer.statement().round, &offer.digest())?;
+        site.verify(&offer)?;
+        let metrics = read_metrics(&self.metrics)?;
+        let header = match site.sealed(&offer)? {
+            Some(header) => header,
+            None => site.seal(&offer, &self.update, &metrics)?,
+        };
+        let mut status = site.upload(&header)?;
+        while status.state == UploadState::Stored {
+            std::thread::sleep(Duration::from_millis(200));
+            status = parts.client.upload(&header.digest())?;
+        }
+        match status.state {
+            UploadState::Admitted(_) => {
+                let machine = json!({ "header": header.digest(), "state": "admitted" });
+                context.voice.result(&machine, &format!("admitted: {}", header.digest()));
+                Ok(0)
+            }
+            UploadState::Refused(refusal) => {
+                if let Some(finding) = site.finding(&header.digest(), &refusal) {
+                    eprintln!("the enclave found {finding} (told to this site only)");
+                }
+                Err(refusal.into())
+            }
+            state => Err(Error::Usage(format!("the upload ended as {state:?}"))),
+        }
+    }
+}
+
+impl OnStudy {
+    /// Commits to the roster that stands.
+    pub fn commit(&self, context: &Context) -> Result<u8> {
+        let parts = Parts::load(context, &self.target)?;
+        let stop = Arc::default();
+        let agent = parts.agent(context, &stop);
+        let local = LocalStudy::new(&context.home, self.target.study);
+        let mut binding = Binding::open(&context.home, &local)?;
+        let site = agent.join(&assignment(&self.target))?;
+        let status = site.status()?;
+        let offer = offer(&site, &status)?;
+        let header = site.sealed(&offer)?.ok_or_else(|| {
+            SiteRefusal::new("update", "an update that is sealed to this offer", "none")
+                .next("sealfold submit")
+        })?;
+        let roster = status.roster.as_ref().ok_or_else(|| {
+            SiteRefusal::new("phase", "a roster", format!("none; {}", status.waiting_for))
+        })?;
+        let roster = site.roster(&offer, &roster.0)?;
+        site.commit(&mut binding, &offer, &roster, &header.digest())?;
+        let sites: Vec<_> = roster.statement().sites().into_iter().map(str::to_owned).collect();
+        let machine = json!({ "roster": roster.digest(), "sites": sites });
+        context.voice.result(&machine, &format!("committed to a roster of {}", sites.join(", ")));
+        Ok(0)
+    }
+
+    /// Says where the site and the round stand.
+    pub fn status(&self, context: &Context) -> Result<u8> {
+        let parts = Parts::load(context, &self.target)?;
+        let stop = Arc::default();
+        let agent = parts.agent(context, &stop);
+        let site = agent.join(&assignment(&self.target))?;
+        let next = site.joined.next()?;
+        let rounds = site.joined.manifest().study.rounds;
+        if next.round > rounds {
+            let machine = json!({ "round": rounds, "rounds": rounds, "done": true });
+            context.voice.result(&machine, &format!("all {rounds} rounds are done"));
+            return Ok(0);
+        }
+        let status = site.status()?;
+        let phase = serde_json::to_value(status.phase).unwrap_or_default();
+        let machine = json!({
+            "round": next.round, "rounds": rounds, "done": false, "base": next.base, "phase": phase,
+            "uploads": status.uploads.len(), "commits": status.commits.len(),
+            "waiting_for": status.waiting_for,
+        });
+        let text = format!(
+            "round {} of {rounds}: {}, {} uploads, {} commits; waits for {}",
+            next.round,
+            phase.as_str().unwrap_or_default(),
+            status.uploads.len(),
+            status.commits.len(),
+            status.waiting_for
+        );
+        context.voice.result(&machine, &text);
+        Ok(0)
+    }
+}
+
+impl Fetch {
+    /// Applies every release that is there, and copies the newest model.
+    pub fn run(&self, context: &Context) -> Result<u8> {
+        let parts = Parts::load(context, &self.target)?;
+        let stop = Arc::default();
+        let agent = parts.agent(context, &stop);
+        let local = LocalStudy::new(&context.home, self.target.study);
+        let binding = Binding::open(&context.home, &local)?;
+        let site = agent.join(&assignment(&self.target))?;
+        site.fetch_initial()?;
+        let rounds = site.joined.manifest().study.rounds;
+        while site.joined.next()?.round <= rounds {
+            let status = site.status()?;
+            if site.finish(&binding, &status)?.is_none() {
+                break;
+            }
+        }
+        let head = site.joined.local.head(site.joined.manifest())?;
+        let model = site.joined.local.model(head.round - 1);
+        std::fs::copy(&model, &self.out).map_err(|e| Error::file(&self.out, e))?;
+        let machine = json!({ "round": head.round - 1, "model": head.base, "out": self.out });
+        let text = format!("the model after round {} is in {}", head.round - 1, self.out.display());
+        context.voice.result(&machine, &text);
+        Ok(0)
+    }
+}
+
+impl Run {
+    /// Runs the agent.
+    pub fn run(&self, context: &Context) -> Result<u8> {
+        let poll = Duration::try_from_secs_f64(self.poll_seconds)
+            .ok()
+            .filter(|poll| *poll >= Duration::from_millis(10))
+            .ok_or_else(|| Error::Usage("--poll-seconds: expected 0.01 or more".to_owned()))?;
+        let parts = Parts::load(context, &self.target)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = stop.clone();
+        ctrlc::set_handler(move || told.store(true, Ordering::Relaxed))
+            .map_err(|error| Error::Usage(error.to_string()))?;
+        let assignment = Assignment {
+            study: self.target.study,
+            train: Some(self.train.clone()),
+            data: self.data.clone(),
+            max_rounds: self.max_rounds,
+            poll,
+        };
+        let rounds = parts.agent(context, &stop).run(&assignment)?;
+        context.voice.event("done", json!({ "rounds": rounds }));
+        Ok(0)
+    }
+}

@@ -1,0 +1,218 @@
+//! `study`: read, approve, abandon.
+
+use super::{Context, Target};
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use sealfold::home::read_text;
+use sealfold::study::{LocalStudy, acceptable, describe};
+use sealfold::{Error, Result, tensors};
+use sealfold_protocol::abandonment::Abandonment;
+use sealfold_protocol::manifest::Manifest;
+use sealfold_protocol::study::identity;
+use sealfold_protocol::{Digest, MultiSigned};
+use serde_json::json;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+/// `sealfold study`
+#[derive(Debug, Subcommand)]
+pub enum Study {
+    /// Show a study in words: a manifest file, or a study of a host.
+    Show {
+        /// A manifest (TOML), or a study's identity with --host.
+        study: String,
+        /// The host's URL.
+        #[arg(long, env = "SEALFOLD_HOST", value_name = "URL")]
+        host: Option<String>,
+    },
+    /// Sign a manifest and publish the signature.
+    Approve(Approve),
+    /// Sign that an offer is given up: it counts as possibly released.
+    Abandon(Abandon),
+    /// Print the digest of an initial model, for model.initial.
+    DigestModel {
+        /// The model, safetensors or npz.
+        model: PathBuf,
+        /// The manifest with the tensors, TOML.
+        #[arg(long, value_name = "FILE")]
+        study: PathBuf,
+    },
+}
+
+/// `sealfold study approve`
+#[derive(Debug, Args)]
+pub struct Approve {
+    /// A manifest (TOML), or the identity of a study that the host has.
+    study: String,
+    /// The host's URL.
+    #[arg(long, env = "SEALFOLD_HOST", value_name = "URL")]
+    host: String,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    /// Publish the initial model as well, safetensors or npz.
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+}
+
+/// `sealfold study abandon`
+#[derive(Debug, Args)]
+pub struct Abandon {
+    #[command(flatten)]
+    target: Target,
+    /// The round.
+    #[arg(long)]
+    round: u32,
+    /// The digest of the offer that is given up.
+    #[arg(long)]
+    offer: Digest,
+    /// Why, for those who read it later.
+    #[arg(long)]
+    reason: String,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Asks on a terminal; refuses without one.
+fn confirm(question: &str, yes: bool) -> Result<()> {
+    if yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Error::Usage("there is no terminal to ask on; give --yes".to_owned()));
+    }
+    eprint!("{question} [y/N] ");
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    let _ = std::io::stdin().read_line(&mut answer);
+    if answer.trim().eq_ignore_ascii_case("y") {
+        return Ok(());
+    }
+    Err(Error::Usage("not confirmed; nothing was signed".to_owned()))
+}
+
+impl Study {
+    /// Runs the command.
+    pub fn run(&self, context: &Context) -> Result<u8> {
+        match self {
+            Self::Show { study, host } => {
+                let (id, manifest) = match host {
+                    Some(host) => {
+                        let id = digest(study)?;
+                        let status = context.client(host)?.study(&id)?;
+                        let last = status.manifests.last();
+                        let last = last.ok_or_else(|| Error::Usage("no manifest".to_owned()))?;
+                        (id, Manifest::open(&last.0)?.statement().clone())
+                    }
+                    None => from_file(study)?,
+                };
+                let machine = json!({ "study": id, "manifest": manifest });
+                context.voice.result(&machine, &describe(&manifest, &id));
+                Ok(0)
+            }
+            Self::Approve(approve) => approve.run(context),
+            Self::Abandon(abandon) => abandon.run(context),
+            Self::DigestModel { model, study } => {
+                let manifest = Manifest::from_toml(&read_text(study)?)?;
+                let digest = tensors::digest(model, &manifest.model)?;
+                context.voice.result(&json!({ "initial": digest }), &digest.to_string());
+                Ok(0)
+            }
+        }
+    }
+}
+
+fn digest(text: &str) -> Result<Digest> {
+    text.parse().map_err(|error| Error::Usage(format!("{text:?} is no study's identity: {error}")))
+}
+
+fn from_file(path: &str) -> Result<(Digest, Manifest)> {
+    let manifest = Manifest::from_toml(&read_text(&PathBuf::from(path))?)?;
+    let id = match &manifest.amends {
+        Some(amends) => amends.study,
+        // The digest of a payload does not depend on who signs it.
+        None => MultiSigned::sign(manifest.clone(), &sealfold_protocol::SigningKey::generate()?)?
+            .digest(),
+    };
+    Ok((id, manifest))
+}
+
+impl Approve {
+    fn run(&self, context: &Context) -> Result<u8> {
+        let (keys, client) = (context.keys()?, context.client(&self.host)?);
+        let signed = if PathBuf::from(&self.study).is_file() {
+            MultiSigned::sign(from_file(&self.study)?.1, &keys.signing)?
+        } else {
+            let id = digest(&self.study)?;
+            let status = client.study(&id)?;
+            let last = status.manifests.last();
+            let last = last.ok_or_else(|| Error::Usage("no manifest".to_owned()))?;
+            let mut signed = Manifest::open(&last.0)?;
+            if identity(&signed) != id {
+                return Err(Error::Usage("the host shows another study".to_owned()));
+            }
+            signed.add_signature(&keys.signing)?;
+            signed
+        };
+        let (id, manifest) = (identity(&signed), signed.statement());
+        let takes_part = manifest.sites.iter().any(|site| site.name == keys.site);
+        if takes_part {
+            acceptable(manifest, &keys, &context.policy()?, Timestamp::now())?;
+        }
+        if !context.voice.json {
+            eprintln!("{}", describe(manifest, &id));
+        }
+        confirm("sign this manifest?", self.yes)?;
+        if takes_part {
+            LocalStudy::new(&context.home, id).approve(signed.digest())?;
+        }
+        let mut status = client.publish(&signed.envelope()?)?;
+        if let Some(path) = &self.model {
+            let content = tempfile::NamedTempFile::new_in(context.home.path("."))
+                .map_err(|e| Error::file(path, e))?;
+            let mut file = content.reopen().map_err(|e| Error::file(path, e))?;
+            tensors::copy_content(path, &manifest.model, &mut file)?;
+            let reader = content.reopen().map_err(|e| Error::file(path, e))?;
+            client.put_model(&id, reader)?;
+            status = client.study(&id)?;
+        }
+        let machine = json!({ "study": id, "manifest": signed.digest(), "active": status.active,
+            "missing": status.missing });
+        let state = if status.active {
+            "rounds can run".to_owned()
+        } else {
+            format!("still missing: {}", status.missing.join(" and "))
+        };
+        context.voice.result(&machine, &format!("study {id}\n{state}"));
+        Ok(0)
+    }
+}
+
+impl Abandon {
+    fn run(&self, context: &Context) -> Result<u8> {
+        let (keys, client) = (context.keys()?, context.client(&self.target.host)?);
+        eprintln!(
+            "An abandoned offer counts as possibly released: if its instance did release, that \
+             aggregate stays comparable with the next one on the same model."
+        );
+        confirm(&format!("abandon offer {}?", self.offer), self.yes)?;
+        let abandonment = Abandonment {
+            study: self.target.study,
+            round: self.round,
+            offer: self.offer,
+            reason: self.reason.clone(),
+        };
+        let signed = MultiSigned::sign(abandonment, &keys.signing)?;
+        let merged = client.abandon(&self.target.study, self.round, &signed.envelope()?)?;
+        let merged = MultiSigned::<Abandonment>::open(&merged.envelope.0)?;
+        let status = client.study(&self.target.study)?;
+        let last = status.manifests.last();
+        let last = last.ok_or_else(|| Error::Usage("no manifest".to_owned()))?;
+        let approval = Manifest::open(&last.0)?.statement().approval.clone();
+        let found = merged.expect_approvals(&approval.approvers, 0)?;
+        let text = format!("{found} of {} signatures that an abandonment takes", approval.required);
+        context.voice.result(&json!({ "signatures": found, "required": approval.required }), &text);
+        Ok(0)
+    }
+}

@@ -1,0 +1,543 @@
+//! The steps of a round, each of which can be repeated after a crash.
+
+use crate::binding::Binding;
+use crate::client::Client;
+use crate::error::SiteRefusal;
+use crate::home::{make_folder, read_file, read_json, write_file, write_json};
+use crate::keys::Keys;
+use crate::report::Voice;
+use crate::study::{Head, Joined};
+use crate::training::Metrics;
+use crate::{Error, Result, tensors};
+use jiff::Timestamp;
+use sealfold_attestation::{Claims, Evidence, Policy, Verdict, verify_live, verify_replay};
+use sealfold_protocol::api::{RoundStatus, UploadState, UploadStatus};
+use sealfold_protocol::bytes::Random;
+use sealfold_protocol::content::ContentHasher;
+use sealfold_protocol::manifest::Model;
+use sealfold_protocol::offer::Offer;
+use sealfold_protocol::release::{self, AggregatePreamble, Disclosure, Opening, Release};
+use sealfold_protocol::report::ModelReport;
+use sealfold_protocol::roster::{Commit, Roster};
+use sealfold_protocol::seal::{self, InputKey, OpeningReader, SealingWriter};
+use sealfold_protocol::update::{PREAMBLE, Preamble, UpdateHeader, plain_length};
+use sealfold_protocol::{Digest, Signed};
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+
+/// The piece of an upload: large enough for speed, small enough to resume.
+const PIECE: usize = 4 << 20;
+
+/// A site at work on one study.
+pub struct Site<'a> {
+    /// Its keys.
+    pub keys: &'a Keys,
+    /// Its policy.
+    pub policy: &'a Policy,
+    /// The host.
+    pub client: &'a Client,
+    /// How it speaks.
+    pub voice: Voice,
+    /// The study.
+    pub joined: Joined,
+}
+
+impl Site<'_> {
+    fn id(&self) -> Digest {
+        self.joined.local.id
+    }
+
+    fn model(&self) -> &Model {
+        &self.joined.manifest().model
+    }
+
+    /// The round that the site expects, as the host knows it.
+    ///
+    /// # Errors
+    /// As [`Client::round`].
+    pub fn status(&self) -> Result<RoundStatus> {
+        self.client.round(&self.id(), self.joined.next()?.round)
+    }
+
+    /// The offer that stands, if it is the one that follows in this site's own
+    /// chain.
+    ///
+    /// # Errors
+    /// A refusal by `chain` naming the link that does not fit.
+    pub fn offer(&self, status: &RoundStatus) -> Result<Option<Signed<Offer>>> {
+        let Some(envelope) = &status.offer else { return Ok(None) };
+        let offer = Offer::open(&envelope.0)?;
+        offer.statement().expect(&self.joined.next()?)?;
+        Ok(Some(offer))
+    }
+
+    /// Verifies the enclave behind an offer, now, with a nonce of this site's.
+    ///
+    /// # Errors
+    /// As [`Client::evidence`].
+    pub fn verdict(&self, offer: &Signed<Offer>) -> Result<Verdict> {
+        let nonce = Random::draw()?;
+        let reply = self.client.evidence(&self.id(), offer.statement().round, nonce)?;
+        let evidence = Evidence::from_nitro(&reply.document.0);
+        let (digest, now) = (offer.digest(), Timestamp::now());
+        Ok(verify_live(&evidence, self.policy, digest.as_bytes(), nonce.as_bytes(), now))
+    }
+
+    /// As [`Site::verdict`], and the image must be one of the manifest's.
+    /// Remembers that the offer was verified.
+    ///
+    /// # Errors
+    /// [`Error::Evidence`], or a refusal by `measurements`.
+    pub fn verify(&self, offer: &Signed<Offer>) -> Result<()> {
+        self.expect_measured(&self.verdict(offer)?.into_claims()?)?;
+        let path = self.verified(offer.statement().round);
+        let mut verified: Vec<Digest> = read_json(&path)?.unwrap_or_default();
+        if !verified.contains(&offer.digest()) {
+            verified.push(offer.digest());
+        }
+        write_json(&path, &verified)
+    }
+
+    fn verified(&self, round: u32) -> PathBuf {
+        self.joined.local.round(round).join("verified-offers.json")
+    }
+
+    /// Whether this site has verified the enclave behind an offer.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn has_verified(&self, offer: &Signed<Offer>) -> Result<bool> {
+        let verified: Option<Vec<Digest>> = read_json(&self.verified(offer.statement().round))?;
+        Ok(verified.is_some_and(|verified| verified.contains(&offer.digest())))
+    }
+
+    fn expect_measured(&self, claims: &Claims) -> Result<()> {
+        let document = claims.document();
+        let accepted = &self.joined.manifest().measurements.nitro;
+        let fits = accepted.iter().any(|image| {
+            [image.pcr0, image.pcr1, image.pcr2]
+                .iter()
+                .zip(0..)
+                .all(|(pcr, index)| document.pcr(index) == pcr.as_bytes())
+        });
+        if fits {
+            return Ok(());
+        }
+        let found = format!("PCR0 {}", hex::encode(document.pcr(0)));
+        Err(SiteRefusal::new("measurements", "an image that the manifest lists", found)
+            .next("the image needs an amendment that the approvers and this site sign")
+            .into())
+    }
+
+    fn header_path(&self, round: u32) -> PathBuf {
+        self.joined.local.round(round).join("header.cose")
+    }
+
+    fn spool(&self, round: u32) -> PathBuf {
+        self.joined.local.round(round).join("update.sealed")
+    }
+
+    /// The header of the update that is sealed to an offer, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn sealed(&self, offer: &Signed<Offer>) -> Result<Option<Signed<UpdateHeader>>> {
+        let round = offer.statement().round;
+        let Some(bytes) = read_file(&self.header_path(round))? else { return Ok(None) };
+        let header = Signed::<UpdateHeader>::open(&bytes, &self.keys.signing.verifying_key())?;
+        let expected = header.statement().sealed_length()?;
+        let whole = std::fs::metadata(self.spool(round)).is_ok_and(|meta| meta.len() == expected);
+        Ok((whole && header.statement().offer == offer.digest()).then_some(header))
+    }
+
+    /// Seals an update to an offer, into a spool file.
+    ///
+    /// # Errors
+    /// A refusal by `layout` or `finite`; [`Error::File`].
+    pub fn seal(
+        &self,
+        offer: &Signed<Offer>,
+        update: &std::path::Path,
+        metrics: &Metrics,
+    ) -> Result<Signed<UpdateHeader>> {
+        let statement = offer.statement();
+        let info = Offer::seal_info(&offer.digest());
+        let (encapsulation, key) = seal::encapsulate(&statement.update_key, &info)
+            .map_err(sealfold_protocol::Error::from)?;
+        let length = plain_length(self.model());
+        let header = UpdateHeader {
+            study: statement.study,
+            round: statement.round,
+            offer: offer.digest(),
+            site: self.keys.site.clone(),
+            plain_length: length,
+            encapsulation,
+        };
+        let header = Signed::sign(header, &self.keys.signing)?;
+        let preamble = Preamble {
+            examples: metrics.examples,
+            layout: self.model().layout_digest()?,
+            metrics: metrics.metrics.clone(),
+        };
+        let spool = self.spool(statement.round);
+        make_folder(&self.joined.local.round(statement.round))?;
+        let wrong = |error| Error::file(&spool, error);
+        let file = File::create(&spool).map_err(wrong)?;
+        let out = BufWriter::with_capacity(1 << 20, file);
+        let context = header.digest();
+        let mut writer =
+            SealingWriter::new(&key, context.as_bytes(), length, out).map_err(wrong)?;
+        writer.write_all(&preamble.encode()?).map_err(wrong)?;
+        tensors::copy_content(update, self.model(), &mut writer)?;
+        let out = writer.finish().map_err(wrong)?;
+        let file = out.into_inner().map_err(|e| Error::file(&spool, e.error()))?;
+        file.sync_all().map_err(wrong)?;
+        write_file(&self.header_path(statement.round), header.envelope())?;
+        Ok(header)
+    }
+
+    /// A secret that only this site can compute, so that nobody else can write
+    /// into its upload.
+    fn token(&self, header: &Digest) -> String {
+        let label = [b"sealfold/v1/upload-token\0".as_slice(), header.as_bytes()].concat();
+        Digest::of(&[&self.keys.signing.sign(&label)]).to_string()
+    }
+
+    /// Uploads the sealed update from where the host has stopped.
+    ///
+    /// # Errors
+    /// As [`Client::append`]; after a passing error it can be called again.
+    pub fn upload(&self, header: &Signed<UpdateHeader>) -> Result<UploadStatus> {
+        let (digest, round) = (header.digest(), header.statement().round);
+        let token = self.token(&digest);
+        let mut status = self.client.begin_upload(&self.id(), round, header.envelope(), &token)?;
+        let spool = self.spool(round);
+        let mut file = File::open(&spool).map_err(|e| Error::file(&spool, e))?;
+        let bar = self.voice.bar("upload", status.length);
+        while status.state == UploadState::Receiving {
+            bar.set_position(status.received);
+            file.seek(SeekFrom::Start(status.received)).map_err(|e| Error::file(&spool, e))?;
+            let mut piece = Vec::with_capacity(PIECE);
+            let read = (&mut file).take(PIECE as u64).read_to_end(&mut piece);
+            read.map_err(|e| Error::file(&spool, e))?;
+            if piece.is_empty() {
+                return Err(Error::file(&spool, "shorter than its header says"));
+            }
+            status = match self.client.append(&digest, status.received, &piece, &token) {
+                // The host has more or less than we thought: it says where.
+                Err(Error::Host(refusal))
+                    if refusal.check == sealfold_protocol::refusal::Check::UploadOffset =>
+                {
+                    self.client.upload(&digest)?
+                }
+                other => other?,
+            };
+        }
+        bar.finish_and_clear();
+        Ok(status)
+    }
+
+    /// What the enclave found in a refused update, if it told this site.
+    #[must_use]
+    pub fn finding(
+        &self,
+        header: &Digest,
+        refusal: &sealfold_protocol::refusal::Refusal,
+    ) -> Option<String> {
+        let info = sealfold_protocol::refusal::Refusal::seal_info(header);
+        let sealed = refusal.sealed.as_ref()?;
+        let plain = seal::unseal(&self.keys.release_seed, &info, b"", sealed).ok()?;
+        Some(String::from_utf8_lossy(&plain).into_owned())
+    }
+
+    /// The roster of an offer, checked as a site must check it before it
+    /// commits: signed by the instance whose evidence it verified, at least k
+    /// listed sites that take part, this site's own update in it.
+    ///
+    /// # Errors
+    /// A refusal by `roster` or `not-on-roster`.
+    pub fn roster(&self, offer: &Signed<Offer>, envelope: &[u8]) -> Result<Signed<Roster>> {
+        let roster = Signed::<Roster>::open(envelope, &offer.statement().instance_key)?;
+        let (statement, of) = (roster.statement(), offer.statement());
+        let refuse = |expected: String, found: String| {
+            Error::from(SiteRefusal::new("roster", expected, found))
+        };
+        if (statement.study, statement.round, statement.offer)
+            != (of.study, of.round, offer.digest())
+        {
+            let found = format!("offer {} round {}", statement.offer, statement.round);
+            return Err(refuse(format!("offer {} round {}", offer.digest(), of.round), found));
+        }
+        statement.check(self.joined.manifest().quorum.smallest_roster)?;
+        let participants = self.joined.study.participants();
+        for site in statement.sites() {
+            if !participants.contains(&site) {
+                return Err(refuse("sites that signed the manifest".to_owned(), site.to_owned()));
+            }
+        }
+        Ok(roster)
+    }
+
+    /// Commits to a roster. The binding is on disk before anything is sent.
+    ///
+    /// # Errors
+    /// A refusal by `not-on-roster`, or of [`Binding::commit`]; as
+    /// [`Client::commit`].
+    pub fn commit(
+        &self,
+        binding: &mut Binding,
+        offer: &Signed<Offer>,
+        roster: &Signed<Roster>,
+        header: &Digest,
+    ) -> Result<()> {
+        let statement = roster.statement();
+        if statement.header_of(&self.keys.site) != Some(*header) {
+            let found = statement.header_of(&self.keys.site);
+            let found = found.map_or("none".to_owned(), |digest| digest.to_string());
+            return Err(SiteRefusal::new("not-on-roster", header, found).into());
+        }
+        if !self.has_verified(offer)? {
+            return Err(
+                SiteRefusal::new("evidence", "verified evidence of this offer", "none").into()
+            );
+        }
+        let k = self.joined.manifest().quorum.smallest_roster;
+        binding.commit(statement, roster.digest(), offer.statement().base, k)?;
+        let commit =
+            Signed::sign(Commit::to(roster, &self.keys.site, *header), &self.keys.signing)?;
+        self.client.commit(&self.id(), statement.round, commit.envelope())
+    }
+
+    /// Verifies a release and moves the site's chain on: the aggregate is
+    /// opened, the next model computed and kept, the round's files forgotten.
+    ///
+    /// # Errors
+    /// A refusal by `release`, `roster`, `bound-to-another-offer`, `finite`;
+    /// [`Error::Evidence`] if the instance behind it cannot be verified.
+    pub fn finish(&self, binding: &Binding, status: &RoundStatus) -> Result<Option<Head>> {
+        let (Some(envelope), Some(offer)) = (&status.release, self.offer(status)?) else {
+            return Ok(None);
+        };
+        let round = offer.statement().round;
+        binding.allows(round, &offer.digest())?;
+        if !self.has_verified(&offer)? {
+            // Dropped or late: the evidence that was kept must do.
+            let kept = self.client.kept_evidence(&self.id(), round)?;
+            let evidence = Evidence::from_nitro(&kept.document.0);
+            let verdict = verify_replay(&evidence, self.policy, offer.digest().as_bytes());
+            self.expect_measured(&verdict.into_claims()?)?;
+        }
+        let release = Signed::<Release>::open(&envelope.0, &offer.statement().instance_key)?;
+        let roster = status
+            .roster
+            .as_ref()
+            .ok_or_else(|| SiteRefusal::new("roster", "the roster of the release", "none"))?;
+        let roster = self.roster(&offer, &roster.0)?;
+        self.expect_release(&offer, &roster, &release)?;
+        let base = self.joined.local.model(round - 1);
+        let next = self.joined.local.model(round);
+        let base_digest = self.apply(&release, &base, &next)?;
+        let head = Head { round: round + 1, base: base_digest, previous: Some(release.digest()) };
+        self.joined.local.set_head(&head)?;
+        write_file(
+            &self.joined.local.folder.join(format!("releases/{round:04}.cose")),
+            release.envelope(),
+        )?;
+        let _ = std::fs::remove_dir_all(self.joined.local.round(round));
+        self.report(&release, &head)?;
+        Ok(Some(head))
+    }
+
+    fn expect_release(
+        &self,
+        offer: &Signed<Offer>,
+        roster: &Signed<Roster>,
+        release: &Signed<Release>,
+    ) -> Result<()> {
+        let (of, statement) = (offer.statement(), release.statement());
+        let previous = |digest: Option<Digest>| digest.unwrap_or(Digest::new([0; 32]));
+        for (what, expected, found) in [
+            ("release's study", of.study, statement.study),
+            ("release's manifest", of.manifest, statement.manifest),
+            ("release's offer", offer.digest(), statement.offer),
+            ("release's roster", roster.digest(), statement.roster),
+            ("release's base", of.base, statement.base),
+            ("release's predecessor", previous(of.previous), previous(statement.previous)),
+        ] {
+            if expected != found {
+                return Err(sealfold_protocol::Error::link(what, &expected, &found).into());
+            }
+        }
+        let length = plain_length(self.model());
+        if statement.round != of.round || statement.plain_length != length {
+            let found = format!("round {}, {} bytes", statement.round, statement.plain_length);
+            let expected = format!("round {}, {length} bytes", of.round);
+            return Err(SiteRefusal::new("release", expected, found).into());
+        }
+        Ok(())
+    }
+
+    fn opening(&self, release: &Release) -> Result<Opening> {
+        match &release.disclosure {
+            Disclosure::Everyone(opening) => Ok(opening.clone()),
+            Disclosure::Sites(openings) => {
+                let mine = openings.iter().find(|opening| opening.site == self.keys.site);
+                let mine = mine.ok_or_else(|| {
+                    SiteRefusal::new("release", "an opening for this site", "none")
+                })?;
+                let info = Opening::seal_info(&release.offer, &self.keys.site);
+                let plain = seal::unseal(&self.keys.release_seed, &info, b"", &mine.sealed)
+                    .map_err(sealfold_protocol::Error::from)?;
+                Ok(Opening::decode(&plain)?)
+            }
+        }
+    }
+
+    /// Opens the aggregate and writes the next model beside the base. The
+    /// model gets its name only when the commitment to the aggregate holds.
+    fn apply(
+        &self,
+        release: &Signed<Release>,
+        base: &std::path::Path,
+        next: &std::path::Path,
+    ) -> Result<Digest> {
+        let statement = release.statement();
+        let opening = self.opening(statement)?;
+        let context = release::seal_context(&statement.offer, &statement.roster);
+        let key = InputKey::new(*opening.key.as_bytes());
+        let length = statement.plain_length;
+        let limit = seal::sealed_len(length).unwrap_or(u64::MAX);
+        let bar = self.voice.bar("download", limit);
+        let sealed = self.client.aggregate(&self.id(), statement.round, limit)?;
+        let sealed = BufReader::with_capacity(1 << 20, bar.wrap_read(sealed));
+        let wrong = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::InvalidData => Error::from(SiteRefusal::new(
+                "release",
+                "an aggregate that opens with the release's key",
+                error,
+            )),
+            _ => Error::Network { what: "the aggregate".to_owned(), reason: error.to_string() },
+        };
+        let mut reader = OpeningReader::new(&key, &context, length, sealed).map_err(wrong)?;
+        let mut preamble = vec![0; PREAMBLE];
+        reader.read_exact(&mut preamble).map_err(wrong)?;
+        let expected =
+            AggregatePreamble { layout: self.model().layout_digest()?, roster: statement.roster };
+        if AggregatePreamble::decode(&preamble)? != expected {
+            return Err(SiteRefusal::new("layout", "an aggregate of this roster", "another").into());
+        }
+        let plain = base.with_extension("content");
+        let unpacked = File::create(&plain).map_err(|e| Error::file(&plain, e))?;
+        let mut unpacked = BufWriter::with_capacity(1 << 20, unpacked);
+        tensors::copy_content(base, self.model(), &mut unpacked)?;
+        unpacked.flush().map_err(|e| Error::file(&plain, e))?;
+        let mut content = ContentHasher::new();
+        content.update(&preamble);
+        let file = File::open(&plain).map_err(|e| Error::file(&plain, e))?;
+        let mut step = Step {
+            base: BufReader::with_capacity(1 << 20, file),
+            aggregate: reader,
+            rate: self.model().learning_rate,
+            content,
+            model: ContentHasher::new(),
+        };
+        let candidate = next.with_extension("candidate");
+        let written = tensors::write_content(&candidate, self.model(), &mut step);
+        bar.finish_and_clear();
+        let _ = std::fs::remove_file(&plain);
+        written?;
+        let found = release::commitment(&opening.blinding, &step.content.finish());
+        if found != statement.aggregate {
+            let _ = std::fs::remove_file(&candidate);
+            return Err(SiteRefusal::new("release", statement.aggregate, found).into());
+        }
+        std::fs::rename(&candidate, next).map_err(|e| Error::file(next, e))?;
+        crate::home::sync_folder(next)?;
+        Ok(step.model.finish())
+    }
+
+    /// Tells the host which model this release led to.
+    ///
+    /// # Errors
+    /// As [`Client::report`].
+    pub fn report(&self, release: &Signed<Release>, head: &Head) -> Result<()> {
+        let round = head.round - 1;
+        let report = ModelReport {
+            study: self.id(),
+            round,
+            release: release.digest(),
+            site: self.keys.site.clone(),
+            model: head.base,
+        };
+        let report = Signed::sign(report, &self.keys.signing)?;
+        self.client.report(&self.id(), round, report.envelope())
+    }
+
+    /// Reports the head again, in case the report was lost in a crash.
+    ///
+    /// # Errors
+    /// As [`Client::report`].
+    pub fn report_again(&self) -> Result<()> {
+        let head = self.joined.local.head(self.joined.manifest())?;
+        let Some(previous) = head.previous else { return Ok(()) };
+        let report = ModelReport {
+            study: self.id(),
+            round: head.round - 1,
+            release: previous,
+            site: self.keys.site.clone(),
+            model: head.base,
+        };
+        let report = Signed::sign(report, &self.keys.signing)?;
+        self.client.report(&self.id(), head.round - 1, report.envelope())
+    }
+
+    /// Puts the initial model in place, if the site does not have it.
+    ///
+    /// # Errors
+    /// A refusal by `initial-model` if it is not the manifest's.
+    pub fn fetch_initial(&self) -> Result<()> {
+        let path = self.joined.local.model(0);
+        if path.exists() {
+            return Ok(());
+        }
+        let model = self.model();
+        let mut reader = self.client.model(&self.id(), model.bytes())?;
+        let candidate = path.with_extension("candidate");
+        tensors::write_content(&candidate, model, &mut reader)?;
+        let found = tensors::digest(&candidate, model)?;
+        if found != model.initial {
+            let _ = std::fs::remove_file(&candidate);
+            return Err(SiteRefusal::new("initial-model", model.initial, found).into());
+        }
+        std::fs::rename(&candidate, &path).map_err(|e| Error::file(&path, e))?;
+        crate::home::sync_folder(&path)
+    }
+}
+
+/// base + rate x aggregate as a reader, hashing both on the way.
+struct Step<B, A> {
+    base: B,
+    aggregate: A,
+    rate: f64,
+    content: ContentHasher,
+    model: ContentHasher,
+}
+
+impl<B: Read, A: Read> Read for Step<B, A> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let length = out.len() / 4 * 4;
+        if length == 0 {
+            return Ok(0);
+        }
+        let out = &mut out[..length.min(1 << 20)];
+        self.base.read_exact(out)?;
+        let mut aggregate = vec![0; out.len()];
+        self.aggregate.read_exact(&mut aggregate)?;
+        sealfold_aggregation::model::apply(out, &aggregate, self.rate)
+            .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))?;
+        self.content.update(&aggregate);
+        self.model.update(out);
+        Ok(out.len())
+    }
+}

@@ -1,0 +1,322 @@
+//! A study as this site knows it: the manifests that it signed, and how far
+//! its own chain of releases has come.
+//!
+//! Everything here was signed or computed by the site itself. What the host
+//! says is compared with it.
+
+use crate::error::SiteRefusal;
+use crate::home::{Home, read_json, write_json};
+use crate::keys::Keys;
+use crate::{Error, Result};
+use jiff::Timestamp;
+use sealfold_attestation::Policy;
+use sealfold_protocol::api::StudyStatus;
+use sealfold_protocol::manifest::Manifest;
+use sealfold_protocol::offer::NextRound;
+use sealfold_protocol::study::Study;
+use sealfold_protocol::{Digest, MultiSigned};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What k does not protect from, in the words that every approval shows.
+pub const WITHOUT_NOISE: &str = "This study adds no site-level noise: the smallest roster protects \
+within a round. Rosters that differ between rounds, and hospital totals, can still be compared by \
+whoever reads releases.";
+
+/// Where the site's chain of releases stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Head {
+    /// The round after the last release that the site verified.
+    pub round: u32,
+    /// The model that this release leads to.
+    pub base: Digest,
+    /// The release; none before the first.
+    pub previous: Option<Digest>,
+}
+
+/// A study on this site's disk.
+#[derive(Debug, Clone)]
+pub struct LocalStudy {
+    /// The study's identity.
+    pub id: Digest,
+    /// The study's folder.
+    pub folder: PathBuf,
+}
+
+impl LocalStudy {
+    /// A study's place on disk.
+    #[must_use]
+    pub fn new(home: &Home, id: Digest) -> Self {
+        Self { id, folder: home.study(&id) }
+    }
+
+    /// The digests of the manifests that this site signed.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn approved(&self) -> Result<Vec<Digest>> {
+        Ok(read_json(&self.folder.join("approved.json"))?.unwrap_or_default())
+    }
+
+    /// Remembers that this site signed a manifest.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn approve(&self, manifest: Digest) -> Result<()> {
+        let mut approved = self.approved()?;
+        if !approved.contains(&manifest) {
+            approved.push(manifest);
+        }
+        write_json(&self.folder.join("approved.json"), &approved)
+    }
+
+    /// Where the chain stands; the beginning if the site has no release yet.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn head(&self, manifest: &Manifest) -> Result<Head> {
+        let first = Head { round: 1, base: manifest.model.initial, previous: None };
+        Ok(read_json(&self.folder.join("head.json"))?.unwrap_or(first))
+    }
+
+    /// Moves the head.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn set_head(&self, head: &Head) -> Result<()> {
+        write_json(&self.folder.join("head.json"), head)
+    }
+
+    /// The model after so many rounds.
+    #[must_use]
+    pub fn model(&self, rounds: u32) -> PathBuf {
+        self.folder.join("models").join(format!("round-{rounds:04}.safetensors"))
+    }
+
+    /// The folder of what a round needs.
+    #[must_use]
+    pub fn round(&self, round: u32) -> PathBuf {
+        self.folder.join("rounds").join(format!("{round:04}"))
+    }
+}
+
+/// A study that this site takes part in, with its chain of approved manifests.
+pub struct Joined {
+    /// On disk.
+    pub local: LocalStudy,
+    /// The chain, verified.
+    pub study: Study,
+}
+
+impl Joined {
+    /// Verifies what the host says of a study against what this site signed
+    /// and what its policy accepts.
+    ///
+    /// # Errors
+    /// A refusal by `manifest` checks or by name: `not-approved`, `validity`,
+    /// and those of [`accept`].
+    pub fn verify(
+        home: &Home,
+        keys: &Keys,
+        policy: &Policy,
+        id: Digest,
+        status: &StudyStatus,
+        now: Timestamp,
+    ) -> Result<Self> {
+        let local = LocalStudy::new(home, id);
+        let approved = local.approved()?;
+        // An amendment that lacks approvals is not in force yet; the chain ends
+        // at the last manifest that follows.
+        let mut envelopes = status.manifests.iter();
+        let first = envelopes
+            .next()
+            .ok_or_else(|| SiteRefusal::new("manifest", "the study's manifests", "none"))?;
+        let mut study = Study::open(Manifest::open(&first.0)?)?;
+        for envelope in envelopes {
+            if study.amend(Manifest::open(&envelope.0)?).is_err() {
+                break;
+            }
+        }
+        if study.id() != id {
+            return Err(SiteRefusal::new("study", id, study.id()).into());
+        }
+        let current = study.current().digest();
+        if !approved.contains(&current) {
+            return Err(SiteRefusal::new(
+                "not-approved",
+                "a manifest that this site signed",
+                format!("manifest {current}"),
+            )
+            .next("read it and approve it: sealfold study approve")
+            .into());
+        }
+        accept(study.current(), keys, policy, now)?;
+        Ok(Self { local, study })
+    }
+
+    /// The manifest in force.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        self.study.current().statement()
+    }
+
+    /// The round that this site expects.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn next(&self) -> Result<NextRound> {
+        let head = self.local.head(self.manifest())?;
+        Ok(NextRound {
+            study: self.local.id,
+            manifest: self.study.current().digest(),
+            round: head.round,
+            base: head.base,
+            previous: head.previous,
+        })
+    }
+}
+
+/// Whether this site can take part under a manifest, whoever has signed it so
+/// far. [`approved_by_known`] asks for the signatures.
+///
+/// # Errors
+/// A refusal by `site-keys`, `smallest-roster`, `colluders`, `peers`,
+/// `approvers` or `validity`.
+pub fn acceptable(manifest: &Manifest, keys: &Keys, policy: &Policy, now: Timestamp) -> Result<()> {
+    let refuse = |check, expected: String, found: String| {
+        Err(Error::from(SiteRefusal::new(check, expected, found)))
+    };
+    let me = manifest.site(&keys.site)?;
+    if me.signing_key != keys.signing.verifying_key() || me.release_key != keys.release_key()? {
+        return refuse(
+            "site-keys",
+            "this site's keys".to_owned(),
+            "other keys under its name".to_owned(),
+        );
+    }
+    let (k, c) = (manifest.quorum.smallest_roster, manifest.quorum.colluders);
+    if k < policy.smallest_roster() {
+        return refuse(
+            "smallest-roster",
+            format!("at least {}", policy.smallest_roster()),
+            k.to_string(),
+        );
+    }
+    if c < policy.colluders() {
+        return refuse("colluders", format!("at least {}", policy.colluders()), c.to_string());
+    }
+    if let Some(peers) = policy.peers() {
+        for site in manifest.sites.iter().filter(|site| site.name != keys.site) {
+            if peers.get(site.name.as_str()) != Some(&site.signing_key.as_bytes()) {
+                let found = format!("{} with key {}", site.name, site.signing_key);
+                return refuse(
+                    "peers",
+                    "sites that the policy lists, with their keys".to_owned(),
+                    found,
+                );
+            }
+        }
+    }
+    // A quorum of the manifest's approvers must include enough that we know.
+    let known = policy.approvers().filter(|key| {
+        manifest.approval.approvers.iter().any(|approver| approver.as_bytes() == *key)
+    });
+    let found = known.count();
+    if found < policy.required_approvals() {
+        let expected =
+            format!("at least {} approvers that the policy lists", policy.required_approvals());
+        return refuse("approvers", expected, found.to_string());
+    }
+    let (from, until) = (manifest.study.valid_from, manifest.study.valid_until);
+    if now < from || now > until {
+        return refuse("validity", format!("from {from} to {until}"), now.to_string());
+    }
+    Ok(())
+}
+
+fn accept(
+    manifest: &MultiSigned<Manifest>,
+    keys: &Keys,
+    policy: &Policy,
+    now: Timestamp,
+) -> Result<()> {
+    acceptable(manifest.statement(), keys, policy, now)?;
+    approved_by_known(manifest, policy)?;
+    if !manifest.signers().contains(&keys.signing.verifying_key()) {
+        let expected = "this site's own signature";
+        return Err(SiteRefusal::new("not-approved", expected, "none").into());
+    }
+    Ok(())
+}
+
+/// Whether enough of the approvers that the policy lists have signed.
+///
+/// # Errors
+/// A refusal by `approvers`.
+pub fn approved_by_known(manifest: &MultiSigned<Manifest>, policy: &Policy) -> Result<()> {
+    let signers = manifest.signers();
+    let listed = &manifest.statement().approval.approvers;
+    let found = policy
+        .approvers()
+        .filter(|key| {
+            listed.iter().any(|l| l.as_bytes() == *key)
+                && signers.iter().any(|signer| signer.as_bytes() == *key)
+        })
+        .count();
+    if found < policy.required_approvals() {
+        let expected = format!(
+            "signatures of {} approvers that the policy lists",
+            policy.required_approvals()
+        );
+        return Err(SiteRefusal::new("approvers", expected, found).into());
+    }
+    Ok(())
+}
+
+/// A manifest in words, for those who approve.
+#[must_use]
+pub fn describe(manifest: &Manifest, id: &Digest) -> String {
+    let mut text = format!(
+        "study        {} ({id})\npurpose      {}\nintended use {}\nrounds       {}\nvalid        {} to {}\n",
+        manifest.study.name,
+        manifest.study.purpose,
+        manifest.study.intended_use,
+        manifest.study.rounds,
+        manifest.study.valid_from,
+        manifest.study.valid_until,
+    );
+    let names: Vec<_> = manifest.sites.iter().map(|site| site.name.as_str()).collect();
+    let readers = match manifest.release.readers {
+        sealfold_protocol::manifest::Readers::Everyone => "everyone",
+        sealfold_protocol::manifest::Readers::Sites => "the sites only",
+    };
+    text.push_str(&format!(
+        "sites        {} ({})\ncohort       {}\nfeatures     {}\nminimum rows {}\nmodel        {} \
+         parameters in {} tensors, initial {}\nrule         {:?}, largest share {}\nreaders      \
+         {readers}\napprovals    {} of {}\n",
+        names.len(),
+        names.join(", "),
+        manifest.data.cohort,
+        manifest.data.features.len(),
+        manifest.data.minimum_rows,
+        manifest.model.parameters(),
+        manifest.model.tensors.len(),
+        manifest.model.initial.short(),
+        manifest.aggregation.rule,
+        manifest.aggregation.largest_weight_share,
+        manifest.approval.required,
+        manifest.approval.approvers.len(),
+    ));
+    let (k, c) = (manifest.quorum.smallest_roster, manifest.quorum.colluders);
+    text.push_str(&format!(
+        "\nNo aggregate of fewer than {k} sites is ever released, and {c} colluding sites are \
+         withstood.\n"
+    ));
+    for weakness in &manifest.quorum.accepts {
+        text.push_str(&format!("WEAKER ({weakness}): {}.\n", weakness.meaning()));
+    }
+    text.push_str(WITHOUT_NOISE);
+    text.push('\n');
+    text
+}

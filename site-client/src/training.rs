@@ -1,0 +1,138 @@
+//! The site's own training command.
+//!
+//! It reads the global model and writes an update (trained minus global) and
+//! metrics as files, named to it in the environment; any language will do.
+
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// What a trainer says of its update. Sealed with it; the host never sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// The number of examples, the update's weight.
+    pub examples: u64,
+    /// Metrics by name.
+    #[serde(default)]
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// Reads a metrics file.
+///
+/// # Errors
+/// [`Error::File`] if it is none.
+pub fn read_metrics(path: &Path) -> Result<Metrics> {
+    let text = crate::home::read_text(path)?;
+    serde_json::from_str(&text).map_err(|error| {
+        Error::file(path, format!("expected {{\"examples\": N, \"metrics\": {{...}}}}: {error}"))
+    })
+}
+
+/// What a training command is told.
+pub struct Task<'a> {
+    /// The command, for `sh -c`.
+    pub command: &'a str,
+    /// The global model, safetensors.
+    pub model: &'a Path,
+    /// Where the update goes, safetensors.
+    pub update: &'a Path,
+    /// Where the metrics go, JSON.
+    pub metrics: &'a Path,
+    /// The round.
+    pub round: u32,
+    /// The site.
+    pub site: &'a str,
+    /// The study.
+    pub study: String,
+}
+
+/// Runs the command. Told to stop, it ends the command and all it started.
+///
+/// # Errors
+/// [`Error::Training`] if it fails or writes nothing; [`Error::Stopped`].
+pub fn run(task: &Task<'_>, stop: &Arc<AtomicBool>) -> Result<Metrics> {
+    let mut child = Command::new("sh")
+        .arg("-c")
+        .arg(task.command)
+        .env("SEALFOLD_MODEL", task.model)
+        .env("SEALFOLD_UPDATE", task.update)
+        .env("SEALFOLD_METRICS", task.metrics)
+        .env("SEALFOLD_ROUND", task.round.to_string())
+        .env("SEALFOLD_SITE", task.site)
+        .env("SEALFOLD_STUDY", &task.study)
+        .stdin(Stdio::null())
+        .stdout(Stdio::from(std::io::stderr()))
+        .process_group(0)
+        .spawn()
+        .map_err(|error| Error::Training(format!("sh does not start: {error}")))?;
+    let status = loop {
+        if let Some(status) =
+            child.try_wait().map_err(|error| Error::Training(error.to_string()))?
+        {
+            break status;
+        }
+        if stop.load(Ordering::Relaxed) {
+            if let Ok(Some(group)) = i32::try_from(child.id()).map(rustix::process::Pid::from_raw) {
+                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+            }
+            let _ = child.wait();
+            return Err(Error::Stopped);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    if !status.success() {
+        return Err(Error::Training(format!("{:?} ended with {status}", task.command)));
+    }
+    for (path, what) in [(task.update, "SEALFOLD_UPDATE"), (task.metrics, "SEALFOLD_METRICS")] {
+        if !path.exists() {
+            return Err(Error::Training(format!(
+                "{:?} ended well but wrote no file at ${what}",
+                task.command
+            )));
+        }
+    }
+    read_metrics(task.metrics)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn train(command: &str, stop: &Arc<AtomicBool>) -> Result<Metrics> {
+        let folder = tempfile::tempdir().unwrap();
+        let task = Task {
+            command,
+            model: Path::new("/dev/null"),
+            update: &folder.path().join("update.safetensors"),
+            metrics: &folder.path().join("metrics.json"),
+            round: 3,
+            site: "site-a",
+            study: "s".to_owned(),
+        };
+        run(&task, stop)
+    }
+
+    #[test]
+    fn a_command_writes_files() {
+        let stop = Arc::default();
+        let command = "echo x > $SEALFOLD_UPDATE; echo '{\"examples\": '$SEALFOLD_ROUND'}' > $SEALFOLD_METRICS";
+        assert_eq!(train(command, &stop).unwrap().examples, 3);
+        assert!(train("exit 3", &stop).unwrap_err().to_string().contains("exit status: 3"));
+        assert!(train("true", &stop).unwrap_err().to_string().contains("SEALFOLD_UPDATE"));
+    }
+
+    #[test]
+    fn a_command_that_is_stopped_ends_with_all_it_started() {
+        let stop = Arc::new(AtomicBool::new(true));
+        let start = std::time::Instant::now();
+        assert!(matches!(train("sleep 60 & sleep 60", &stop), Err(Error::Stopped)));
+        assert!(start.elapsed() < Duration::from_secs(30));
+    }
+}
