@@ -7,7 +7,7 @@ use crate::error::SiteRefusal;
 use crate::home::sync_folder;
 use crate::{Error, Result};
 use ndarray_npy::NpzReader;
-use safetensors::SafeTensors;
+use safetensors::tensor::Metadata;
 use sealfold_protocol::Digest;
 use sealfold_protocol::content::ContentHasher;
 use sealfold_protocol::manifest::{Model, Tensor};
@@ -63,14 +63,15 @@ fn copy_safetensors(path: &Path, model: &Model, out: &mut impl Write) -> Result<
     let file = File::open(path).map_err(|e| wrong(&e))?;
     let total = file.metadata().map_err(|e| wrong(&e))?.len();
     let mut reader = BufReader::with_capacity(PIECE, file);
-    let mut header = vec![0; 8];
-    reader.read_exact(&mut header).map_err(|_| wrong(&"no safetensors file"))?;
-    let length = u64::from_le_bytes(header[..8].try_into().unwrap_or_default());
+    let mut prefix = [0; 8];
+    reader.read_exact(&mut prefix).map_err(|_| wrong(&"no safetensors file"))?;
+    let length = u64::from_le_bytes(prefix);
+    let mut header = Vec::new();
     if length > MAX_HEADER {
         return Err(wrong(&"no safetensors file, or a header above 16 MiB"));
     }
     (&mut reader).take(length).read_to_end(&mut header).map_err(|e| wrong(&e))?;
-    let (_, metadata) = SafeTensors::read_metadata(&header)
+    let metadata: Metadata = serde_json::from_slice(&header)
         .map_err(|error| wrong(&format!("no safetensors file: {error}")))?;
     let count = metadata.offset_keys().len();
     if count != model.tensors.len() {
@@ -183,6 +184,7 @@ pub fn write_content(path: &Path, model: &Model, reader: &mut impl Read) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use safetensors::SafeTensors;
     use sealfold_protocol::manifest::Dtype;
     use std::collections::HashMap;
 

@@ -1,1 +1,22 @@
-//! The example study: four hospitals, heart disease.
+//! The example study: four hospitals, heart disease, a logistic regression.
+//!
+//! [`cohort`] reads a hospital's table and turns patients into numbers,
+//! [`split`] decides who is held out, [`logistic`] is the model, [`measures`]
+//! say how good it is, [`train`] is the trainer that a site's agent calls,
+//! [`experiment`] compares the federated model with models that are trained
+//! alone or on pooled data, [`demo`] runs all of it through the real system,
+//! and [`report`] shows what came out.
+
+pub mod cohort;
+pub mod demo;
+pub mod experiment;
+pub mod logistic;
+pub mod measures;
+pub mod report;
+pub mod split;
+pub mod train;
+
+/// The splits that are trained side by side: so many replicas of the model.
+pub const REPLICAS: usize = 20;
+/// The hospitals, by the names of their files and of their sites.
+pub const HOSPITALS: [&str; 4] = ["cleveland", "hungarian", "switzerland", "va-long-beach"];

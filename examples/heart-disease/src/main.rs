@@ -1,0 +1,45 @@
+//! `heart-disease`: parses arguments and wires the parts.
+
+use clap::{Parser, Subcommand};
+use sealfold_heart_disease::logistic::Logistic;
+use sealfold_heart_disease::{REPLICAS, demo, train};
+use std::path::PathBuf;
+
+/// The example study of sealfold: four hospitals' real data.
+#[derive(Debug, Parser)]
+#[command(name = "heart-disease", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the whole study through the real system and report on it.
+    Demo(demo::Options),
+    /// Train one round; called by a site's agent.
+    Train {
+        /// The hospital, which decides the splits.
+        #[arg(long)]
+        hospital: String,
+        /// Its table.
+        #[arg(long, value_name = "FILE")]
+        data: PathBuf,
+    },
+    /// Write the initial model.
+    InitModel {
+        /// Where to, safetensors.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Train { hospital, data } => train::run(&hospital, &data),
+        Command::InitModel { out } => {
+            train::write_model(&out, &vec![Logistic::default(); REPLICAS])
+        }
+    }
+}
