@@ -11,6 +11,11 @@
 //! - [`accumulate`]: one row of the aggregate;
 //! - [`model`]: the next model from the base and the aggregate.
 
+// Counts become numbers to calculate with; what is rounded by that is stated
+// where it happens. Tests compare exactly, because sums here are exact.
+#![allow(clippy::cast_precision_loss)]
+#![cfg_attr(test, allow(clippy::float_cmp))]
+
 pub mod accumulate;
 pub mod exact_sum;
 pub mod model;

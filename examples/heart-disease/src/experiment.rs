@@ -81,7 +81,6 @@ impl Study {
 
     /// The held-out AUC of models at each hospital.
     #[must_use]
-    #[allow(clippy::cast_precision_loss)]
     pub fn auc(&self, models: &[Logistic]) -> Vec<f64> {
         let mean = |splits: Predictions| {
             splits.iter().map(|s| auc(s)).sum::<f64>() / splits.len().max(1) as f64
@@ -160,7 +159,6 @@ mod tests {
             let total: usize = updates.iter().map(|u| u.1).sum();
             assert_eq!(total, train::STUDY_PATIENTS);
             for (update, examples, _) in &updates {
-                #[allow(clippy::cast_precision_loss)]
                 let share = *examples as f64 / total as f64;
                 for (model, step) in global.iter_mut().zip(update) {
                     model.weights.iter_mut().zip(&step.weights).for_each(|(w, s)| *w += share * s);

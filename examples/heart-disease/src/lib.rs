@@ -7,6 +7,10 @@
 //! alone or on pooled data, [`demo`] runs all of it through the real system,
 //! and [`report`] shows what came out.
 
+// Counts of patients become numbers to calculate with.
+#![allow(clippy::cast_precision_loss)]
+#![cfg_attr(test, allow(clippy::float_cmp))]
+
 pub mod cohort;
 pub mod demo;
 pub mod experiment;

@@ -31,7 +31,6 @@ impl Logistic {
     /// The mean loss with its share of the penalty. `total` is the number of
     /// patients of the whole study, over which the penalty is spread.
     #[must_use]
-    #[allow(clippy::cast_precision_loss)]
     pub fn loss(&self, patients: &[&Patient], total: usize) -> f64 {
         let log = |p: f64| p.max(1e-12).ln();
         let sum: f64 = patients
@@ -47,7 +46,6 @@ impl Logistic {
 
     /// The gradient of [`Logistic::loss`]: weights, then bias.
     #[must_use]
-    #[allow(clippy::cast_precision_loss)]
     pub fn gradient(&self, patients: &[&Patient], total: usize) -> Vec<f64> {
         let mut gradient = vec![0.0; INPUTS + 1];
         let share = 1.0 / patients.len() as f64;

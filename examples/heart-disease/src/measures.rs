@@ -26,7 +26,6 @@ pub struct Measures {
     pub calibration: f64,
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn share(part: usize, whole: usize) -> f64 {
     part as f64 / whole.max(1) as f64
 }
@@ -67,7 +66,6 @@ pub fn roc(predictions: &[Prediction]) -> Vec<(f64, f64)> {
 
 /// The expected calibration error over ten bins of equal width.
 #[must_use]
-#[allow(clippy::cast_precision_loss)]
 pub fn calibration_error(predictions: &[Prediction]) -> f64 {
     let mut bins = [(0usize, 0.0, 0usize); 10];
     for prediction in predictions {
@@ -85,7 +83,6 @@ pub fn calibration_error(predictions: &[Prediction]) -> f64 {
 
 /// The measures over several splits; calibration over all their predictions.
 #[must_use]
-#[allow(clippy::cast_precision_loss)]
 pub fn measure(splits: &[Vec<Prediction>]) -> Measures {
     let count = splits.len().max(1) as f64;
     let mean =
@@ -110,7 +107,6 @@ mod tests {
         (0..count)
             .map(|i| {
                 let x = (i * 2_654_435_761 % 97) / 7;
-                #[allow(clippy::cast_precision_loss)]
                 Prediction { probability: x as f64 / 14.0, disease: (i * 31 + x * 5) % 17 > 8 }
             })
             .collect()

@@ -64,7 +64,6 @@ pub fn write_model(path: &Path, models: &[Logistic]) -> anyhow::Result<()> {
 /// One round of local training: the update of each replica, the number of
 /// training patients, and the mean loss before.
 #[must_use]
-#[allow(clippy::cast_precision_loss)]
 pub fn update(cohort: &Cohort, global: &[Logistic]) -> (Vec<Logistic>, usize, f64) {
     let (mut count, mut loss) = (0, 0.0);
     let updates = global

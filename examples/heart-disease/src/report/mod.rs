@@ -50,7 +50,6 @@ impl Summary {
 
     /// The mean AUC over hospitals of one kind of model.
     #[must_use]
-    #[allow(clippy::cast_precision_loss)]
     pub fn mean_auc(&self, of: impl Fn(&Comparison<Measures>) -> f64) -> f64 {
         self.measures.values().map(of).sum::<f64>() / self.measures.len().max(1) as f64
     }
@@ -152,7 +151,6 @@ impl Summary {
 
 /// The report: one HTML file that needs nothing else.
 #[must_use]
-#[allow(clippy::cast_precision_loss)]
 pub fn html(summary: &Summary) -> String {
     let rounds = summary.rounds as f64;
     let series = HOSPITALS.iter().enumerate().map(|(place, name)| Series {
