@@ -50,7 +50,7 @@ impl ExactSum {
         let wide = u128::from(mantissa) << (shift % 32);
         let negative = bits >> 63 == 1;
         for (place, digit) in self.digits[shift / 32..].iter_mut().take(3).enumerate() {
-            let part = i64::from((wide >> (32 * place)) as u32);
+            let part = i64::try_from(wide >> (32 * place) & 0xffff_ffff).unwrap_or(0);
             *digit += if negative { -part } else { part };
         }
         self.additions += 1;

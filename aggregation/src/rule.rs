@@ -6,7 +6,7 @@ use crate::{Error, Result};
 /// fold updates one after the other in constant memory.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rule {
-    /// The weighted mean (`FedAvg`; McMahan et al., 2017).
+    /// The weighted mean (`FedAvg`; `McMahan` et al., 2017).
     WeightedMean,
     /// The weighted mean of updates that were scaled down to a Euclidean norm
     /// of at most `clip`.

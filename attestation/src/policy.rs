@@ -284,7 +284,7 @@ mod tests {
         assert!(!policy.allows_simulation());
         assert!(policy.peers().is_none());
         assert_eq!(policy.smallest_roster(), 3);
-        assert_eq!(policy.max_age(), Duration::from_secs(300));
+        assert_eq!(policy.max_age(), Duration::from_mins(5));
     }
 
     #[test]

@@ -154,13 +154,12 @@ fn checks(
         _ => None,
     };
     let expected = "accepted by attestation-doc-validation";
-    match why_not {
-        Some(why) => collector.not_made(Name::SecondOpinion, expected, why),
-        None => {
-            let opinion = second_opinion::ask(bytes);
-            let found = opinion.clone().err().unwrap_or_else(|| "accepted".to_owned());
-            collector.check(Name::SecondOpinion, opinion.is_ok(), expected, found);
-        }
+    if let Some(why) = why_not {
+        collector.not_made(Name::SecondOpinion, expected, why);
+    } else {
+        let opinion = second_opinion::ask(bytes);
+        let found = opinion.clone().err().unwrap_or_else(|| "accepted".to_owned());
+        collector.check(Name::SecondOpinion, opinion.is_ok(), expected, found);
     }
     Some((document, trusted.simulated))
 }

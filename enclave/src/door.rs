@@ -11,7 +11,7 @@ use std::io::{self, Read, Write};
 use std::time::Duration;
 
 /// How long the host may keep the enclave waiting for one record.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A connection to the record door.
 #[derive(Debug)]

@@ -46,7 +46,8 @@ struct State {
     folding: bool,
 }
 
-/// The phase that the instance's round is in.
+/// The phase that the instance's round is in. There is one value of this type.
+#[allow(clippy::large_enum_variant)]
 enum Stage {
     Idle,
     Open(Round<Open>),

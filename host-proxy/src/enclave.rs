@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use std::time::Duration;
 
 /// How long a request may take; a fold reads every update once.
-const TIMEOUT: Duration = Duration::from_secs(3600);
+const TIMEOUT: Duration = Duration::from_hours(1);
 
 /// A client of the enclave.
 #[derive(Debug, Clone)]

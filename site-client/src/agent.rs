@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The longest pause between two tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// What an agent was asked for.
 #[derive(Debug, Clone)]
@@ -207,17 +207,16 @@ impl Agent<'_> {
             self.voice.event("enclave verified", json!({ "round": round, "offer": digest }));
             return Ok(Look::Again);
         }
-        let header = match site.sealed(&offer)? {
-            Some(header) => header,
-            None => {
-                let Some(command) = &assignment.train else {
-                    return Ok(Look::Wait("an update: sealfold submit".to_owned()));
-                };
-                let (update, metrics) = self.train(site, next.round, command)?;
-                let header = site.seal(&offer, &update, &metrics)?;
-                self.voice.event("sealed", json!({ "round": next.round }));
-                header
-            }
+        let header = if let Some(header) = site.sealed(&offer)? {
+            header
+        } else {
+            let Some(command) = &assignment.train else {
+                return Ok(Look::Wait("an update: sealfold submit".to_owned()));
+            };
+            let (update, metrics) = self.train(site, next.round, command)?;
+            let header = site.seal(&offer, &update, &metrics)?;
+            self.voice.event("sealed", json!({ "round": next.round }));
+            header
         };
         self.deliver(site, binding, &status, &offer, &header)
     }

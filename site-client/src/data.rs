@@ -153,7 +153,7 @@ pub fn check(path: &Path, specification: &DataSpecification) -> Result<DataRepor
     for feature in &specification.features {
         match place(&feature.name) {
             Some(place) => {
-                columns.push(Column { feature, place, missing: 0, broken: Default::default() })
+                columns.push(Column { feature, place, missing: 0, broken: Default::default() });
             }
             None => violations.push(missing(&feature.name)),
         }

@@ -115,7 +115,7 @@ impl Joined {
     ///
     /// # Errors
     /// A refusal by `manifest` checks or by name: `not-approved`, `validity`,
-    /// and those of [`accept`].
+    /// and those of [`acceptable`].
     pub fn verify(
         home: &Home,
         keys: &Keys,

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 /// How long a test waits for a reply.
-const TIMEOUT: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_mins(3);
 
 /// A reply: its status and its body.
 pub struct Reply {

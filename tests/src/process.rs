@@ -77,7 +77,7 @@ impl Server {
         let _ = self.child.wait();
     }
 
-    /// The most memory that the process has had, in bytes (VmHWM).
+    /// The most memory that the process has had, in bytes (`VmHWM`).
     #[must_use]
     pub fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

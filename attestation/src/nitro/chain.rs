@@ -11,7 +11,7 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 /// <https://aws-nitro-enclaves.amazonaws.com/AWS_NitroEnclaves_Root-G1.zip>.
 pub const AWS_ROOT_G1: &[u8] = include_bytes!("../../roots/aws_nitro_root_g1.der");
 
-/// What stands before the point of a P-384 key in a SubjectPublicKeyInfo.
+/// What stands before the point of a P-384 key in a `SubjectPublicKeyInfo`.
 const P384_SPKI: [u8; 23] = [
     0x30, 0x76, 0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b,
     0x81, 0x04, 0x00, 0x22, 0x03, 0x62, 0x00,

@@ -137,7 +137,9 @@ impl Document {
     }
 }
 
-/// A payload's fields before they are checked.
+/// A payload's fields before they are checked. A field may be missing, null
+/// or there; each is another thing.
+#[allow(clippy::option_option)]
 #[derive(Default)]
 struct Fields {
     module_id: Option<String>,

@@ -95,7 +95,7 @@ impl Study {
         let compare = |(hospital, name): (usize, &&str)| {
             let others = (0..HOSPITALS.len()).filter(move |h| *h != hospital);
             let comparison = Comparison {
-                local: self.predict(hospital, &self.fit(hospital..hospital + 1)),
+                local: self.predict(hospital, &self.fit(hospital..=hospital)),
                 federated: self.predict(hospital, federated),
                 pooled: self.predict(hospital, &pooled),
                 left_out: self.predict(hospital, &self.fit(others)),

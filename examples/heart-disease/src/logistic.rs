@@ -127,9 +127,9 @@ mod tests {
             let moved = |by: f64| {
                 let mut moved = model.clone();
                 if place == INPUTS {
-                    moved.bias += by
+                    moved.bias += by;
                 } else {
-                    moved.weights[place] += by
+                    moved.weights[place] += by;
                 }
                 moved.loss(&patients, 100)
             };

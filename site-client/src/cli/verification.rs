@@ -10,7 +10,7 @@ use sealfold::{Error, Result};
 use sealfold_attestation::{Evidence, Outcome, Policy, State, Verdict, verify_document};
 use sealfold_protocol::Digest;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// `sealfold verify`
@@ -56,7 +56,7 @@ impl Verify {
         })
     }
 
-    fn document(&self, evidence: &PathBuf, policy: &PathBuf) -> Result<Verdict> {
+    fn document(&self, evidence: &Path, policy: &Path) -> Result<Verdict> {
         let bytes = read_file(evidence)?.ok_or_else(|| Error::file(evidence, "no such file"))?;
         let policy = Policy::from_toml(&read_text(policy)?).map_err(|e| Error::file(policy, e))?;
         let nonce = match &self.nonce {

@@ -197,7 +197,7 @@ impl Demo {
                 arguments.extend(["--model", initial]);
             }
             let approved = self.sealfold(site, &arguments)?;
-            study = approved["study"].as_str().unwrap_or_default().to_owned();
+            approved["study"].as_str().unwrap_or_default().clone_into(&mut study);
         }
         Ok(study)
     }

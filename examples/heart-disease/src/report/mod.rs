@@ -177,7 +177,7 @@ pub fn html(summary: &Summary) -> String {
         y: ("AUC", 0.5, 1.0),
     };
     let comparison = svg::dots(&frame, &groups).replace("left_out", "left out");
-    let curves: String = summary
+    let curves: Vec<String> = summary
         .curves
         .iter()
         .map(|(name, compared)| {
@@ -194,7 +194,8 @@ pub fn html(summary: &Summary) -> String {
             format!("<figure>{}</figure>", svg::lines(&frame, &series))
         })
         .collect();
-    let rows: String = summary
+    let curves = curves.concat();
+    let rows: Vec<String> = summary
         .measures
         .iter()
         .flat_map(|(name, compared)| {
@@ -211,6 +212,7 @@ pub fn html(summary: &Summary) -> String {
             })
         })
         .collect();
+    let rows = rows.concat();
     format!(
         "<!doctype html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' \
          content='width=device-width'><title>sealfold: four hospitals</title><style>\

@@ -108,9 +108,12 @@ pub fn lines(frame: &Frame<'_>, series: &[Series]) -> String {
     out
 }
 
-/// Dots with their spread, in groups.
+/// A dot: its series, value and spread.
+pub type Dot = (&'static str, f64, f64);
+
+/// Dots with their spread, in named groups.
 #[must_use]
-pub fn dots(frame: &Frame<'_>, groups: &[(String, Vec<(&'static str, f64, f64)>)]) -> String {
+pub fn dots(frame: &Frame<'_>, groups: &[(String, Vec<Dot>)]) -> String {
     let mut out = open();
     frame.axes(&mut out);
     for (group, (name, dots)) in groups.iter().enumerate() {

@@ -1,0 +1,239 @@
+//! What no receipt is given for, by name.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use sealfold_protocol::api::MAX_JSON;
+use sealfold_protocol::offer::Offer;
+use sealfold_protocol::refusal::{Check, Refusal};
+use sealfold_protocol::update::{PREAMBLE, Preamble, UpdateHeader};
+use sealfold_protocol::{Digest, MultiSigned, Signed, SigningKey, seal};
+use sealfold_tests::hostile_host::{Enclave, HostileHost};
+use sealfold_tests::http;
+use sealfold_tests::site::{self, Sealed, Site};
+use sealfold_tests::study::{Options, Study};
+use std::collections::BTreeMap;
+
+struct World {
+    host: HostileHost,
+    enclave: Enclave,
+    study: Study,
+    offer: Signed<Offer>,
+}
+
+impl World {
+    fn new(options: &Options) -> Self {
+        let host = HostileHost::new();
+        let enclave = host.enclave("enclave");
+        let study = Study::new(options);
+        let offer = enclave.offer(&study.first_offer()).unwrap();
+        Self { host, enclave, study, offer }
+    }
+
+    fn layout(&self) -> Digest {
+        self.study.manifest.statement().model.layout_digest().unwrap()
+    }
+
+    fn good(&self, site: usize) -> Sealed {
+        let values = vec![1.0; self.study.parameters()];
+        self.study.sites[site].seal(&self.offer, self.layout(), 1, &values)
+    }
+
+    fn refusal(&self, update: &Sealed) -> Refusal {
+        self.enclave.admit(&self.host.door, &self.offer, update).unwrap_err()
+    }
+
+    fn check(&self, update: &Sealed) -> Check {
+        self.refusal(update).check
+    }
+}
+
+#[test]
+fn a_stranger_and_a_site_that_did_not_approve() {
+    let world = World::new(&Options::default());
+    let stranger = Site::numbered(77);
+    let update = stranger.seal(&world.offer, world.layout(), 1, &[0.0; 1000]);
+    assert_eq!(world.check(&update), Check::Site);
+    // A listed site under another key.
+    let impostor = Site { key: SigningKey::generate().unwrap(), ..Site::numbered(0) };
+    let update = impostor.seal(&world.offer, world.layout(), 1, &[0.0; 1000]);
+    assert_eq!(world.check(&update), Check::Signature);
+    // A listed site whose signature the manifest lacks.
+    let study = Study::new(&Options::default());
+    let mut signed =
+        MultiSigned::sign(study.manifest.statement().clone(), &study.sites[0].key).unwrap();
+    study.sites[1..3].iter().for_each(|site| signed.add_signature(&site.key).unwrap());
+    let host = HostileHost::new();
+    let enclave = host.enclave("enclave");
+    let partly = Study { sites: study.sites, manifest: signed };
+    let offer = enclave.offer(&partly.first_offer()).unwrap();
+    let update = partly.sites[3].seal(&offer, world.layout(), 1, &[0.0; 1000]);
+    let refusal = enclave.admit(&host.door, &offer, &update).unwrap_err();
+    assert_eq!(refusal.check, Check::SiteApproval);
+    assert!(refusal.to_string().contains("sealfold study approve"), "{refusal}");
+}
+
+#[test]
+fn a_wrong_layout() {
+    let world = World::new(&Options::default());
+    let site = &world.study.sites[0];
+    for length in [0, 999, 1001] {
+        let update = site.seal(&world.offer, world.layout(), 1, &vec![0.0; length]);
+        assert_eq!(world.check(&update), Check::Layout, "{length}");
+    }
+    let update = site.seal(&world.offer, Digest::new([1; 32]), 1, &[0.0; 1000]);
+    assert_eq!(world.check(&update), Check::Layout);
+    let plain = site::plain(&[0xff; PREAMBLE], &[0.0; 1000]);
+    assert_eq!(world.check(&site.seal_plain(&world.offer, &plain)), Check::Preamble);
+    // After all these the site's place is still free.
+    assert!(world.enclave.admit(&world.host.door, &world.offer, &world.good(0)).is_ok());
+}
+
+#[test]
+fn values_that_are_no_numbers_wherever_they_stand() {
+    let world = World::new(&Options { parameters: 200_000, ..Options::default() });
+    let places = [0, 1, 4095, 4096, 61_439, 61_440, 131_072, 199_999];
+    for (place, bad) in
+        places.iter().zip([f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -f32::NAN].iter().cycle())
+    {
+        let mut values = vec![1.0; 200_000];
+        values[*place] = *bad;
+        let update = world.study.sites[0].seal(&world.offer, world.layout(), 1, &values);
+        let refusal = world.refusal(&update);
+        assert_eq!(refusal.check, Check::Finite, "{bad} at {place}");
+        assert!(!refusal.to_string().contains(&place.to_string()), "{refusal}");
+    }
+}
+
+#[test]
+fn a_norm_beyond_the_limit_is_told_to_its_site_only() {
+    let aggregation = "rule = \"weighted-mean\"\nlargest_weight_share = 0.5\nnorm_limit = 3.0";
+    let world = World::new(&Options {
+        aggregation: aggregation.into(),
+        parameters: 4,
+        ..Options::default()
+    });
+    let site = &world.study.sites[0];
+    let update = site.seal(&world.offer, world.layout(), 1, &[2.0; 4]);
+    let refusal = world.refusal(&update);
+    assert_eq!(refusal.check, Check::NormLimit);
+    assert!(!refusal.found.contains('4'), "{refusal}");
+    let info = Refusal::seal_info(&update.header.digest());
+    let sealed = refusal.sealed.unwrap();
+    assert_eq!(*seal::unseal(&site.release_seed, &info, b"", &sealed).unwrap(), b"4");
+    assert!(seal::unseal(&world.study.sites[1].release_seed, &info, b"", &sealed).is_err());
+    let short = site.seal(&world.offer, world.layout(), 1, &[1.5; 4]);
+    assert!(world.enclave.admit(&world.host.door, &world.offer, &short).is_ok());
+}
+
+#[test]
+fn another_round_study_or_offer() {
+    let world = World::new(&Options::default());
+    let site = &world.study.sites[0];
+    let header = world.good(0).header;
+    let with = |change: fn(&mut UpdateHeader)| {
+        let mut statement = header.statement().clone();
+        change(&mut statement);
+        let signed = Signed::sign(statement, &site.key).unwrap();
+        world.enclave.admit_header(&world.offer, signed.envelope()).unwrap_err().check
+    };
+    assert_eq!(with(|h| h.round = 2), Check::Round);
+    assert_eq!(with(|h| h.study = Digest::new([1; 32])), Check::Round);
+    assert_eq!(with(|h| h.offer = Digest::new([1; 32])), Check::Offer);
+    // An update that was made for another instance's offer of the same round.
+    let other = world.host.enclave("other");
+    let theirs = other.offer(&world.study.first_offer()).unwrap();
+    let update = site.seal(&theirs, world.layout(), 1, &[0.0; 1000]);
+    assert_eq!(world.check(&update), Check::Offer);
+}
+
+#[test]
+fn one_update_a_site_and_the_same_receipt_for_the_same() {
+    let world = World::new(&Options::default());
+    let update = world.good(0);
+    let first = world.enclave.admit(&world.host.door, &world.offer, &update).unwrap();
+    let again = world.enclave.admit(&world.host.door, &world.offer, &update).unwrap();
+    assert_eq!(first.digest(), again.digest());
+    assert_eq!(world.check(&world.good(0)), Check::OneUpdate);
+}
+
+#[test]
+fn sealed_bytes_that_are_missing_cut_changed_swapped_or_repeated() {
+    let world = World::new(&Options { parameters: 200_000, ..Options::default() });
+    let update = world.good(0);
+    let admit = |bytes: Vec<u8>| {
+        world.host.door.put(*update.header.digest().as_bytes(), bytes);
+        let header = update.header.envelope();
+        world.enclave.admit_header(&world.offer, header).unwrap_err().check
+    };
+    // Nothing there yet: the host's affair, and passing.
+    let refusal = world.enclave.admit_header(&world.offer, update.header.envelope()).unwrap_err();
+    assert_eq!(refusal.check, Check::Door);
+    assert!(refusal.is_passing());
+    let whole = update.bytes.clone();
+    assert_eq!(admit(whole[..whole.len() - 1].to_vec()), Check::Door);
+    assert_eq!(admit(whole[..300_000].to_vec()), Check::Door);
+    for place in [seal::HEADER, 20_000, 300_000, whole.len() - 1] {
+        let mut changed = whole.clone();
+        changed[place] ^= 1;
+        assert_eq!(admit(changed), Check::Record, "{place}");
+    }
+    let mut salted = whole.clone();
+    salted[0] ^= 1;
+    assert_eq!(admit(salted), Check::Encapsulation);
+    let record = |j| {
+        let range = seal::record_range(update.header.statement().plain_length, j);
+        usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()
+    };
+    let mut repeated = whole.clone();
+    repeated.copy_within(record(0), record(1).start);
+    assert_eq!(admit(repeated.clone()), Check::Record);
+    repeated[record(0)].copy_from_slice(&whole[record(1)]);
+    assert_eq!(admit(repeated), Check::Record);
+    // The site loses nothing by it.
+    assert!(world.enclave.admit(&world.host.door, &world.offer, &update).is_ok());
+}
+
+#[test]
+fn a_genuine_header_with_the_hosts_own_encapsulation_behind_it() {
+    let world = World::new(&Options::default());
+    let genuine = world.good(0);
+    // The host encapsulates a key of its own and seals what it likes under the
+    // site's header.
+    let info = Offer::seal_info(&world.offer.digest());
+    let (encapsulation, key) =
+        seal::encapsulate(&world.offer.statement().update_key, &info).unwrap();
+    let preamble = Preamble { examples: 1, layout: world.layout(), metrics: BTreeMap::new() };
+    let plain = site::plain(&preamble.encode().unwrap(), &[666.0; 1000]);
+    let bytes = site::seal_bytes(&key, &genuine.header.digest(), &plain);
+    world.host.door.put(*genuine.header.digest().as_bytes(), bytes);
+    let header = genuine.header.envelope();
+    let refusal = world.enclave.admit_header(&world.offer, header).unwrap_err();
+    assert_eq!(refusal.check, Check::Encapsulation);
+    // Nor can it put its encapsulation into the header.
+    let mut statement = genuine.header.statement().clone();
+    statement.encapsulation = encapsulation;
+    let forged = Signed::sign(statement, &SigningKey::generate().unwrap()).unwrap();
+    let refusal = world.enclave.admit_header(&world.offer, forged.envelope()).unwrap_err();
+    assert_eq!(refusal.check, Check::Signature);
+}
+
+#[test]
+fn oversized_and_malformed_requests() {
+    let world = World::new(&Options::default());
+    let long = world.enclave.admit_header(&world.offer, &vec![0; 20_000]).unwrap_err();
+    assert_eq!(long.check, Check::Size);
+    let odd = world.enclave.admit_header(&world.offer, b"nonsense").unwrap_err();
+    assert_eq!(odd.check, Check::Encoding);
+    let mut changed = world.good(0).header.envelope().to_vec();
+    *changed.last_mut().unwrap() ^= 1;
+    let refusal = world.enclave.admit_header(&world.offer, &changed).unwrap_err();
+    assert_eq!(refusal.check, Check::Signature);
+    let post = |body: &[u8]| {
+        http::send(&world.enclave.endpoint, "POST", "/v1/updates", &[], body).unwrap()
+    };
+    assert_eq!(post(b"{}").status, 400);
+    assert_eq!(post(&vec![b' '; MAX_JSON + 1]).status, 413);
+    let route = http::send(&world.enclave.endpoint, "GET", "/v1/secrets", &[], b"").unwrap();
+    assert_eq!(route.status, 404);
+    // It still serves.
+    assert!(world.enclave.admit(&world.host.door, &world.offer, &world.good(0)).is_ok());
+}

@@ -1,0 +1,259 @@
+//! What a hostile host tries, played against a real enclave; each ends in the
+//! named refusal and in no aggregate.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use sealfold_protocol::api::Phase;
+use sealfold_protocol::bytes::Envelope;
+use sealfold_protocol::offer::Offer;
+use sealfold_protocol::refusal::Check;
+use sealfold_protocol::{Digest, MultiSigned, Signed, SigningKey, seal};
+use sealfold_tests::hostile_host::{Enclave, HostileHost};
+use sealfold_tests::misbehaviour::seal_again;
+use sealfold_tests::site::{self, Sealed};
+use sealfold_tests::study::{Options, Study};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+struct World {
+    host: HostileHost,
+    enclave: Enclave,
+    study: Study,
+    offer: Signed<Offer>,
+    sealed: Vec<Sealed>,
+}
+
+impl World {
+    /// All updates are admitted.
+    fn admitted(options: &Options) -> Self {
+        let host = HostileHost::new();
+        let enclave = host.enclave("enclave");
+        let study = Study::new(options);
+        let offer = enclave.offer(&study.first_offer()).unwrap();
+        let layout = study.manifest.statement().model.layout_digest().unwrap();
+        let sealed: Vec<_> = study
+            .sites
+            .iter()
+            .zip(1u8..)
+            .map(|(site, value)| {
+                let values = vec![f32::from(value); study.parameters()];
+                let update = site.seal(&offer, layout, 1, &values);
+                enclave.admit(&host.door, &offer, &update).unwrap();
+                update
+            })
+            .collect();
+        Self { host, enclave, study, offer, sealed }
+    }
+
+    fn commit(&self, sites: impl Iterator<Item = usize>) {
+        let roster = self.enclave.roster(&self.offer).unwrap();
+        for i in sites {
+            let commit = self.study.sites[i].commit(&roster, self.sealed[i].header.digest());
+            self.enclave.commit(&commit).unwrap();
+        }
+    }
+
+    fn released(&self) -> bool {
+        self.enclave.status().release.is_some()
+    }
+}
+
+#[test]
+fn one_corrupted_record_in_the_middle_of_a_fold_discloses_nothing() {
+    let world = World::admitted(&Options { parameters: 500_000, ..Options::default() });
+    world.commit(0..4);
+    let victim = *world.sealed[1].header.digest().as_bytes();
+    let middle = seal::record_range(world.sealed[1].header.statement().plain_length, 4).start;
+    world.host.door.tamper(move |request, bytes| {
+        if request.object == victim && request.offset == middle {
+            bytes[1000] ^= 1;
+        }
+    });
+    let refusal = world.enclave.release(&world.offer).unwrap_err();
+    assert_eq!(refusal.check, Check::Record);
+    assert!(refusal.to_string().contains("site-001"), "{refusal}");
+    assert!(!world.released());
+    // A smaller roster stands, and nobody has committed to it.
+    world.host.door.behave();
+    let roster = world.enclave.roster(&world.offer).unwrap();
+    assert_eq!(roster.statement().members.len(), 3);
+    assert_eq!(world.enclave.release(&world.offer).unwrap_err().check, Check::Commits);
+    world.commit([0, 2, 3].into_iter());
+    let release = world.enclave.release(&world.offer).unwrap();
+    let object = world.host.door.object(&release.statement().object);
+    let values = world.study.sites[0].open(&release, &object);
+    assert!((values[0] - 8.0 / 3.0).abs() < 1e-6);
+}
+
+#[test]
+fn a_colluding_site_that_swaps_its_bytes_between_admission_and_fold() {
+    let world = World::admitted(&Options { parameters: 200_000, ..Options::default() });
+    world.commit(0..4);
+    // The site kept its key: other values, sealed under the same header, open.
+    let layout = world.study.manifest.statement().model.layout_digest().unwrap();
+    let preamble =
+        sealfold_protocol::update::Preamble { examples: 1, layout, metrics: BTreeMap::new() };
+    let plain = site::plain(&preamble.encode().unwrap(), &vec![1e30; 200_000]);
+    let update = &world.sealed[2];
+    // The salt decides the keys, so the host must serve the new header too,
+    // and it was read at admission only: the old keys do not open the new bytes.
+    let other = site::seal_bytes(&update.key, &update.header.digest(), &plain);
+    world.host.door.put(*update.header.digest().as_bytes(), other);
+    let refusal = world.enclave.release(&world.offer).unwrap_err();
+    assert_eq!(refusal.check, Check::Record);
+    assert!(!world.released());
+}
+
+#[test]
+fn a_colluding_site_that_seals_other_bytes_under_the_very_keys_of_its_update() {
+    let world = World::admitted(&Options { parameters: 200_000, ..Options::default() });
+    world.commit(0..4);
+    let layout = world.study.manifest.statement().model.layout_digest().unwrap();
+    let preamble =
+        sealfold_protocol::update::Preamble { examples: 1, layout, metrics: BTreeMap::new() };
+    let mut values = vec![3.0; 200_000];
+    values[150_000] = 3.5;
+    let plain = site::plain(&preamble.encode().unwrap(), &values);
+    let update = &world.sealed[2];
+    // What it may not do, and what nobody can stop it from doing: use its
+    // object's keys and nonces twice.
+    let context = update.header.digest();
+    let other = seal_again(&update.key, context.as_bytes(), &plain, &update.bytes[..24]);
+    assert_eq!(other[..seal::HEADER], update.bytes[..seal::HEADER]);
+    assert_ne!(other, update.bytes);
+    world.host.door.put(*update.header.digest().as_bytes(), other);
+    let refusal = world.enclave.release(&world.offer).unwrap_err();
+    assert_eq!(refusal.check, Check::Admission);
+    assert!(refusal.to_string().contains("site-002"), "{refusal}");
+    assert!(!world.released());
+    assert_eq!(world.enclave.roster(&world.offer).unwrap().statement().members.len(), 3);
+}
+
+#[test]
+fn a_roster_below_the_smallest_is_never_released() {
+    let host = HostileHost::new();
+    let enclave = host.enclave("enclave");
+    let study = Study::new(&Options { deadlines: [1, 1, 4], ..Options::default() });
+    let offer = enclave.offer(&study.first_offer()).unwrap();
+    let layout = study.manifest.statement().model.layout_digest().unwrap();
+    for site in &study.sites[..2] {
+        let update = site.seal(&offer, layout, 1, &[1.0; 1000]);
+        enclave.admit(&host.door, &offer, &update).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(1200));
+    assert_eq!(enclave.roster(&offer).unwrap_err().check, Check::SmallestRoster);
+    assert_eq!(enclave.release(&offer).unwrap_err().check, Check::Phase);
+    // At the deadline the keys are erased, and nothing is admitted any more.
+    std::thread::sleep(Duration::from_millis(4200));
+    assert_eq!(enclave.status().phase, Phase::Closed);
+    let late = study.sites[2].seal(&offer, layout, 1, &[1.0; 1000]);
+    let refusal = enclave.admit(&host.door, &offer, &late).unwrap_err();
+    assert!(matches!(refusal.check, Check::Deadline | Check::Phase), "{refusal}");
+    assert_eq!(enclave.offer(&study.first_offer()).map(|o| o.digest()).ok(), Some(offer.digest()));
+}
+
+#[test]
+fn a_release_before_every_commit_and_commits_that_are_none() {
+    let world = World::admitted(&Options::default());
+    assert_eq!(world.enclave.release(&world.offer).unwrap_err().check, Check::Phase);
+    let roster = world.enclave.roster(&world.offer).unwrap();
+    assert_eq!(world.enclave.release(&world.offer).unwrap_err().check, Check::Commits);
+    world.commit(0..3);
+    assert_eq!(world.enclave.release(&world.offer).unwrap_err().check, Check::Commits);
+    let stranger = site::Site::numbered(50);
+    let commit = stranger.commit(&roster, world.sealed[3].header.digest());
+    assert_eq!(world.enclave.commit(&commit).unwrap_err().check, Check::Site);
+    let impostor = site::Site { key: SigningKey::generate().unwrap(), ..site::Site::numbered(3) };
+    let commit = impostor.commit(&roster, world.sealed[3].header.digest());
+    assert_eq!(world.enclave.commit(&commit).unwrap_err().check, Check::Signature);
+    // The right site, another update.
+    let commit = world.study.sites[3].commit(&roster, world.sealed[0].header.digest());
+    assert_eq!(world.enclave.commit(&commit).unwrap_err().check, Check::Roster);
+    assert!(!world.released());
+}
+
+#[test]
+fn one_offer_a_round_and_an_instance() {
+    let world = World::admitted(&Options::default());
+    let again = world.enclave.offer(&world.study.first_offer()).unwrap();
+    assert_eq!(again.digest(), world.offer.digest());
+    let mut other = world.study.first_offer();
+    other.base = Digest::new([8; 32]);
+    assert_eq!(world.enclave.offer(&other).unwrap_err().check, Check::OneOffer);
+    other.base = world.study.first_offer().base;
+    other.round = world.study.manifest.statement().study.rounds + 1;
+    assert_eq!(world.enclave.offer(&other).unwrap_err().check, Check::Rounds);
+    other.round = 0;
+    assert_eq!(world.enclave.offer(&other).unwrap_err().check, Check::Rounds);
+}
+
+#[test]
+fn two_enclaves_for_one_round_share_no_commit() {
+    let world = World::admitted(&Options::default());
+    let other = world.host.enclave("other");
+    let theirs = other.offer(&world.study.first_offer()).unwrap();
+    assert_ne!(theirs.digest(), world.offer.digest());
+    // What was sealed to one instance is nothing to the other.
+    let refusal = other.admit(&world.host.door, &theirs, &world.sealed[0]).unwrap_err();
+    assert_eq!(refusal.check, Check::Offer);
+    let layout = world.study.manifest.statement().model.layout_digest().unwrap();
+    for site in &world.study.sites {
+        let update = site.seal(&theirs, layout, 1, &[1.0; 1000]);
+        other.admit(&world.host.door, &theirs, &update).unwrap();
+    }
+    let roster = world.enclave.roster(&world.offer).unwrap();
+    other.roster(&theirs).unwrap();
+    let commit = world.study.sites[0].commit(&roster, world.sealed[0].header.digest());
+    assert_eq!(other.commit(&commit).unwrap_err().check, Check::Roster);
+}
+
+#[test]
+fn manifests_that_are_no_agreement() {
+    let host = HostileHost::new();
+    let enclave = host.enclave("enclave");
+    let study = Study::new(&Options::default());
+    let ask = |envelope: Vec<u8>| {
+        let mut request = study.first_offer();
+        request.manifests = vec![Envelope(envelope)];
+        enclave.offer(&request).unwrap_err().check
+    };
+    let by = |keys: &[&SigningKey]| {
+        let statement = study.manifest.statement().clone();
+        let mut signed = MultiSigned::sign(statement, keys[0]).unwrap();
+        keys[1..].iter().for_each(|key| signed.add_signature(key).unwrap());
+        signed.envelope().unwrap()
+    };
+    let (a, b) = (&study.sites[0].key, &study.sites[1].key);
+    assert_eq!(ask(by(&[a, b])), Check::Manifest);
+    let strangers: Vec<_> = (0..3).map(|_| SigningKey::generate().unwrap()).collect();
+    assert_eq!(ask(by(&strangers.iter().collect::<Vec<_>>())), Check::Manifest);
+    let whole = study.manifest.envelope().unwrap();
+    let mut changed = whole.clone();
+    let place = whole.windows(6).position(|w| w == b"a test").unwrap();
+    changed[place] = b'A';
+    assert_eq!(ask(changed), Check::Signature);
+    assert_eq!(ask(whole[..whole.len() - 1].to_vec()), Check::Encoding);
+    // A quorum that colluders could subtract their way through.
+    let mut weak = study.manifest.statement().clone();
+    weak.quorum.colluders = 1;
+    let mut signed = MultiSigned::sign(weak, a).unwrap();
+    study.sites[1..].iter().for_each(|site| signed.add_signature(&site.key).unwrap());
+    assert_eq!(ask(signed.envelope().unwrap()), Check::Manifest);
+    let mut none = study.first_offer();
+    none.manifests.clear();
+    assert!(enclave.offer(&none).is_err());
+    assert_eq!(enclave.status().phase, Phase::Idle);
+}
+
+#[test]
+fn a_dead_door_is_the_hosts_affair_and_the_round_goes_on_when_it_answers() {
+    let world = World::admitted(&Options { parameters: 300_000, ..Options::default() });
+    world.commit(0..4);
+    let bytes = world.sealed[0].bytes.clone();
+    let name = *world.sealed[0].header.digest().as_bytes();
+    world.host.door.put(name, bytes[..1000].to_vec());
+    let refusal = world.enclave.release(&world.offer).unwrap_err();
+    assert_eq!(refusal.check, Check::Door);
+    assert!(!world.released());
+    world.host.door.put(name, bytes);
+    assert!(world.enclave.release(&world.offer).is_ok());
+}
