@@ -1,9 +1,10 @@
 //! One row of the aggregate: weighted values of all sites, added in binary64.
 
 use multiversion::multiversion;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// The sums of one row. Memory is kept from row to row.
-#[derive(Debug, Default)]
+/// The sums of one row. Memory is kept from row to row, and erased at the end.
+#[derive(Default, Zeroize, ZeroizeOnDrop)]
 pub struct Row {
     sums: Vec<f64>,
 }

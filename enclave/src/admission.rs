@@ -17,6 +17,7 @@ use sealfold_protocol::seal::{self, Opener};
 use sealfold_protocol::update::{PREAMBLE, Preamble, Receipt, UpdateHeader};
 use sealfold_protocol::{Signed, SigningKey};
 use std::sync::atomic::{AtomicBool, Ordering};
+use zeroize::Zeroizing;
 
 /// An update that was opened completely and found well formed.
 pub struct Admitted {
@@ -160,7 +161,7 @@ fn read_share(
     let object = header.digest();
     let records = seal::record_count(length);
     let mut door = Door::connect(door)?;
-    let mut buffer = Vec::new();
+    let mut buffer = Zeroizing::new(Vec::new());
     for record in (first as u64..records).step_by(step) {
         if stop.load(Ordering::Relaxed) {
             break;

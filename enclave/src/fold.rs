@@ -28,6 +28,7 @@ use sealfold_protocol::{Digest, Error};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use zeroize::Zeroizing;
 
 /// A sealed aggregate that lies at the host, and what would open it.
 pub struct Folded {
@@ -173,7 +174,8 @@ fn fold_share(job: &Job<'_>, door: &Endpoint) -> Result<Share, Failure> {
     let mut share = Share { tags: vec![Tag::default(); job.members.len()], hashes: Vec::new() };
     let mut door = Door::connect(door)?;
     let mut row = Row::new();
-    let (mut sealed, mut plain) = (Vec::new(), Vec::new());
+    // Records are opened in place, so both hold plaintext in the end.
+    let (mut sealed, mut plain) = (Zeroizing::new(Vec::new()), Zeroizing::new(Vec::new()));
     while !job.stop.load(Ordering::Relaxed) {
         let Some(seal) = next_record(job)? else { break };
         let record = seal.index();

@@ -106,6 +106,16 @@ impl Conductor {
             return self.ask_for_offer(id, number, offer).await;
         };
         if offer.as_ref().map(Signed::digest) != Some(standing.digest()) {
+            let bound = {
+                let state = self.host.state.lock().await;
+                let round = state.study(&id)?.rounds.get(&number);
+                round.zip(offer.as_ref()).is_some_and(|(round, old)| {
+                    round.was_committed && !is_abandoned(&state, id, round, &old.digest())
+                })
+            };
+            if bound {
+                return self.ask_for_offer(id, number, offer).await;
+            }
             self.record_offer(id, number, &standing).await?;
         }
         self.set_phase(id, number, status.phase).await?;
@@ -335,9 +345,13 @@ impl Conductor {
                 .collect()
         };
         for (number, object) in waiting {
-            let path = self.host.staging.aggregate(object.as_bytes());
-            let file = tokio::fs::File::open(path).await.map_err(crate::store::failed)?;
-            self.host.store.put_large(&format!("aggregates/{object}"), file).await?;
+            let (path, name) =
+                (self.host.staging.aggregate(object.as_bytes()), format!("aggregates/{object}"));
+            // After a crash it may be there already and the staged file gone.
+            if self.host.store.length(&name).await?.is_none() {
+                let file = tokio::fs::File::open(path).await.map_err(crate::store::failed)?;
+                self.host.store.put_large(&name, file).await?;
+            }
             let old: Vec<_> = {
                 let mut state = self.host.state.lock().await;
                 let round = state.study_mut(&id)?.rounds.entry(number).or_default();

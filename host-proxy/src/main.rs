@@ -9,8 +9,10 @@ use tracing_subscriber::EnvFilter;
 /// The untrusted host of a sealfold enclave: relays to it, stores sealed bytes,
 /// serves sites.
 ///
-/// Endpoints are tcp://HOST:PORT, <unix:///PATH>, vsock://CID:PORT or
-/// <hybrid-vsock:///PATH:PORT>. The log goes to stderr; `RUST_LOG` chooses what.
+/// Endpoints are tcp://HOST:PORT, unix:///PATH, vsock://CID:PORT or
+/// hybrid-vsock:///PATH:PORT. The log goes to stderr; `RUST_LOG` chooses what.
+// The doc comments are the help texts, where links would be in the way.
+#[allow(rustdoc::bare_urls, clippy::doc_markdown)]
 #[derive(Debug, Parser)]
 #[command(name = "sealfold-host", version = VERSION, about, long_about)]
 struct Arguments {

@@ -26,6 +26,8 @@ const MAX_CONNECTIONS: usize = 1024;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What `sealfold-host serve` was asked for.
+// The doc comments are the help texts, where links would be in the way.
+#[allow(rustdoc::bare_urls, clippy::doc_markdown)]
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Where sites are served; plain HTTP only on a loopback address.
@@ -37,11 +39,11 @@ pub struct Options {
     /// The TLS private key, PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Where the enclave serves, for example <vsock://16:5000>.
+    /// Where the enclave serves, for example vsock://16:5000.
     #[arg(long, value_name = "ENDPOINT")]
     pub enclave: Endpoint,
     /// Where the enclave finds the record door, for example
-    /// <vsock://4294967295:5001>.
+    /// vsock://4294967295:5001.
     #[arg(long, value_name = "ENDPOINT")]
     pub door: Endpoint,
     /// The folder for uploads under way, and for everything else without
@@ -49,7 +51,7 @@ pub struct Options {
     #[arg(long, value_name = "FOLDER", default_value = "data")]
     pub data: PathBuf,
     /// An object store for documents and aggregates, for example
-    /// <s3://bucket/prefix>; credentials come from the environment.
+    /// s3://bucket/prefix; credentials come from the environment.
     #[arg(long, value_name = "URL")]
     pub store: Option<String>,
 }

@@ -108,7 +108,7 @@ pub struct StudyStatus {
     pub active: bool,
     /// What is still missing, in words.
     pub missing: Vec<String>,
-    /// The number of rounds released or abandoned so far.
+    /// The number of rounds released so far.
     pub rounds_done: u32,
     /// The number of rounds that the manifest asks for.
     pub rounds: u32,

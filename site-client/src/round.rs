@@ -14,14 +14,14 @@ use sealfold_attestation::{Claims, Evidence, Policy, Verdict, verify_live, verif
 use sealfold_protocol::api::{RoundStatus, UploadState, UploadStatus};
 use sealfold_protocol::bytes::Random;
 use sealfold_protocol::content::ContentHasher;
-use sealfold_protocol::manifest::Model;
+use sealfold_protocol::manifest::{Manifest, Model};
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::release::{self, AggregatePreamble, Disclosure, Opening, Release};
 use sealfold_protocol::report::ModelReport;
 use sealfold_protocol::roster::{Commit, Roster};
 use sealfold_protocol::seal::{self, InputKey, OpeningReader, SealingWriter};
 use sealfold_protocol::update::{PREAMBLE, Preamble, UpdateHeader, plain_length};
-use sealfold_protocol::{Digest, Signed};
+use sealfold_protocol::{Digest, MultiSigned, Signed};
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
@@ -68,8 +68,22 @@ impl Site<'_> {
     pub fn offer(&self, status: &RoundStatus) -> Result<Option<Signed<Offer>>> {
         let Some(envelope) = &status.offer else { return Ok(None) };
         let offer = Offer::open(&envelope.0)?;
-        offer.statement().expect(&self.joined.next()?)?;
+        let mut next = self.joined.next()?;
+        let manifest = offer.statement().manifest;
+        // An amendment takes effect after a release: an offer that this site
+        // verified before it, or a round that is released, stays under its own.
+        let is_older = status.release.is_some() || self.has_verified(&offer)?;
+        if is_older && self.joined.under(&manifest).is_some() {
+            next.manifest = manifest;
+        }
+        offer.statement().expect(&next)?;
         Ok(Some(offer))
+    }
+
+    /// The manifest of an offer.
+    fn terms(&self, offer: &Signed<Offer>) -> &MultiSigned<Manifest> {
+        let manifest = &offer.statement().manifest;
+        self.joined.under(manifest).unwrap_or_else(|| self.joined.study.current())
     }
 
     /// Verifies the enclave behind an offer, now, with a nonce of this site's.
@@ -90,7 +104,7 @@ impl Site<'_> {
     /// # Errors
     /// [`Error::Evidence`], or a refusal by `measurements`.
     pub fn verify(&self, offer: &Signed<Offer>) -> Result<()> {
-        self.expect_measured(&self.verdict(offer)?.into_claims()?)?;
+        self.expect_measured(offer, &self.verdict(offer)?.into_claims()?)?;
         let path = self.verified(offer.statement().round);
         let mut verified: Vec<Digest> = read_json(&path)?.unwrap_or_default();
         if !verified.contains(&offer.digest()) {
@@ -112,9 +126,13 @@ impl Site<'_> {
         Ok(verified.is_some_and(|verified| verified.contains(&offer.digest())))
     }
 
-    fn expect_measured(&self, claims: &Claims) -> Result<()> {
+    /// Whether the image behind verified evidence is one of the manifest's.
+    ///
+    /// # Errors
+    /// A refusal by `measurements`.
+    pub fn expect_measured(&self, offer: &Signed<Offer>, claims: &Claims) -> Result<()> {
         let document = claims.document();
-        let accepted = &self.joined.manifest().measurements.nitro;
+        let accepted = &self.terms(offer).statement().measurements.nitro;
         let fits = accepted.iter().any(|image| {
             [image.pcr0, image.pcr1, image.pcr2]
                 .iter()
@@ -269,10 +287,11 @@ impl Site<'_> {
             let found = format!("offer {} round {}", statement.offer, statement.round);
             return Err(refuse(format!("offer {} round {}", offer.digest(), of.round), found));
         }
-        statement.check(self.joined.manifest().quorum.smallest_roster)?;
-        let participants = self.joined.study.participants();
+        let terms = self.terms(offer);
+        statement.check(terms.statement().quorum.smallest_roster)?;
+        let signers = terms.signers();
         for site in statement.sites() {
-            if !participants.contains(&site) {
+            if !signers.contains(&terms.statement().site(site)?.signing_key) {
                 return Err(refuse("sites that signed the manifest".to_owned(), site.to_owned()));
             }
         }
@@ -302,7 +321,7 @@ impl Site<'_> {
                 SiteRefusal::new("evidence", "verified evidence of this offer", "none").into()
             );
         }
-        let k = self.joined.manifest().quorum.smallest_roster;
+        let k = self.terms(offer).statement().quorum.smallest_roster;
         binding.commit(statement, roster.digest(), offer.statement().base, k)?;
         let commit =
             Signed::sign(Commit::to(roster, &self.keys.site, *header), &self.keys.signing)?;
@@ -326,7 +345,7 @@ impl Site<'_> {
             let kept = self.client.kept_evidence(&self.id(), round)?;
             let evidence = Evidence::from_nitro(&kept.document.0);
             let verdict = verify_replay(&evidence, self.policy, offer.digest().as_bytes());
-            self.expect_measured(&verdict.into_claims()?)?;
+            self.expect_measured(&offer, &verdict.into_claims()?)?;
         }
         let release = Signed::<Release>::open(&envelope.0, &offer.statement().instance_key)?;
         let roster = status
@@ -335,6 +354,17 @@ impl Site<'_> {
             .ok_or_else(|| SiteRefusal::new("roster", "the roster of the release", "none"))?;
         let roster = self.roster(&offer, &roster.0)?;
         self.expect_release(&offer, &roster, &release)?;
+        if roster.statement().header_of(&self.keys.site).is_some()
+            && !binding.has_committed(&roster.digest())
+        {
+            return Err(SiteRefusal::new(
+                "not-committed",
+                "a release of rosters that this site committed to, or is not on",
+                format!("roster {}", roster.digest()),
+            )
+            .next("tell the approvers: this site's update was released without its commit")
+            .into());
+        }
         let base = self.joined.local.model(round - 1);
         let next = self.joined.local.model(round);
         let base_digest = self.apply(&release, &base, &next)?;

@@ -161,6 +161,13 @@ impl Joined {
         self.study.current().statement()
     }
 
+    /// A manifest of the chain: an offer may be older than the last amendment,
+    /// which takes effect after a release.
+    #[must_use]
+    pub fn under(&self, manifest: &Digest) -> Option<&MultiSigned<Manifest>> {
+        self.study.manifests().iter().find(|known| known.digest() == *manifest)
+    }
+
     /// The round that this site expects.
     ///
     /// # Errors

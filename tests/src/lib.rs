@@ -12,3 +12,4 @@ pub mod misbehaviour;
 pub mod process;
 pub mod site;
 pub mod study;
+pub mod system;

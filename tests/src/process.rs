@@ -56,6 +56,33 @@ impl Server {
         server
     }
 
+    /// Starts it without waiting: one that does not serve.
+    #[must_use]
+    pub fn start_unheard(mut command: Command, log: &Path) -> Self {
+        let file = File::create(log).unwrap();
+        command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
+        Self { child: command.spawn().unwrap(), log: log.to_owned() }
+    }
+
+    /// Waits for its end; its exit code.
+    #[must_use]
+    pub fn wait(&mut self, patience: Duration) -> i32 {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code().unwrap_or(-1);
+            }
+            assert!(start.elapsed() < patience, "it does not end: {}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Tells it to stop, as a terminal or a service manager would.
+    pub fn terminate(&self) {
+        let status = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        assert!(status.success());
+    }
+
     /// Where it says that it listens.
     #[must_use]
     pub fn place(&self) -> Option<String> {

@@ -25,6 +25,8 @@ pub struct Options {
     pub deadlines: [u64; 3],
     /// Who reads: `everyone` or `sites`.
     pub readers: &'static str,
+    /// The accepted image, as three lines of TOML.
+    pub measurements: String,
 }
 
 impl Default for Options {
@@ -38,6 +40,10 @@ impl Default for Options {
             aggregation: "rule = \"weighted-mean\"\nlargest_weight_share = 0.5".to_owned(),
             deadlines: [60, 60, 600],
             readers: "everyone",
+            measurements: (0..3)
+                .map(|i| format!("pcr{i} = \"{}\"\n", "11".repeat(48)))
+                .collect::<Vec<_>>()
+                .concat(),
         }
     }
 }
@@ -108,7 +114,6 @@ pub fn toml(options: &Options, sites: &[Site]) -> String {
         sites.iter().map(|site| format!("\"{}\"", site.key.verifying_key())).collect();
     let listed: String = sites.iter().map(Site::listing).collect();
     let [upload, commit, round] = options.deadlines;
-    let pcr = "11".repeat(48);
     format!(
         r#"format = 1
 [study]
@@ -152,9 +157,7 @@ readers = "{readers}"
 required = {required}
 approvers = [{approvers}]
 [[measurements.nitro]]
-pcr0 = "{pcr}"
-pcr1 = "{pcr}"
-pcr2 = "{pcr}"
+{measurements}
 {listed}"#,
         rounds = options.rounds,
         initial = zeros(options.parameters),
@@ -163,6 +166,7 @@ pcr2 = "{pcr}"
         k = options.smallest_roster,
         c = options.colluders,
         readers = options.readers,
+        measurements = options.measurements,
         required = sites.len() / 2 + 1,
         approvers = keys.join(", "),
     )

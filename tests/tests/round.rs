@@ -109,9 +109,13 @@ fn order_of_arrival_and_number_of_threads_do_not_change_a_byte() {
         let mut sealed: Vec<_> = order
             .iter()
             .map(|i| {
-                let values: Vec<f32> = (0..300_000_u32)
+                let values: Vec<f32> = (0..300_000_u64)
                     .map(|p| {
-                        ((p * 31 + u32::try_from(*i).unwrap() * 17) % 1009) as f32 / 97.0 - 5.0
+                        f32::from(
+                            u16::try_from((p * 31 + u64::try_from(*i).unwrap() * 17) % 1009)
+                                .unwrap(),
+                        ) / 97.0
+                            - 5.0
                     })
                     .collect();
                 let examples = 10 + 100 * u64::try_from(*i).unwrap();
@@ -198,8 +202,8 @@ fn a_round_closes_with_those_who_are_there_and_goes_on_with_those_who_commit() {
     std::thread::sleep(std::time::Duration::from_secs(2));
     let roster = enclave.roster(&offer).unwrap();
     assert_eq!(roster.statement().members.len(), 4);
-    for i in 0..3 {
-        enclave.commit(&study.sites[i].commit(&roster, sealed[i].header.digest())).unwrap();
+    for (site, update) in study.sites.iter().zip(&sealed).take(3) {
+        enclave.commit(&site.commit(&roster, update.header.digest())).unwrap();
     }
     assert_eq!(enclave.release(&offer).unwrap_err().check, Check::Commits);
     std::thread::sleep(std::time::Duration::from_secs(2));
@@ -209,8 +213,8 @@ fn a_round_closes_with_those_who_are_there_and_goes_on_with_those_who_commit() {
     assert_eq!(enclave.release(&offer).unwrap_err().check, Check::Commits);
     let replayed = study.sites[0].commit(&roster, sealed[0].header.digest());
     assert_eq!(enclave.commit(&replayed).unwrap_err().check, Check::Roster);
-    for i in 0..3 {
-        enclave.commit(&study.sites[i].commit(&smaller, sealed[i].header.digest())).unwrap();
+    for (site, update) in study.sites.iter().zip(&sealed).take(3) {
+        enclave.commit(&site.commit(&smaller, update.header.digest())).unwrap();
     }
     let release = enclave.release(&offer).unwrap();
     let values = values(&host, &release, &study.sites[4]);

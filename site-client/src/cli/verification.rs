@@ -96,7 +96,11 @@ impl Verify {
                 format!("none; {}", status.waiting_for),
             ))
         })?;
-        site.verdict(&offer)
+        let verdict = site.verdict(&offer)?;
+        if let Ok(claims) = verdict.clone().into_claims() {
+            site.expect_measured(&offer, &claims)?;
+        }
+        Ok(verdict)
     }
 }
 

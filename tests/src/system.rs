@@ -1,0 +1,319 @@
+//! The whole system as real processes: enclave, host, and the site client's
+//! command line.
+
+use crate::http::{self, Reply};
+use crate::process::{self, Server};
+use crate::site::Site;
+use crate::study::{self, Options, Study};
+use sealfold_protocol::api::{RoundStatus, StudyStatus};
+use sealfold_protocol::endpoint::Endpoint;
+use serde_json::Value;
+use std::net::TcpListener;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long a test waits for something that must happen.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A running system with a study.
+pub struct System {
+    /// Everything on disk.
+    pub folder: TempDir,
+    /// The enclave.
+    pub enclave: Server,
+    /// The host.
+    pub host: Server,
+    /// The host's URL.
+    pub url: String,
+    /// The study and its sites.
+    pub study: Study,
+    port: u16,
+    enclaves: u32,
+}
+
+/// What a command of the site client came to.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit code.
+    pub code: i32,
+    /// What it printed.
+    pub stdout: String,
+    /// What it printed beside that.
+    pub stderr: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+}
+
+impl Ended {
+    /// The last line of JSON.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let line = self.stdout.lines().last().unwrap_or_default();
+        serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+
+    /// Expects that it ended well.
+    #[must_use]
+    pub fn good(self) -> Self {
+        assert_eq!(self.code, 0, "{self:?}");
+        self
+    }
+
+    /// The check that it was refused by.
+    #[must_use]
+    pub fn check(&self) -> String {
+        assert_eq!(self.code, 1, "{self:?}");
+        self.json()["refusal"]["check"].as_str().unwrap_or("none").to_owned()
+    }
+}
+
+impl System {
+    /// Starts a system; the study is approved by all and has its model.
+    #[must_use]
+    pub fn start(options: &Options) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let door = door(folder.path());
+        let (enclave, endpoint) = process::enclave(folder.path(), "enclave-1", &door);
+        let policy = process::simulation_policy(folder.path());
+        let pcrs: Vec<_> = policy.lines().filter(|line| line.starts_with("pcr")).collect();
+        let options = Options { measurements: pcrs.join("\n"), ..options.clone() };
+        let study = Study::new(&options);
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let host = host(folder.path(), port, &endpoint);
+        let url = format!("http://127.0.0.1:{port}");
+        let system = Self { folder, enclave, host, url, study, port, enclaves: 1 };
+        for site in &system.study.sites {
+            system.furnish(site, &policy);
+        }
+        let manifest = system.folder.path().join("study.toml");
+        std::fs::write(&manifest, study::toml(&options, &system.study.sites)).unwrap();
+        let manifest = manifest.to_str().unwrap();
+        let model = system.folder.path().join("initial.safetensors");
+        write_tensors(&model, options.parameters, 0.0);
+        for (place, site) in system.study.sites.iter().enumerate() {
+            let mut arguments = vec!["study", "approve", manifest, "--host", &system.url, "--yes"];
+            if place + 1 == system.study.sites.len() {
+                arguments.extend(["--model", model.to_str().unwrap()]);
+            }
+            let ended = system.sealfold(&site.name, &arguments).good();
+            assert_eq!(ended.json()["study"], system.study.id().to_string());
+        }
+        let _ = system.wait_for(1, "an offer", |round| round.offer.is_some());
+        system
+    }
+
+    /// A site's folder with its keys and its policy.
+    fn furnish(&self, site: &Site, simulation: &str) {
+        let home = self.home(&site.name);
+        let keys = home.join("keys");
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&keys).unwrap();
+        for (purpose, seed) in [("signing", *site.key.seed()), ("release", site.release_seed)] {
+            let json = serde_json::json!({ "site": site.name, "purpose": purpose, "seed": hex::encode(seed) });
+            let mut options = std::fs::OpenOptions::new();
+            let file = options.write(true).create_new(true).mode(0o600);
+            let file = file.open(keys.join(format!("{purpose}.json"))).unwrap();
+            serde_json::to_writer(file, &json).unwrap();
+        }
+        std::fs::write(home.join("policy.toml"), self.policy(simulation)).unwrap();
+    }
+
+    /// A policy of a site of this study.
+    #[must_use]
+    pub fn policy(&self, platform: &str) -> String {
+        let keys: Vec<_> =
+            self.study.sites.iter().map(|s| format!("\"{}\"", s.key.verifying_key())).collect();
+        format!(
+            "[evidence]\nmax_age_seconds = 300\n[approval]\nrequired = 3\napprovers = [{}]\n\
+             [round]\nsmallest_roster = 3\ncolluders = 0\n{platform}",
+            keys.join(", ")
+        )
+    }
+
+    /// A site's folder.
+    #[must_use]
+    pub fn home(&self, site: &str) -> PathBuf {
+        self.folder.path().join("sites").join(site)
+    }
+
+    /// The study's identity as text.
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.study.id().to_string()
+    }
+
+    /// A command of the site client.
+    #[must_use]
+    pub fn command(&self, site: &str, arguments: &[&str]) -> Command {
+        let mut command = process::command("sealfold");
+        command.arg("--home").arg(self.home(site)).arg("--json").args(arguments);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the site client to its end.
+    #[must_use]
+    pub fn sealfold(&self, site: &str, arguments: &[&str]) -> Ended {
+        self.command(site, arguments).output().unwrap().into()
+    }
+
+    /// Runs the site client on this system's study.
+    #[must_use]
+    pub fn on_study(&self, site: &str, command: &[&str], more: &[&str]) -> Ended {
+        let id = self.id();
+        self.sealfold(site, &[command, &["--host", &self.url, &id], more].concat())
+    }
+
+    /// An agent whose trainer always gives the same value.
+    #[must_use]
+    pub fn agent(&self, site: &str, value: f32, rounds: u32) -> Server {
+        let update = self.update(value);
+        let train = format!(
+            "cp {} $SEALFOLD_UPDATE && echo '{{\"examples\": 1}}' > $SEALFOLD_METRICS",
+            update.display()
+        );
+        let mut command = self.command(site, &["run", "--host", &self.url, &self.id()]);
+        command.args(["--train", &train, "--poll-seconds", "0.05"]);
+        command.args(["--max-rounds", &rounds.to_string()]);
+        let log = self.folder.path().join(format!("{site}.log"));
+        Server::start_unheard(command, &log)
+    }
+
+    /// An update file of one value.
+    #[must_use]
+    pub fn update(&self, value: f32) -> PathBuf {
+        let path = self.folder.path().join(format!("update-{value}.safetensors"));
+        if !path.exists() {
+            write_tensors(&path, self.study.parameters(), value);
+        }
+        path
+    }
+
+    /// Submits an update of one value.
+    #[must_use]
+    pub fn submit(&self, site: &str, value: f32) -> Ended {
+        let metrics = self.folder.path().join("metrics.json");
+        std::fs::write(&metrics, "{\"examples\": 1}").unwrap();
+        let (update, metrics) = (self.update(value), metrics.to_str().unwrap().to_owned());
+        self.on_study(
+            site,
+            &["submit"],
+            &["--update", update.to_str().unwrap(), "--metrics", &metrics],
+        )
+    }
+
+    /// The host as an endpoint.
+    #[must_use]
+    pub fn endpoint(&self) -> Endpoint {
+        format!("tcp://127.0.0.1:{}", self.port).parse().unwrap()
+    }
+
+    /// A request to the host.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Reply {
+        http::send(&self.endpoint(), "GET", path, &[], b"").unwrap()
+    }
+
+    /// A round as the host knows it.
+    #[must_use]
+    pub fn round(&self, number: u32) -> RoundStatus {
+        let reply = self.get(&format!("/v1/studies/{}/rounds/{number}", self.id()));
+        serde_json::from_slice(&reply.body).unwrap()
+    }
+
+    /// The study as the host knows it.
+    #[must_use]
+    pub fn status(&self) -> StudyStatus {
+        let reply = self.get(&format!("/v1/studies/{}", self.id()));
+        serde_json::from_slice(&reply.body).unwrap()
+    }
+
+    /// Waits until a round is in a state.
+    #[must_use]
+    pub fn wait_for(
+        &self,
+        number: u32,
+        what: &str,
+        holds: impl Fn(&RoundStatus) -> bool,
+    ) -> RoundStatus {
+        let start = Instant::now();
+        loop {
+            let round = self.round(number);
+            if holds(&round) {
+                return round;
+            }
+            assert!(start.elapsed() < PATIENCE, "{what}: {round:?}\n{}", self.host.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// kill -9 on the host, and a new one on the same folder.
+    pub fn restart_host(&mut self) {
+        self.host.kill();
+        let endpoint = enclave_endpoint(self.folder.path(), self.enclaves);
+        self.host = host(self.folder.path(), self.port, &endpoint);
+    }
+
+    /// kill -9 on the enclave, and a new instance at the same place.
+    pub fn restart_enclave(&mut self) {
+        self.enclave.kill();
+        let name = format!("enclave-{}", self.enclaves);
+        self.enclave = process::enclave(self.folder.path(), &name, &door(self.folder.path())).0;
+    }
+}
+
+fn door(folder: &Path) -> Endpoint {
+    Endpoint::Unix(folder.join("door.sock"))
+}
+
+fn enclave_endpoint(folder: &Path, number: u32) -> Endpoint {
+    Endpoint::Unix(folder.join(format!("enclave-{number}.sock")))
+}
+
+fn host(folder: &Path, port: u16, enclave: &Endpoint) -> Server {
+    let mut command = process::command("sealfold-host");
+    command.args(["serve", "--listen", &format!("tcp://127.0.0.1:{port}")]);
+    command.args(["--enclave", &enclave.to_string(), "--door", &door(folder).to_string()]);
+    command.arg("--data").arg(folder.join("host"));
+    Server::start(command, &folder.join("host.log"))
+}
+
+/// A safetensors file of one tensor, `weights`, of one value.
+pub fn write_tensors(path: &Path, parameters: usize, value: f32) {
+    let header = format!(
+        "{{\"weights\":{{\"dtype\":\"F32\",\"shape\":[{parameters}],\"data_offsets\":[0,{}]}}}}",
+        parameters * 4
+    );
+    let header = format!("{header:width$}", width = header.len().next_multiple_of(8));
+    let mut out = std::io::BufWriter::new(std::fs::File::create(path).unwrap());
+    use std::io::Write;
+    out.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
+    out.write_all(header.as_bytes()).unwrap();
+    let piece = value.to_le_bytes().repeat(1 << 16);
+    let mut left = parameters * 4;
+    while left > 0 {
+        let take = left.min(piece.len());
+        out.write_all(&piece[..take]).unwrap();
+        left -= take;
+    }
+    out.flush().unwrap();
+}
+
+/// The first value of a model in a safetensors file.
+#[must_use]
+pub fn first_value(path: &Path) -> f32 {
+    let bytes = std::fs::read(path).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    crate::site::floats(tensors.tensor("weights").unwrap().data())[0]
+}

@@ -1,0 +1,205 @@
+//! Processes that die, at every point, and nothing acknowledged is lost.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use sealfold_protocol::Signed;
+use sealfold_protocol::api::{Phase, UPLOAD_OFFSET, UPLOAD_TOKEN, UploadState, UploadStatus};
+use sealfold_protocol::bytes::Envelope;
+use sealfold_protocol::offer::Offer;
+use sealfold_protocol::roster::Commit;
+use sealfold_tests::http;
+use sealfold_tests::process::Server;
+use sealfold_tests::study::Options;
+use sealfold_tests::system::{System, first_value};
+use serde_json::json;
+use std::time::Duration;
+
+const SITES: [&str; 4] = ["site-000", "site-001", "site-002", "site-003"];
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn finish(agents: Vec<Server>) {
+    for mut agent in agents {
+        let code = agent.wait(PATIENCE);
+        assert_eq!(code, 0, "{}", agent.log());
+    }
+}
+
+fn model(system: &System, site: &str, round: u32) -> f32 {
+    let name = format!("studies/{}/models/round-{round:04}.safetensors", system.id());
+    first_value(&system.home(site).join(name))
+}
+
+#[test]
+fn an_enclave_that_dies_while_uploads_run_costs_nothing() {
+    let mut system = System::start(&Options { readers: "sites", ..Options::default() });
+    for site in &SITES[..2] {
+        let ended = system.submit(site, 1.0).good();
+        assert_eq!(ended.json()["state"], "admitted");
+    }
+    let old = system.round(1).offer;
+    system.restart_enclave();
+    // The agents find another offer, verify it, seal again and finish; those
+    // that had submitted too, with what they have kept.
+    let agents = SITES.iter().map(|site| system.agent(site, 2.0, 2)).collect();
+    finish(agents);
+    assert_ne!(system.wait_for(1, "released", |r| r.phase == Phase::Released).offer, old);
+    for site in SITES {
+        assert!((model(&system, site, 2) - 4.0).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn an_enclave_that_dies_after_commits_is_waited_for_until_the_approvers_abandon() {
+    let mut system = System::start(&Options::default());
+    for (site, value) in SITES.iter().zip([1.0, 2.0, 4.0, 8.0]) {
+        let _ = system.submit(site, value).good();
+    }
+    let _ = system.wait_for(1, "a roster", |round| round.roster.is_some());
+    for site in &SITES[..2] {
+        let _ = system.on_study(site, &["commit"], &[]).good();
+    }
+    system.restart_enclave();
+    let round = system.wait_for(1, "approvers", |r| r.waiting_for.contains("study abandon"));
+    let offer = Offer::open(&round.offer.unwrap().0).unwrap().digest().to_string();
+    // No agent goes on by itself.
+    let agents: Vec<_> =
+        SITES.iter().zip([1.0, 2.0, 4.0, 8.0]).map(|(s, v)| system.agent(s, v, 1)).collect();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(system.status().rounds_done, 0);
+    // Two signatures are not enough, a third is.
+    let abandon = |site: &str| {
+        let more = ["--round", "1", "--offer", &offer, "--reason", "the enclave died", "--yes"];
+        system.on_study(site, &["study", "abandon"], &more).good().json()["signatures"].clone()
+    };
+    assert_eq!(abandon("site-000"), 1);
+    assert_eq!(abandon("site-001"), 2);
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(system.status().rounds_done, 0);
+    assert_eq!(abandon("site-002"), 3);
+    finish(agents);
+    assert!((model(&system, "site-003", 1) - 3.75).abs() < 1e-6);
+}
+
+#[test]
+fn after_an_abandonment_a_roster_without_one_site_is_refused_by_every_site() {
+    let mut system = System::start(&Options { deadlines: [2, 30, 600], ..Options::default() });
+    for site in SITES {
+        let _ = system.submit(site, 1.0).good();
+    }
+    let _ = system.wait_for(1, "a roster", |round| round.roster.is_some());
+    for site in SITES.iter().take(3) {
+        let _ = system.on_study(site, &["commit"], &[]).good();
+    }
+    // A secret release may have happened; the host starts another instance.
+    system.restart_enclave();
+    let round = system.wait_for(1, "approvers", |r| r.waiting_for.contains("study abandon"));
+    let offer = Offer::open(&round.offer.unwrap().0).unwrap().digest().to_string();
+    for site in &SITES[..3] {
+        let more = ["--round", "1", "--offer", &offer, "--reason", "x", "--yes"];
+        let _ = system.on_study(site, &["study", "abandon"], &more).good();
+    }
+    let _ = system.wait_for(1, "a new offer", |round| {
+        round
+            .offer
+            .as_ref()
+            .is_some_and(|o| Offer::open(&o.0).unwrap().digest().to_string() != offer)
+    });
+    // Only three sites come back: the difference would be the fourth.
+    let agents: Vec<_> = SITES[..3].iter().map(|site| system.agent(site, 1.0, 1)).collect();
+    let _ = system.wait_for(1, "a smaller roster", |round| round.roster.is_some());
+    std::thread::sleep(Duration::from_secs(1));
+    let round = system.round(1);
+    assert!(round.commits.is_empty(), "{round:?}");
+    for agent in &agents {
+        assert!(agent.log().contains("roster-too-close"), "{}", agent.log());
+    }
+}
+
+#[test]
+fn a_host_that_is_killed_in_every_phase_loses_nothing_that_it_acknowledged() {
+    let mut system = System::start(&Options { parameters: 700_000, ..Options::default() });
+    // A cut upload goes on where it stopped, across the host's death.
+    let _ = system.wait_for(1, "an offer", |round| round.offer.is_some());
+    let envelope = system.round(1).offer.unwrap();
+    let offer = Offer::open(&envelope.0).unwrap();
+    let layout = system.study.manifest.statement().model.layout_digest().unwrap();
+    let update = system.study.sites[0].seal(&offer, layout, 1, &vec![1.0; 700_000]);
+    let (name, token) = (update.header.digest().to_string(), "ab".repeat(32));
+    let begin = |system: &System| -> UploadStatus {
+        let path = format!("/v1/studies/{}/rounds/1/updates", system.id());
+        let body = json!({ "envelope": Envelope(update.header.envelope().to_vec()) }).to_string();
+        let headers = [("content-type", "application/json"), (UPLOAD_TOKEN, token.as_str())];
+        let reply =
+            http::send(&system.endpoint(), "POST", &path, &headers, body.as_bytes()).unwrap();
+        serde_json::from_slice(&reply.body).unwrap()
+    };
+    let append = |system: &System, token: &str, offset: usize, piece: &[u8]| {
+        let offset = offset.to_string();
+        let headers = [(UPLOAD_OFFSET, offset.as_str()), (UPLOAD_TOKEN, token)];
+        let path = format!("/v1/uploads/{name}");
+        http::send(&system.endpoint(), "PATCH", &path, &headers, piece).unwrap()
+    };
+    assert_eq!(begin(&system).received, 0);
+    assert_eq!(append(&system, &token, 0, &update.bytes[..1_000_000]).status, 200);
+    // Nobody else can write into it, nor anybody anywhere else.
+    assert_eq!(append(&system, &"cd".repeat(32), 1_000_000, b"x").status, 403);
+    assert_eq!(append(&system, &token, 5, b"x").status, 409);
+    assert_eq!(append(&system, &token, 1_000_000, &vec![0; 2_000_000]).status, 413);
+    system.restart_host();
+    assert_eq!(begin(&system).received, 1_000_000);
+    assert_eq!(append(&system, &token, 1_000_000, &update.bytes[1_000_000..]).status, 200);
+    let _ = system.wait_for(1, "admission", |round| {
+        round.uploads.iter().any(|upload| matches!(upload.state, UploadState::Admitted(_)))
+    });
+    for (site, value) in SITES.iter().zip([1.0, 2.0, 4.0, 8.0]).skip(1) {
+        let _ = system.submit(site, value).good();
+        system.restart_host();
+    }
+    let round = system.wait_for(1, "a roster", |round| round.roster.is_some());
+    assert!(round.uploads.iter().all(|u| matches!(u.state, UploadState::Admitted(_))));
+    system.restart_host();
+    for site in &SITES[1..3] {
+        let _ = system.on_study(site, &["commit"], &[]).good();
+        system.restart_host();
+    }
+    assert_eq!(system.round(1).commits.len(), 2);
+    let _ = system.on_study(SITES[3], &["commit"], &[]).good();
+    // The first site's commit is made by hand, as its update was.
+    let roster = system.round(1).roster.unwrap();
+    let roster = Signed::open(&roster.0, &offer.statement().instance_key).unwrap();
+    let commit: Signed<Commit> = system.study.sites[0].commit(&roster, update.header.digest());
+    let body = json!({ "envelope": Envelope(commit.envelope().to_vec()) }).to_string();
+    let path = format!("/v1/studies/{}/rounds/1/commits", system.id());
+    let headers = [("content-type", "application/json")];
+    let reply = http::send(&system.endpoint(), "POST", &path, &headers, body.as_bytes()).unwrap();
+    assert_eq!(reply.status, 200);
+    system.restart_host();
+    let _ = system.wait_for(1, "the release", |round| round.release.is_some());
+    system.restart_host();
+    let out = system.folder.path().join("model.safetensors");
+    for site in &SITES[1..] {
+        let _ = system.on_study(site, &["fetch"], &["--out", out.to_str().unwrap()]).good();
+        assert!((first_value(&out) - 3.75).abs() < 1e-6);
+    }
+    // The uploads of a released round are forgotten.
+    let left = std::fs::read_dir(system.folder.path().join("host/staging/updates")).unwrap();
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn agents_that_are_killed_or_stopped_go_on_where_they_were() {
+    let system = System::start(&Options { rounds: 3, ..Options::default() });
+    let mut first = system.agent(SITES[0], 1.0, 3);
+    let others: Vec<_> = SITES[1..3].iter().map(|site| system.agent(site, 1.0, 3)).collect();
+    let _ = system.wait_for(1, "uploads", |round| round.uploads.len() == 3);
+    first.kill();
+    let first = system.agent(SITES[0], 1.0, 3);
+    let mut last = system.agent(SITES[3], 1.0, 3);
+    last.terminate();
+    assert_eq!(last.wait(PATIENCE), 2, "{}", last.log());
+    let last = system.agent(SITES[3], 1.0, 3);
+    finish(others);
+    finish(vec![first, last]);
+    for site in SITES {
+        assert!((model(&system, site, 3) - 3.0).abs() < 1e-6);
+    }
+}
