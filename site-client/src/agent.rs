@@ -19,6 +19,7 @@ use sealfold_attestation::Policy;
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::api::{RoundStatus, UploadState};
 use sealfold_protocol::offer::Offer;
+use sealfold_protocol::refusal::Check;
 use sealfold_protocol::roster::Commit;
 use sealfold_protocol::{Digest, Signed};
 use serde_json::json;
@@ -59,6 +60,11 @@ pub struct Agent<'a> {
     pub voice: Voice,
     /// Set when it is to stop.
     pub stop: Arc<AtomicBool>,
+}
+
+/// Whether a refusal says no more than that the round is elsewhere by now.
+fn moved_on(check: Check) -> bool {
+    matches!(check, Check::Phase | Check::Offer | Check::Round | Check::Roster | Check::Upload)
 }
 
 /// What a look at the round came to.
@@ -112,15 +118,22 @@ impl Agent<'_> {
                     pause = assignment.poll;
                     what
                 }
+                // The round moved on between two requests: look again.
+                Err(Error::Host(refusal)) if moved_on(refusal.check) => {
+                    pause = assignment.poll;
+                    refusal.to_string()
+                }
                 Err(error) if error.is_passing() => {
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     error.to_string()
                 }
                 Err(error) => return Err(error),
             };
-            if wait != said {
+            // A countdown is not news.
+            let news = wait.replace(|c: char| c.is_ascii_digit(), "");
+            if news != said {
                 self.voice.event("waiting", json!({ "for": wait }));
-                said = wait;
+                said = news;
             }
             self.sleep(pause);
         }
@@ -266,16 +279,6 @@ impl Agent<'_> {
                 let round = roster.statement().round;
                 self.voice.event("committed", json!({ "round": round, "sites": sites }));
                 Ok(Look::Again)
-            }
-            // The roster was replaced, or the release has come meanwhile.
-            Err(Error::Host(refusal))
-                if matches!(
-                    refusal.check,
-                    sealfold_protocol::refusal::Check::Roster
-                        | sealfold_protocol::refusal::Check::Phase
-                ) =>
-            {
-                Ok(Look::Wait(refusal.to_string()))
             }
             Err(Error::Refused(refusal)) if refusal.check == "roster-too-close" => {
                 Ok(Look::Wait(refusal.to_string()))

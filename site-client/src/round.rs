@@ -16,6 +16,7 @@ use sealfold_protocol::bytes::Random;
 use sealfold_protocol::content::ContentHasher;
 use sealfold_protocol::manifest::{Manifest, Model};
 use sealfold_protocol::offer::Offer;
+use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::release::{self, AggregatePreamble, Disclosure, Opening, Release};
 use sealfold_protocol::report::ModelReport;
 use sealfold_protocol::roster::{Commit, Roster};
@@ -93,6 +94,12 @@ impl Site<'_> {
     pub fn verdict(&self, offer: &Signed<Offer>) -> Result<Verdict> {
         let nonce = Random::draw()?;
         let reply = self.client.evidence(&self.id(), offer.statement().round, nonce)?;
+        if reply.offer != offer.digest() {
+            // The enclave was restarted and the host has not noticed yet.
+            return Err(Refusal::new(Check::Evidence, offer.digest(), reply.offer)
+                .next("the enclave behind this offer is gone; the host will show another")
+                .into());
+        }
         let evidence = Evidence::from_nitro(&reply.document.0);
         let (digest, now) = (offer.digest(), Timestamp::now());
         Ok(verify_live(&evidence, self.policy, digest.as_bytes(), nonce.as_bytes(), now))
@@ -244,9 +251,7 @@ impl Site<'_> {
             }
             status = match self.client.append(&digest, status.received, &piece, &token) {
                 // The host has more or less than we thought: it says where.
-                Err(Error::Host(refusal))
-                    if refusal.check == sealfold_protocol::refusal::Check::UploadOffset =>
-                {
+                Err(Error::Host(refusal)) if refusal.check == Check::UploadOffset => {
                     self.client.upload(&digest)?
                 }
                 other => other?,
@@ -258,12 +263,8 @@ impl Site<'_> {
 
     /// What the enclave found in a refused update, if it told this site.
     #[must_use]
-    pub fn finding(
-        &self,
-        header: &Digest,
-        refusal: &sealfold_protocol::refusal::Refusal,
-    ) -> Option<String> {
-        let info = sealfold_protocol::refusal::Refusal::seal_info(header);
+    pub fn finding(&self, header: &Digest, refusal: &Refusal) -> Option<String> {
+        let info = Refusal::seal_info(header);
         let sealed = refusal.sealed.as_ref()?;
         let plain = seal::unseal(&self.keys.release_seed, &info, b"", sealed).ok()?;
         Some(String::from_utf8_lossy(&plain).into_owned())

@@ -1,0 +1,42 @@
+//! A large update passes, and the enclave's memory does not grow with it.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use sealfold_tests::study::Options;
+use sealfold_tests::system::System;
+use std::io::{Read, Seek, SeekFrom};
+use std::time::Duration;
+
+const SITES: [&str; 4] = ["site-000", "site-001", "site-002", "site-003"];
+/// 400 MB of float32.
+const PARAMETERS: usize = 100_000_000;
+/// What the enclave may need at most, whatever the size of the model.
+const MEMORY: u64 = 256 << 20;
+
+#[test]
+fn four_updates_of_400_mb_pass_through_a_small_enclave() {
+    let system = System::start(&Options {
+        parameters: PARAMETERS,
+        readers: "sites",
+        deadlines: [600, 600, 3000],
+        rounds: 1,
+        ..Options::default()
+    });
+    let agents: Vec<_> =
+        SITES.iter().zip([1.0, 2.0, 4.0, 8.0]).map(|(s, v)| system.agent(s, v, 1)).collect();
+    for mut agent in agents {
+        assert_eq!(agent.wait(Duration::from_secs(900)), 0, "{}", agent.log());
+    }
+    let name = format!("studies/{}/models/round-0001.safetensors", system.id());
+    let mut model = std::fs::File::open(system.home("site-002").join(name)).unwrap();
+    let length = model.metadata().unwrap().len();
+    assert!(length > PARAMETERS as u64 * 4);
+    for offset in [length - 4, length / 8 * 4 + length % 4, 4096] {
+        let mut value = [0; 4];
+        model.seek(SeekFrom::Start(offset / 4 * 4 + length % 4)).unwrap();
+        model.read_exact(&mut value).unwrap();
+        assert_eq!(f32::from_le_bytes(value).to_bits(), 3.75f32.to_bits(), "{offset}");
+    }
+    let peak = system.enclave.peak_memory();
+    println!("the enclave's peak memory: {:.1} MiB", peak as f64 / 1_048_576.0);
+    assert!(peak < MEMORY, "{peak} bytes");
+}
