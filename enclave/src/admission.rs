@@ -5,12 +5,11 @@
 //! folded later are the bytes that were admitted, even if the site that knows
 //! the key and the host that keeps the bytes work together.
 
-use crate::door::Door;
+use crate::door::{Doors, RecordDoor};
 use crate::keyed_hash::Tag;
 use crate::round::{Secrets, Terms};
 use sealfold_aggregation::exact_sum::ExactSum;
 use sealfold_aggregation::norm;
-use sealfold_protocol::endpoint::Endpoint;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::seal::{self, Opener};
@@ -52,7 +51,7 @@ pub fn admit(
     terms: &Terms,
     secrets: &Secrets,
     header: Signed<UpdateHeader>,
-    door: &Endpoint,
+    door: &impl Doors,
     threads: usize,
     key: &SigningKey,
 ) -> Result<Admitted, Refusal> {
@@ -92,7 +91,7 @@ fn opener(
     terms: &Terms,
     secrets: &Secrets,
     header: &Signed<UpdateHeader>,
-    door: &Endpoint,
+    door: &impl Doors,
 ) -> Result<Opener, Refusal> {
     let statement = header.statement();
     let foreign = |error: seal::SealError| {
@@ -101,7 +100,7 @@ fn opener(
     let info = Offer::seal_info(&terms.offer.digest());
     let key = secrets.round.decapsulate(&statement.encapsulation, &info).map_err(foreign)?;
     let mut sealed = Vec::new();
-    let mut door = Door::connect(door)?;
+    let mut door = door.open()?;
     door.ask(header.digest().as_bytes(), 0, seal::HEADER)?;
     door.take(&mut sealed)?;
     let prefix = sealed.first_chunk().ok_or_else(|| {
@@ -115,7 +114,7 @@ fn read_all(
     secrets: &Secrets,
     header: &Signed<UpdateHeader>,
     opener: &Opener,
-    door: &Endpoint,
+    door: &impl Doors,
     threads: usize,
 ) -> Result<Seen, Refusal> {
     let stop = AtomicBool::new(false);
@@ -150,7 +149,7 @@ fn read_share(
     secrets: &Secrets,
     header: &Signed<UpdateHeader>,
     opener: &Opener,
-    door: &Endpoint,
+    door: &impl Doors,
     first: usize,
     step: usize,
     stop: &AtomicBool,
@@ -160,7 +159,7 @@ fn read_share(
     let length = header.statement().plain_length;
     let object = header.digest();
     let records = seal::record_count(length);
-    let mut door = Door::connect(door)?;
+    let mut door = door.open()?;
     let mut buffer = Zeroizing::new(Vec::new());
     for record in (first as u64..records).step_by(step) {
         if stop.load(Ordering::Relaxed) {

@@ -24,7 +24,7 @@ pub struct Door {
 /// The door failed: the host's affair, not a site's.
 #[derive(Debug, thiserror::Error)]
 #[error("record door: {0}")]
-pub struct DoorError(String);
+pub struct DoorError(pub String);
 
 impl From<io::Error> for DoorError {
     fn from(error: io::Error) -> Self {
@@ -39,23 +39,59 @@ impl From<DoorError> for Refusal {
     }
 }
 
-impl Door {
-    /// Connects.
+/// Where connections to a record door come from: the parent's endpoint, or, in
+/// a benchmark, memory.
+pub trait Doors: Sync {
+    /// A connection.
+    type Door: RecordDoor;
+
+    /// Opens one.
     ///
     /// # Errors
     /// If the parent does not listen.
-    pub fn connect(endpoint: &Endpoint) -> Result<Self, DoorError> {
-        let stream = endpoint.connect()?;
-        stream.set_timeout(Some(TIMEOUT))?;
-        Ok(Self { stream, asked: VecDeque::new() })
-    }
+    fn open(&self) -> Result<Self::Door, DoorError>;
+}
 
+impl Doors for Endpoint {
+    type Door = Door;
+
+    fn open(&self) -> Result<Door, DoorError> {
+        let stream = self.connect()?;
+        stream.set_timeout(Some(TIMEOUT))?;
+        Ok(Door { stream, asked: VecDeque::new() })
+    }
+}
+
+/// A connection to a record door, used by one thread.
+pub trait RecordDoor {
     /// Asks for a range of an object; the bytes are [taken](Door::take) later,
     /// in the order in which they were asked for.
     ///
     /// # Errors
     /// As the stream gives them.
-    pub fn ask(&mut self, object: &[u8; 32], offset: u64, length: usize) -> Result<(), DoorError> {
+    fn ask(&mut self, object: &[u8; 32], offset: u64, length: usize) -> Result<(), DoorError>;
+
+    /// Takes the bytes of the oldest range that was asked for.
+    ///
+    /// # Errors
+    /// If the host does not have them.
+    fn take(&mut self, buffer: &mut Vec<u8>) -> Result<(), DoorError>;
+
+    /// Writes bytes at an offset of an object that the enclave makes.
+    ///
+    /// # Errors
+    /// If the host does not take them.
+    fn write(&mut self, object: &[u8; 32], offset: u64, bytes: &[u8]) -> Result<(), DoorError>;
+
+    /// Waits until the object of that length is on the host's disk.
+    ///
+    /// # Errors
+    /// If the host cannot say so.
+    fn finish(&mut self, object: &[u8; 32], length: u64) -> Result<(), DoorError>;
+}
+
+impl RecordDoor for Door {
+    fn ask(&mut self, object: &[u8; 32], offset: u64, length: usize) -> Result<(), DoorError> {
         let short = u32::try_from(length).map_err(|_| DoorError("range too long".to_owned()))?;
         let request =
             Request { operation: Operation::Read, object: *object, offset, length: short };
@@ -64,11 +100,7 @@ impl Door {
         Ok(())
     }
 
-    /// Takes the bytes of the oldest range that was asked for.
-    ///
-    /// # Errors
-    /// If the host does not have them.
-    pub fn take(&mut self, buffer: &mut Vec<u8>) -> Result<(), DoorError> {
+    fn take(&mut self, buffer: &mut Vec<u8>) -> Result<(), DoorError> {
         let length =
             self.asked.pop_front().ok_or_else(|| DoorError("nothing was asked for".to_owned()))?;
         expect_done(Status::read_from(&mut self.stream)?)?;
@@ -77,11 +109,7 @@ impl Door {
         Ok(())
     }
 
-    /// Writes bytes at an offset of an object that the enclave makes.
-    ///
-    /// # Errors
-    /// If the host does not take them.
-    pub fn write(&mut self, object: &[u8; 32], offset: u64, bytes: &[u8]) -> Result<(), DoorError> {
+    fn write(&mut self, object: &[u8; 32], offset: u64, bytes: &[u8]) -> Result<(), DoorError> {
         let length =
             u32::try_from(bytes.len()).map_err(|_| DoorError("range too long".to_owned()))?;
         let request = Request { operation: Operation::Write, object: *object, offset, length };
@@ -90,11 +118,7 @@ impl Door {
         expect_done(Status::read_from(&mut self.stream)?)
     }
 
-    /// Waits until the object of that length is on the host's disk.
-    ///
-    /// # Errors
-    /// If the host cannot say so.
-    pub fn finish(&mut self, object: &[u8; 32], length: u64) -> Result<(), DoorError> {
+    fn finish(&mut self, object: &[u8; 32], length: u64) -> Result<(), DoorError> {
         let request =
             Request { operation: Operation::Finish, object: *object, offset: length, length: 0 };
         self.stream.write_all(&request.encode())?;

@@ -10,7 +10,7 @@
 //! opened every record of every site and each site's hash was the admitted one.
 
 use crate::admission::{Admitted, panicked, usize_of};
-use crate::door::{Door, DoorError};
+use crate::door::{DoorError, Doors, RecordDoor};
 use crate::keyed_hash::Tag;
 use crate::round::{Plan, Terms};
 use sealfold_aggregation::accumulate::Row;
@@ -18,7 +18,6 @@ use sealfold_aggregation::rule::Rule;
 use sealfold_aggregation::weights;
 use sealfold_protocol::bytes::Random;
 use sealfold_protocol::content;
-use sealfold_protocol::endpoint::Endpoint;
 use sealfold_protocol::manifest;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::release::{self, AggregatePreamble, Opening};
@@ -93,7 +92,7 @@ struct Share {
 pub fn fold(
     terms: &Terms,
     plan: &Plan,
-    door: &Endpoint,
+    door: &impl Doors,
     threads: usize,
 ) -> Result<Folded, Failure> {
     let length = sealfold_protocol::update::plain_length(&terms.manifest.model);
@@ -115,7 +114,7 @@ pub fn fold(
         records: Mutex::new(Box::new(sealer.records())),
         stop: AtomicBool::new(false),
     };
-    let mut main_door = Door::connect(door)?;
+    let mut main_door = door.open()?;
     main_door.write(job.object.as_bytes(), 0, &prefix)?;
     let shares = std::thread::scope(|scope| {
         let job = &job;
@@ -170,9 +169,9 @@ fn gather(job: &Job<'_>, shares: Vec<Result<Share, Failure>>) -> Result<Vec<[u8;
 }
 
 /// Folds rows until none is left.
-fn fold_share(job: &Job<'_>, door: &Endpoint) -> Result<Share, Failure> {
+fn fold_share(job: &Job<'_>, door: &impl Doors) -> Result<Share, Failure> {
     let mut share = Share { tags: vec![Tag::default(); job.members.len()], hashes: Vec::new() };
-    let mut door = Door::connect(door)?;
+    let mut door = door.open()?;
     let mut row = Row::new();
     // Records are opened in place, so both hold plaintext in the end.
     let (mut sealed, mut plain) = (Zeroizing::new(Vec::new()), Zeroizing::new(Vec::new()));

@@ -25,6 +25,8 @@ pub struct Options {
     pub deadlines: [u64; 3],
     /// Who reads: `everyone` or `sites`.
     pub readers: &'static str,
+    /// Whether the study accepts the weaker guarantees that it has.
+    pub weak: bool,
     /// The accepted image, as three lines of TOML.
     pub measurements: String,
 }
@@ -40,6 +42,7 @@ impl Default for Options {
             aggregation: "rule = \"weighted-mean\"\nlargest_weight_share = 0.5".to_owned(),
             deadlines: [60, 60, 600],
             readers: "everyone",
+            weak: false,
             measurements: (0..3)
                 .map(|i| format!("pcr{i} = \"{}\"\n", "11".repeat(48)))
                 .collect::<Vec<_>>()
@@ -147,6 +150,7 @@ unit = "none"
 [quorum]
 smallest_roster = {k}
 colluders = {c}
+{accepts}
 [deadlines]
 upload_seconds = {upload}
 commit_seconds = {commit}
@@ -166,6 +170,7 @@ approvers = [{approvers}]
         k = options.smallest_roster,
         c = options.colluders,
         readers = options.readers,
+        accepts = if options.weak { "accepts = [\"few-honest-sites\"]" } else { "" },
         measurements = options.measurements,
         required = sites.len() / 2 + 1,
         approvers = keys.join(", "),

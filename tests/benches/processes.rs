@@ -1,0 +1,67 @@
+//! The same fold through the real processes: the enclave reads from the host's
+//! record door over a Unix socket and writes the aggregate to its disk.
+
+use sealfold_protocol::api::{EnclaveStatus, UPLOAD_OFFSET, UPLOAD_TOKEN, UploadState};
+use sealfold_protocol::bytes::Envelope;
+use sealfold_protocol::offer::Offer;
+use sealfold_protocol::{Digest, Signed};
+use sealfold_tests::http;
+use sealfold_tests::study::Options;
+use sealfold_tests::system::System;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+fn post(system: &System, path: &str, envelope: &[u8], headers: &[(&str, &str)]) {
+    let body = json!({ "envelope": Envelope(envelope.to_vec()) }).to_string();
+    let headers = [&[("content-type", "application/json")], headers].concat();
+    let path = format!("/v1/studies/{}/rounds/1/{path}", system.id());
+    let reply = http::send(&system.endpoint(), "POST", &path, &headers, body.as_bytes()).unwrap();
+    assert_eq!(reply.status, 200, "{}", String::from_utf8_lossy(&reply.body));
+}
+
+/// Seconds from the last commit to the enclave's release.
+pub fn seconds(sites: usize, parameters: usize) -> f64 {
+    let system = System::start(&Options {
+        sites,
+        smallest_roster: sites / 2 + 1,
+        parameters,
+        deadlines: [600, 600, 3000],
+        ..Options::default()
+    });
+    let offer = Offer::open(&system.round(1).offer.unwrap().0).unwrap();
+    let layout = system.study.manifest.statement().model.layout_digest().unwrap();
+    let values = vec![0.5; parameters];
+    let token = "ab".repeat(32);
+    let mut headers: Vec<Digest> = Vec::new();
+    for site in &system.study.sites {
+        let update = site.seal(&offer, layout, 100, &values);
+        post(&system, "updates", update.header.envelope(), &[(UPLOAD_TOKEN, &token)]);
+        let path = format!("/v1/uploads/{}", update.header.digest());
+        for (index, piece) in update.bytes.chunks(8 << 20).enumerate() {
+            let offset = (index * (8 << 20)).to_string();
+            let fields = [(UPLOAD_OFFSET, offset.as_str()), (UPLOAD_TOKEN, token.as_str())];
+            let reply = http::send(&system.endpoint(), "PATCH", &path, &fields, piece).unwrap();
+            assert_eq!(reply.status, 200);
+        }
+        headers.push(update.header.digest());
+    }
+    let admitted = |state: &UploadState| matches!(state, UploadState::Admitted(_));
+    let round = system.wait_for(1, "a roster", |round| {
+        round.roster.is_some() && round.uploads.iter().all(|upload| admitted(&upload.state))
+    });
+    let roster = Signed::open(&round.roster.unwrap().0, &offer.statement().instance_key).unwrap();
+    for (site, header) in system.study.sites.iter().zip(headers) {
+        post(&system, "commits", site.commit(&roster, header).envelope(), &[]);
+    }
+    let start = Instant::now();
+    let enclave = format!("unix://{}", system.folder.path().join("enclave-1.sock").display());
+    let enclave = enclave.parse().unwrap();
+    loop {
+        let status: EnclaveStatus =
+            http::call::<Value, _>(&enclave, "GET", "/v1/status", &json!({})).unwrap();
+        if status.release.is_some() {
+            return start.elapsed().as_secs_f64();
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
