@@ -8,6 +8,7 @@ use crate::study::{self, Options, Study};
 use sealfold_protocol::api::{RoundStatus, StudyStatus};
 use sealfold_protocol::endpoint::Endpoint;
 use serde_json::Value;
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long a test waits for something that must happen.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running system with a study.
 pub struct System {
@@ -297,7 +298,6 @@ pub fn write_tensors(path: &Path, parameters: usize, value: f32) {
     );
     let header = format!("{header:width$}", width = header.len().next_multiple_of(8));
     let mut out = std::io::BufWriter::new(std::fs::File::create(path).unwrap());
-    use std::io::Write;
     out.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
     out.write_all(header.as_bytes()).unwrap();
     let piece = value.to_le_bytes().repeat(1 << 16);

@@ -144,7 +144,7 @@ fn a_second_agent_and_a_restored_folder_are_noticed() {
     std::fs::remove_dir_all(&home).unwrap();
     cp(&copy, &home);
     let mut agent = system.agent("site-000", 1.0, 1);
-    assert_eq!(agent.wait(Duration::from_secs(60)), 1, "{}", agent.log());
+    assert_eq!(agent.wait(Duration::from_mins(1)), 1, "{}", agent.log());
     assert!(agent.log().contains("state-restored"), "{}", agent.log());
 }
 

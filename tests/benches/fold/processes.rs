@@ -20,6 +20,7 @@ fn post(system: &System, path: &str, envelope: &[u8], headers: &[(&str, &str)]) 
 }
 
 /// Seconds from the last commit to the enclave's release.
+#[must_use]
 pub fn seconds(sites: usize, parameters: usize) -> f64 {
     let system = System::start(&Options {
         sites,

@@ -1,6 +1,12 @@
 //! Folding at the limit: our figures beside the cipher's and the memory's own,
 //! taken in the same run on the same cores.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, clippy::cast_precision_loss)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    clippy::cast_precision_loss,
+    clippy::missing_panics_doc
+)]
 
 use criterion::Criterion;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
