@@ -145,11 +145,11 @@ fn read_all(
 }
 
 /// Reads records `first`, `first + step`, and so on.
-fn read_share(
+fn read_share<D: Doors>(
     secrets: &Secrets,
     header: &Signed<UpdateHeader>,
     opener: &Opener,
-    door: &impl Doors,
+    door: &D,
     first: usize,
     step: usize,
     stop: &AtomicBool,
@@ -161,12 +161,20 @@ fn read_share(
     let records = seal::record_count(length);
     let mut door = door.open()?;
     let mut buffer = Zeroizing::new(Vec::new());
+    let ask = |door: &mut D::Door, record: u64| -> Result<(), Refusal> {
+        if record < records {
+            let range = seal::record_range(length, record);
+            door.ask(object.as_bytes(), range.start, usize_of(range.end - range.start)?)?;
+        }
+        Ok(())
+    };
+    ask(&mut door, first as u64)?;
     for record in (first as u64..records).step_by(step) {
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let range = seal::record_range(length, record);
-        door.ask(object.as_bytes(), range.start, usize_of(range.end - range.start)?)?;
+        // The host reads the next record while this one is opened.
+        ask(&mut door, record + step as u64)?;
         door.take(&mut buffer)?;
         let mut hasher = secrets.hash.record(object.as_bytes(), record);
         opener

@@ -19,6 +19,8 @@ pub struct Door {
     stream: Stream,
     /// Lengths of the reads that were asked for and not yet taken.
     asked: VecDeque<usize>,
+    /// Whether a write was not answered yet.
+    writing: bool,
 }
 
 /// The door failed: the host's affair, not a site's.
@@ -58,7 +60,7 @@ impl Doors for Endpoint {
     fn open(&self) -> Result<Door, DoorError> {
         let stream = self.connect()?;
         stream.set_timeout(Some(TIMEOUT))?;
-        Ok(Door { stream, asked: VecDeque::new() })
+        Ok(Door { stream, asked: VecDeque::new(), writing: false })
     }
 }
 
@@ -77,11 +79,19 @@ pub trait RecordDoor {
     /// If the host does not have them.
     fn take(&mut self, buffer: &mut Vec<u8>) -> Result<(), DoorError>;
 
-    /// Writes bytes at an offset of an object that the enclave makes.
+    /// Writes bytes at an offset of an object that the enclave makes. That the
+    /// host took them is known when the next write, or [`RecordDoor::settle`],
+    /// returns; so the host writes while the enclave works.
     ///
     /// # Errors
-    /// If the host does not take them.
+    /// If the host did not take these bytes or those before.
     fn write(&mut self, object: &[u8; 32], offset: u64, bytes: &[u8]) -> Result<(), DoorError>;
+
+    /// Waits until the host has taken everything that was written.
+    ///
+    /// # Errors
+    /// If it did not.
+    fn settle(&mut self) -> Result<(), DoorError>;
 
     /// Waits until the object of that length is on the host's disk.
     ///
@@ -110,15 +120,25 @@ impl RecordDoor for Door {
     }
 
     fn write(&mut self, object: &[u8; 32], offset: u64, bytes: &[u8]) -> Result<(), DoorError> {
+        self.settle()?;
         let length =
             u32::try_from(bytes.len()).map_err(|_| DoorError("range too long".to_owned()))?;
         let request = Request { operation: Operation::Write, object: *object, offset, length };
         self.stream.write_all(&request.encode())?;
         self.stream.write_all(bytes)?;
-        expect_done(Status::read_from(&mut self.stream)?)
+        self.writing = true;
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), DoorError> {
+        if std::mem::take(&mut self.writing) {
+            expect_done(Status::read_from(&mut self.stream)?)?;
+        }
+        Ok(())
     }
 
     fn finish(&mut self, object: &[u8; 32], length: u64) -> Result<(), DoorError> {
+        self.settle()?;
         let request =
             Request { operation: Operation::Finish, object: *object, offset: length, length: 0 };
         self.stream.write_all(&request.encode())?;

@@ -171,22 +171,21 @@ fn gather(job: &Job<'_>, shares: Vec<Result<Share, Failure>>) -> Result<Vec<[u8;
 /// Folds rows until none is left.
 fn fold_share(job: &Job<'_>, door: &impl Doors) -> Result<Share, Failure> {
     let mut share = Share { tags: vec![Tag::default(); job.members.len()], hashes: Vec::new() };
-    let mut door = door.open()?;
+    // Two connections: one that reads ahead while a row is folded, and one that
+    // writes, so that neither side waits for the other to read.
+    let (mut reader, mut writer) = (door.open()?, door.open()?);
     let mut row = Row::new();
     // Records are opened in place, so both hold plaintext in the end.
     let (mut sealed, mut plain) = (Zeroizing::new(Vec::new()), Zeroizing::new(Vec::new()));
+    let mut next = ask_next(job, &mut reader)?;
     while !job.stop.load(Ordering::Relaxed) {
-        let Some(seal) = next_record(job)? else { break };
+        let Some(seal) = next else { break };
+        next = ask_next(job, &mut reader)?;
         let record = seal.index();
         let floats = usize_of(seal::record_plain_len(job.length, record))? / 4;
         row.reset(floats);
-        let range = seal::record_range(job.length, record);
-        let length = usize_of(range.end - range.start)?;
-        for member in job.members {
-            door.ask(member.header.digest().as_bytes(), range.start, length)?;
-        }
         for (place, member) in job.members.iter().enumerate() {
-            door.take(&mut sealed)?;
+            reader.take(&mut sealed)?;
             let tag = add(job, &mut row, place, record, &mut sealed)
                 .map_err(|e| record_failure(member, record, &e))?;
             share.tags[place].combine(&tag);
@@ -199,8 +198,10 @@ fn fold_share(job: &Job<'_>, door: &impl Doors) -> Result<Share, Failure> {
         share.hashes.push((record, content::record_hash(&plain)));
         sealed.clear();
         seal.seal(&plain, &mut sealed).map_err(Error::from)?;
-        door.write(job.object.as_bytes(), range.start, &sealed)?;
+        let range = seal::record_range(job.length, record);
+        writer.write(job.object.as_bytes(), range.start, &sealed)?;
     }
+    writer.settle()?;
     Ok(share)
 }
 
@@ -225,8 +226,17 @@ fn add(
     Ok(hasher.finish())
 }
 
-fn next_record(job: &Job<'_>) -> Result<Option<RecordSeal>, Refusal> {
-    Ok(job.records.lock().map_err(|_| panicked())?.next())
+/// Takes the next record that no thread has, and asks for every site's part.
+fn ask_next(job: &Job<'_>, door: &mut impl RecordDoor) -> Result<Option<RecordSeal>, Failure> {
+    let next = job.records.lock().map_err(|_| panicked())?.next();
+    if let Some(seal) = &next {
+        let range = seal::record_range(job.length, seal.index());
+        let length = usize_of(range.end - range.start)?;
+        for member in job.members {
+            door.ask(member.header.digest().as_bytes(), range.start, length)?;
+        }
+    }
+    Ok(next)
 }
 
 fn record_failure(member: &Admitted, record: u64, error: &seal::SealError) -> Failure {

@@ -67,6 +67,9 @@ impl RecordDoor for MemoryDoor<'_> {
         black_box(bytes);
         Ok(())
     }
+    fn settle(&mut self) -> Result<(), DoorError> {
+        Ok(())
+    }
     fn finish(&mut self, _: &[u8; 32], _: u64) -> Result<(), DoorError> {
         Ok(())
     }
