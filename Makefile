@@ -5,7 +5,7 @@ CARGO ?= cargo
 PROFILE ?= release
 BIN := target/$(PROFILE)
 
-.PHONY: help demo build shipped test check fmt clippy doc bench clean
+.PHONY: help demo build shipped test check fmt clippy doc bench fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -39,6 +39,14 @@ doc:
 
 bench: build ## folding at the limit: our figures beside the cipher's and memory's
 	$(CARGO) bench --locked -p sealfold-tests --bench fold
+
+FUZZ_SECONDS ?= 30
+fuzz: ## fuzz every parser of foreign bytes, each for FUZZ_SECONDS
+	$(CARGO) install --locked --quiet --root target/tools --version 0.13.2 cargo-fuzz
+	for target in statements manifest document policy preamble door endpoint; do \
+		PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) +nightly fuzz run $$target \
+			-- -max_total_time=$(FUZZ_SECONDS) -max_len=20000 || exit 1; \
+	done
 
 clean:
 	$(CARGO) clean
