@@ -3,6 +3,7 @@
 
 use crate::staging::{Staging, write_at};
 use metrics::counter;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use sealfold_protocol::door::{Operation, Request, Status};
 use sealfold_protocol::endpoint::{Endpoint, Stream};
 use std::collections::HashMap;
@@ -13,6 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The most connections at a time; an enclave makes one a thread.
 const MAX_CONNECTIONS: usize = 256;
+/// The send buffer of a connection in bytes: several records.
+const SEND_BUFFER: usize = 4 << 20;
 /// The most files that a connection keeps open.
 const MAX_FILES: usize = 256;
 
@@ -61,6 +64,17 @@ struct Connection {
 
 impl Connection {
     fn new(staging: Staging, stream: Stream) -> Self {
+        // With the usual 208 KiB a record does not fit, and sender and receiver
+        // take turns at every piece; with room for several the same transfer
+        // was measured four times as fast. The system may grant less.
+        let granted = match &stream {
+            Stream::Unix(stream) => set_socket_send_buffer_size(stream, SEND_BUFFER),
+            Stream::Tcp(stream) => set_socket_send_buffer_size(stream, SEND_BUFFER),
+            Stream::Vsock(_) => Ok(()),
+        };
+        if let Err(error) = granted {
+            tracing::debug!(%error, "the record door keeps the usual send buffer");
+        }
         let (updates, aggregates) = (HashMap::new(), HashMap::new());
         Self { staging, stream, updates, aggregates, buffer: Vec::new() }
     }
