@@ -185,7 +185,7 @@ impl Agent<'_> {
         let next = site.joined.next()?;
         if next.round > site.joined.manifest().study.rounds {
             // The last report may have been lost.
-            let _ = site.report_again();
+            let _ = site.report();
             return Ok(Look::Done);
         }
         site.fetch_initial()?;
@@ -200,7 +200,7 @@ impl Agent<'_> {
         }
         let Some(envelope) = &status.offer else {
             if next.round > 1 {
-                site.report_again()?;
+                site.report()?;
             }
             return Ok(Look::Wait(format!(
                 "an offer for round {}; {}",

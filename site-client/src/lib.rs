@@ -7,8 +7,8 @@
 //! From the ground up: [`home`] (files), [`keys`], [`tensors`] (updates and
 //! models), [`data`] (the check of a site's data), [`client`] (HTTP),
 //! [`study`] (what the site approved and where its chain stands), [`binding`]
-//! (the one offer of a round), [`round`] (the steps of a round), [`agent`]
-//! (rounds unattended).
+//! (the one offer of a round), [`round`] and [`release`] (the steps of a round),
+//! [`agent`] (rounds unattended).
 
 pub mod agent;
 pub mod binding;
@@ -17,6 +17,7 @@ pub mod data;
 pub mod error;
 pub mod home;
 pub mod keys;
+pub mod release;
 pub mod report;
 pub mod round;
 pub mod study;

@@ -1,0 +1,250 @@
+//! Releases: verified, opened, and turned into the site's next model.
+
+use crate::binding::Binding;
+use crate::error::SiteRefusal;
+use crate::home::write_file;
+use crate::round::Site;
+use crate::study::Head;
+use crate::{Error, Result, tensors};
+use sealfold_attestation::{Evidence, verify_replay};
+use sealfold_protocol::api::RoundStatus;
+use sealfold_protocol::content::ContentHasher;
+use sealfold_protocol::offer::Offer;
+use sealfold_protocol::release::{self, AggregatePreamble, Disclosure, Opening, Release};
+use sealfold_protocol::report::ModelReport;
+use sealfold_protocol::roster::Roster;
+use sealfold_protocol::seal::{self, InputKey, OpeningReader};
+use sealfold_protocol::update::{PREAMBLE, plain_length};
+use sealfold_protocol::{Digest, Signed};
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Write};
+
+impl Site<'_> {
+    /// Verifies a release and moves the site's chain on: the aggregate is
+    /// opened, the next model computed and kept, the round's files forgotten.
+    ///
+    /// # Errors
+    /// A refusal by `release`, `roster`, `bound-to-another-offer`, `finite`;
+    /// [`Error::Evidence`] if the instance behind it cannot be verified.
+    pub fn finish(&self, binding: &Binding, status: &RoundStatus) -> Result<Option<Head>> {
+        let (Some(envelope), Some(offer)) = (&status.release, self.offer(status)?) else {
+            return Ok(None);
+        };
+        let round = offer.statement().round;
+        binding.allows(round, &offer.digest())?;
+        if !self.has_verified(&offer)? {
+            // Dropped or late: the evidence that was kept must do.
+            let kept = self.client.kept_evidence(&self.id(), round)?;
+            let evidence = Evidence::from_nitro(&kept.document.0);
+            let verdict = verify_replay(&evidence, self.policy, offer.digest().as_bytes());
+            self.expect_measured(&offer, &verdict.into_claims()?)?;
+        }
+        let release = Signed::<Release>::open(&envelope.0, &offer.statement().instance_key)?;
+        let roster = status
+            .roster
+            .as_ref()
+            .ok_or_else(|| SiteRefusal::new("roster", "the roster of the release", "none"))?;
+        let roster = self.roster(&offer, &roster.0)?;
+        self.expect_release(&offer, &roster, &release)?;
+        if roster.statement().header_of(&self.keys.site).is_some()
+            && !binding.has_committed(&roster.digest())
+        {
+            return Err(SiteRefusal::new(
+                "not-committed",
+                "a release of rosters that this site committed to, or is not on",
+                format!("roster {}", roster.digest()),
+            )
+            .next("tell the approvers: this site's update was released without its commit")
+            .into());
+        }
+        let base = self.joined.local.model(round - 1);
+        let next = self.joined.local.model(round);
+        let base_digest = self.apply(&release, &base, &next)?;
+        let head = Head { round: round + 1, base: base_digest, previous: Some(release.digest()) };
+        self.joined.local.set_head(&head)?;
+        write_file(
+            &self.joined.local.folder.join(format!("releases/{round:04}.cose")),
+            release.envelope(),
+        )?;
+        let _ = std::fs::remove_dir_all(self.joined.local.round(round));
+        self.report()?;
+        Ok(Some(head))
+    }
+
+    fn expect_release(
+        &self,
+        offer: &Signed<Offer>,
+        roster: &Signed<Roster>,
+        release: &Signed<Release>,
+    ) -> Result<()> {
+        let (of, statement) = (offer.statement(), release.statement());
+        let previous = |digest: Option<Digest>| digest.unwrap_or(Digest::new([0; 32]));
+        for (what, expected, found) in [
+            ("release's study", of.study, statement.study),
+            ("release's manifest", of.manifest, statement.manifest),
+            ("release's offer", offer.digest(), statement.offer),
+            ("release's roster", roster.digest(), statement.roster),
+            ("release's base", of.base, statement.base),
+            ("release's predecessor", previous(of.previous), previous(statement.previous)),
+        ] {
+            if expected != found {
+                return Err(sealfold_protocol::Error::link(what, &expected, &found).into());
+            }
+        }
+        let length = plain_length(self.model());
+        if statement.round != of.round || statement.plain_length != length {
+            let found = format!("round {}, {} bytes", statement.round, statement.plain_length);
+            let expected = format!("round {}, {length} bytes", of.round);
+            return Err(SiteRefusal::new("release", expected, found).into());
+        }
+        Ok(())
+    }
+
+    fn opening(&self, release: &Release) -> Result<Opening> {
+        match &release.disclosure {
+            Disclosure::Everyone(opening) => Ok(opening.clone()),
+            Disclosure::Sites(openings) => {
+                let mine = openings.iter().find(|opening| opening.site == self.keys.site);
+                let mine = mine.ok_or_else(|| {
+                    SiteRefusal::new("release", "an opening for this site", "none")
+                })?;
+                let info = Opening::seal_info(&release.offer, &self.keys.site);
+                let plain = seal::unseal(&self.keys.release_seed, &info, b"", &mine.sealed)
+                    .map_err(sealfold_protocol::Error::from)?;
+                Ok(Opening::decode(&plain)?)
+            }
+        }
+    }
+
+    /// Opens the aggregate and writes the next model beside the base. The
+    /// model gets its name only when the commitment to the aggregate holds.
+    fn apply(
+        &self,
+        release: &Signed<Release>,
+        base: &std::path::Path,
+        next: &std::path::Path,
+    ) -> Result<Digest> {
+        let statement = release.statement();
+        let opening = self.opening(statement)?;
+        let context = release::seal_context(&statement.offer, &statement.roster);
+        let key = InputKey::new(*opening.key.as_bytes());
+        let length = statement.plain_length;
+        let limit = seal::sealed_len(length).unwrap_or(u64::MAX);
+        let bar = self.voice.bar("download", limit);
+        let sealed = self.client.aggregate(&self.id(), statement.round, limit)?;
+        let sealed = BufReader::with_capacity(1 << 20, bar.wrap_read(sealed));
+        let wrong = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::InvalidData => Error::from(SiteRefusal::new(
+                "release",
+                "an aggregate that opens with the release's key",
+                error,
+            )),
+            _ => Error::Network { what: "the aggregate".to_owned(), reason: error.to_string() },
+        };
+        let mut reader = OpeningReader::new(&key, &context, length, sealed).map_err(wrong)?;
+        let mut preamble = vec![0; PREAMBLE];
+        reader.read_exact(&mut preamble).map_err(wrong)?;
+        let expected =
+            AggregatePreamble { layout: self.model().layout_digest()?, roster: statement.roster };
+        if AggregatePreamble::decode(&preamble)? != expected {
+            return Err(SiteRefusal::new("layout", "an aggregate of this roster", "another").into());
+        }
+        let plain = base.with_extension("content");
+        let unpacked = File::create(&plain).map_err(|e| Error::file(&plain, e))?;
+        let mut unpacked = BufWriter::with_capacity(1 << 20, unpacked);
+        tensors::copy_content(base, self.model(), &mut unpacked)?;
+        unpacked.flush().map_err(|e| Error::file(&plain, e))?;
+        let mut content = ContentHasher::new();
+        content.update(&preamble);
+        let file = File::open(&plain).map_err(|e| Error::file(&plain, e))?;
+        let mut step = Step {
+            base: BufReader::with_capacity(1 << 20, file),
+            aggregate: reader,
+            rate: self.model().learning_rate,
+            content,
+            model: ContentHasher::new(),
+        };
+        let candidate = next.with_extension("candidate");
+        let written = tensors::write_content(&candidate, self.model(), &mut step);
+        bar.finish_and_clear();
+        let _ = std::fs::remove_file(&plain);
+        written?;
+        let found = release::commitment(&opening.blinding, &step.content.finish());
+        if found != statement.aggregate {
+            let _ = std::fs::remove_file(&candidate);
+            return Err(SiteRefusal::new("release", statement.aggregate, found).into());
+        }
+        std::fs::rename(&candidate, next).map_err(|e| Error::file(next, e))?;
+        crate::home::sync_folder(next)?;
+        Ok(step.model.finish())
+    }
+
+    /// Tells the host which model the last release led to; again after a crash,
+    /// since the report may have been lost.
+    ///
+    /// # Errors
+    /// As [`crate::client::Client::report`].
+    pub fn report(&self) -> Result<()> {
+        let head = self.joined.local.head(self.joined.manifest())?;
+        let Some(release) = head.previous else { return Ok(()) };
+        let round = head.round - 1;
+        let report = ModelReport {
+            study: self.id(),
+            round,
+            release,
+            site: self.keys.site.clone(),
+            model: head.base,
+        };
+        let report = Signed::sign(report, &self.keys.signing)?;
+        self.client.report(&self.id(), round, report.envelope())
+    }
+
+    /// Puts the initial model in place, if the site does not have it.
+    ///
+    /// # Errors
+    /// A refusal by `initial-model` if it is not the manifest's.
+    pub fn fetch_initial(&self) -> Result<()> {
+        let path = self.joined.local.model(0);
+        if path.exists() {
+            return Ok(());
+        }
+        let model = self.model();
+        let mut reader = self.client.model(&self.id(), model.bytes())?;
+        let candidate = path.with_extension("candidate");
+        tensors::write_content(&candidate, model, &mut reader)?;
+        let found = tensors::digest(&candidate, model)?;
+        if found != model.initial {
+            let _ = std::fs::remove_file(&candidate);
+            return Err(SiteRefusal::new("initial-model", model.initial, found).into());
+        }
+        std::fs::rename(&candidate, &path).map_err(|e| Error::file(&path, e))?;
+        crate::home::sync_folder(&path)
+    }
+}
+
+/// base + rate x aggregate as a reader, hashing both on the way.
+struct Step<B, A> {
+    base: B,
+    aggregate: A,
+    rate: f64,
+    content: ContentHasher,
+    model: ContentHasher,
+}
+
+impl<B: Read, A: Read> Read for Step<B, A> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let length = out.len() / 4 * 4;
+        if length == 0 {
+            return Ok(0);
+        }
+        let out = &mut out[..length.min(1 << 20)];
+        self.base.read_exact(out)?;
+        let mut aggregate = vec![0; out.len()];
+        self.aggregate.read_exact(&mut aggregate)?;
+        sealfold_aggregation::model::apply(out, &aggregate, self.rate)
+            .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))?;
+        self.content.update(&aggregate);
+        self.model.update(out);
+        Ok(out.len())
+    }
+}
