@@ -334,7 +334,7 @@ impl Conductor {
         Ok(Step::Again)
     }
 
-    /// Puts released aggregates into the store, and forgets the round's uploads.
+    /// Puts released aggregates into the store, and forgets their rounds' uploads.
     async fn store_aggregates(&self, id: Digest) -> Result<(), Refusal> {
         let waiting: Vec<_> = {
             let state = self.host.state.lock().await;
@@ -352,20 +352,30 @@ impl Conductor {
                 let file = tokio::fs::File::open(path).await.map_err(crate::store::failed)?;
                 self.host.store.put_large(&name, file).await?;
             }
-            let old: Vec<_> = {
-                let mut state = self.host.state.lock().await;
-                let round = state.study_mut(&id)?.rounds.entry(number).or_default();
-                round.has_aggregate = true;
-                let of = |upload: &Upload| {
-                    let header = upload.header.statement();
-                    header.study == id && header.round == number
-                };
-                state.uploads.iter().filter(|(_, u)| of(u)).map(|(d, _)| *d).collect()
-            };
+            let mut state = self.host.state.lock().await;
+            let round = state.study_mut(&id)?.rounds.entry(number).or_default();
+            round.has_aggregate = true;
+            drop(state);
             self.host.staging.forget_aggregate(object.as_bytes());
-            for header in old {
-                self.host.forget_upload(&header).await?;
-            }
+        }
+        self.forget_uploads(id).await
+    }
+
+    /// Forgets the uploads of rounds that are released: now, or after a crash
+    /// that came in between.
+    async fn forget_uploads(&self, id: Digest) -> Result<(), Refusal> {
+        let old: Vec<_> = {
+            let state = self.host.state.lock().await;
+            let study = state.study(&id)?;
+            let is_over = |upload: &Upload| {
+                let header = upload.header.statement();
+                let round = study.rounds.get(&header.round);
+                header.study == id && round.is_some_and(|round| round.has_aggregate)
+            };
+            state.uploads.iter().filter(|(_, u)| is_over(u)).map(|(digest, _)| *digest).collect()
+        };
+        for header in old {
+            self.host.forget_upload(&header).await?;
         }
         Ok(())
     }
