@@ -97,6 +97,11 @@ impl Conductor {
         gauge!("sealfold_enclave_up").set(f64::from(u8::from(status.is_ok())));
         let status = status?;
         let standing = status.offer.as_ref().map(|offer| Offer::open(&offer.0)).transpose()?;
+        if let (Phase::Released, Some(standing)) = (status.phase, &standing)
+            && self.keep_release(standing, &status).await?
+        {
+            return Ok(Step::Again);
+        }
         let Some(standing) = standing.filter(|standing| {
             (standing.statement().study, standing.statement().round) == (id, number)
         }) else {
@@ -122,7 +127,8 @@ impl Conductor {
         match status.phase {
             Phase::Open => self.open(&standing, &status).await,
             Phase::Rostered => self.rostered(id, number, &standing, &status).await,
-            Phase::Released => self.released(id, number, &standing, &status).await,
+            // Kept above, or recorded just now and kept in the next step.
+            Phase::Released => Ok(Step::Wait("the enclave's release".to_owned())),
             Phase::Idle | Phase::Closed => self.ask_for_offer(id, number, Some(standing)).await,
         }
     }
@@ -313,25 +319,39 @@ impl Conductor {
         Ok(Step::Wait(format!("commits of {absent:?}, {} s left", status.seconds_left)))
     }
 
-    /// Keeps the release before anybody hears of it.
-    async fn released(
+    /// Keeps the release of whichever study the enclave's round belongs to:
+    /// before anybody hears of it, and before another study asks for an offer,
+    /// upon which the enclave forgets it. Whether there was one to keep.
+    async fn keep_release(
         &self,
-        id: Digest,
-        number: u32,
         offer: &Signed<Offer>,
         status: &EnclaveStatus,
-    ) -> Result<Step, Refusal> {
-        let Some(envelope) = &status.release else { return Ok(Step::Again) };
+    ) -> Result<bool, Refusal> {
+        let (id, number) = (offer.statement().study, offer.statement().round);
+        {
+            let state = self.host.state.lock().await;
+            let round = state.studies.get(&id).and_then(|study| study.rounds.get(&number));
+            let is_ours = |round: &&Round| {
+                let ours = round.offer.as_ref().map(Signed::digest) == Some(offer.digest());
+                ours && round.release.is_none()
+            };
+            if round.filter(is_ours).is_none() {
+                return Ok(false);
+            }
+        }
+        let Some(envelope) = &status.release else { return Ok(false) };
         let release = Signed::<Release>::open(&envelope.0, &offer.statement().instance_key)?;
         let name = format!("{}/release", round_folder(&id, number));
         self.host.store.put(&name, envelope.0.clone()).await?;
         let mut state = self.host.state.lock().await;
-        state.study_mut(&id)?.rounds.entry(number).or_default().release = Some(release);
+        let round = state.study_mut(&id)?.rounds.entry(number).or_default();
+        round.release = Some(release);
+        round.phase = Phase::Released;
         drop(state);
         self.store_aggregates(id).await?;
         counter!("sealfold_rounds_released_total").increment(1);
         tracing::info!(study = %id, round = number, "released");
-        Ok(Step::Again)
+        Ok(true)
     }
 
     /// Puts released aggregates into the store, and forgets their rounds' uploads.

@@ -11,6 +11,8 @@ use sealfold_protocol::{Digest, MultiSigned, content};
 pub struct Options {
     /// The number of sites.
     pub sites: usize,
+    /// The number of the first site, so that studies may have different ones.
+    pub first_site: usize,
     /// k.
     pub smallest_roster: usize,
     /// c.
@@ -35,6 +37,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             sites: 4,
+            first_site: 0,
             smallest_roster: 3,
             colluders: 0,
             parameters: 1000,
@@ -63,7 +66,8 @@ impl Study {
     /// A study whose initial model is zeros.
     #[must_use]
     pub fn new(options: &Options) -> Self {
-        let sites: Vec<_> = (0..options.sites).map(Site::numbered).collect();
+        let sites: Vec<_> =
+            (0..options.sites).map(|i| Site::numbered(options.first_site + i)).collect();
         let manifest = Manifest::from_toml(&toml(options, &sites)).unwrap();
         let mut signed = MultiSigned::sign(manifest, &sites[0].key).unwrap();
         for site in &sites[1..] {

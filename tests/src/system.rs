@@ -87,36 +87,44 @@ impl System {
         let folder = tempfile::tempdir().unwrap();
         let door = door(folder.path());
         let (enclave, endpoint) = process::enclave(folder.path(), "enclave-1", &door);
-        let policy = process::simulation_policy(folder.path());
-        let pcrs: Vec<_> = policy.lines().filter(|line| line.starts_with("pcr")).collect();
-        let options = Options { measurements: pcrs.join("\n"), ..options.clone() };
-        let study = Study::new(&options);
+        let study = Study::new(options);
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let host = host(folder.path(), port, &endpoint);
         let url = format!("http://127.0.0.1:{port}");
-        let system = Self { folder, enclave, host, url, study, port, enclaves: 1 };
-        for site in &system.study.sites {
-            system.furnish(site, &policy);
-        }
-        let manifest = system.folder.path().join("study.toml");
-        std::fs::write(&manifest, study::toml(&options, &system.study.sites)).unwrap();
-        let manifest = manifest.to_str().unwrap();
-        let model = system.folder.path().join("initial.safetensors");
-        write_tensors(&model, options.parameters, 0.0);
-        for (place, site) in system.study.sites.iter().enumerate() {
-            let mut arguments = vec!["study", "approve", manifest, "--host", &system.url, "--yes"];
-            if place + 1 == system.study.sites.len() {
-                arguments.extend(["--model", model.to_str().unwrap()]);
-            }
-            let ended = system.sealfold(&site.name, &arguments).good();
-            assert_eq!(ended.json()["study"], system.study.id().to_string());
-        }
+        let mut system = Self { folder, enclave, host, url, study, port, enclaves: 1 };
+        system.study = system.found(options);
         let _ = system.wait_for(1, "an offer", |round| round.offer.is_some());
         system
     }
 
+    /// Founds a study: all sites approve it, and the last gives in its model.
+    #[must_use]
+    pub fn found(&self, options: &Options) -> Study {
+        let policy = process::simulation_policy(self.folder.path());
+        let pcrs: Vec<_> = policy.lines().filter(|line| line.starts_with("pcr")).collect();
+        let options = Options { measurements: pcrs.join("\n"), ..options.clone() };
+        let study = Study::new(&options);
+        for site in &study.sites {
+            self.furnish(site, &study, &policy);
+        }
+        let file = |kind: &str| self.folder.path().join(format!("{}.{kind}", study.id()));
+        let (manifest, model) = (file("toml"), file("safetensors"));
+        std::fs::write(&manifest, study::toml(&options, &study.sites)).unwrap();
+        write_tensors(&model, options.parameters, 0.0);
+        let manifest = manifest.to_str().unwrap();
+        for (place, site) in study.sites.iter().enumerate() {
+            let mut arguments = vec!["study", "approve", manifest, "--host", &self.url, "--yes"];
+            if place + 1 == study.sites.len() {
+                arguments.extend(["--model", model.to_str().unwrap()]);
+            }
+            let ended = self.sealfold(&site.name, &arguments).good();
+            assert_eq!(ended.json()["study"], study.id().to_string());
+        }
+        study
+    }
+
     /// A site's folder with its keys and its policy.
-    fn furnish(&self, site: &Site, simulation: &str) {
+    fn furnish(&self, site: &Site, study: &Study, simulation: &str) {
         let home = self.home(&site.name);
         let keys = home.join("keys");
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&keys).unwrap();
@@ -127,19 +135,13 @@ impl System {
             let file = file.open(keys.join(format!("{purpose}.json"))).unwrap();
             serde_json::to_writer(file, &json).unwrap();
         }
-        std::fs::write(home.join("policy.toml"), self.policy(simulation)).unwrap();
+        std::fs::write(home.join("policy.toml"), policy_of(study, simulation)).unwrap();
     }
 
     /// A policy of a site of this study.
     #[must_use]
     pub fn policy(&self, platform: &str) -> String {
-        let keys: Vec<_> =
-            self.study.sites.iter().map(|s| format!("\"{}\"", s.key.verifying_key())).collect();
-        format!(
-            "[evidence]\nmax_age_seconds = 300\n[approval]\nrequired = 3\napprovers = [{}]\n\
-             [round]\nsmallest_roster = 3\ncolluders = 0\n{platform}",
-            keys.join(", ")
-        )
+        policy_of(&self.study, platform)
     }
 
     /// A site's folder.
@@ -272,6 +274,17 @@ impl System {
         let name = format!("enclave-{}", self.enclaves);
         self.enclave = process::enclave(self.folder.path(), &name, &door(self.folder.path())).0;
     }
+}
+
+fn policy_of(study: &Study, platform: &str) -> String {
+    let keys: Vec<_> =
+        study.sites.iter().map(|s| format!("\"{}\"", s.key.verifying_key())).collect();
+    format!(
+        "[evidence]\nmax_age_seconds = 300\n[approval]\nrequired = {}\napprovers = [{}]\n\
+         [round]\nsmallest_roster = 3\ncolluders = 0\n{platform}",
+        keys.len().min(3),
+        keys.join(", ")
+    )
 }
 
 fn door(folder: &Path) -> Endpoint {

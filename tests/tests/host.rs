@@ -172,3 +172,20 @@ fn the_relay_stands_between_any_two_endpoints() {
     assert_eq!(reply.status, 200);
     assert!(String::from_utf8_lossy(&reply.body).contains("\"phase\":\"open\""));
 }
+
+#[test]
+fn studies_take_turns_and_neither_loses_its_release() {
+    let rounds = 3;
+    let options = Options { sites: 3, rounds, ..Options::default() };
+    let mut system = System::start(&options);
+    let mut agents: Vec<_> =
+        system.study.sites.iter().map(|site| system.agent(&site.name, 1.0, rounds)).collect();
+    let second = system.found(&Options { first_site: 3, ..options });
+    let first = std::mem::replace(&mut system.study, second);
+    agents.extend(system.study.sites.iter().map(|site| system.agent(&site.name, 2.0, rounds)));
+    let _ = system.wait_for(1, "the second study's first release", |round| round.release.is_some());
+    system.restart_host();
+    let _ = system.wait_for(rounds, "the second study", |round| round.release.is_some());
+    system.study = first;
+    let _ = system.wait_for(rounds, "the first study", |round| round.release.is_some());
+}
