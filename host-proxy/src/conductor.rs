@@ -331,11 +331,11 @@ impl Conductor {
         {
             let state = self.host.state.lock().await;
             let round = state.studies.get(&id).and_then(|study| study.rounds.get(&number));
-            let is_ours = |round: &&Round| {
-                let ours = round.offer.as_ref().map(Signed::digest) == Some(offer.digest());
-                ours && round.release.is_none()
-            };
-            if round.filter(is_ours).is_none() {
+            let is_to_keep = round.is_some_and(|round| {
+                let known = round.offer.as_ref().map(Signed::digest);
+                known == Some(offer.digest()) && round.release.is_none()
+            });
+            if !is_to_keep {
                 return Ok(false);
             }
         }

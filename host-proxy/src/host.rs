@@ -11,7 +11,6 @@ use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::Refusal;
 use sealfold_protocol::release::Release;
-use sealfold_protocol::report::ModelReport;
 use sealfold_protocol::roster::Roster;
 use sealfold_protocol::update::UpdateHeader;
 use sealfold_protocol::{Digest, MultiSigned, Signed, Statement};
@@ -111,32 +110,55 @@ async fn load(store: &Store, staging: &Staging) -> anyhow::Result<State> {
     let names = store.list("studies").await?;
     for name in names.iter().filter(|name| name.contains("/manifests/")) {
         let bytes = read(store, &format!("studies/{name}")).await?;
-        let manifest = Manifest::open(&bytes)?;
+        let manifest = match Manifest::open(&bytes) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                tracing::error!(name, %error, "a manifest is set aside");
+                continue;
+            }
+        };
         let id = sealfold_protocol::study::identity(&manifest);
         match state.studies.get_mut(&id) {
             Some(study) => study.manifests.push(manifest),
             None => _ = state.studies.insert(id, Study::new(manifest)),
         }
     }
+    let mut broken = Vec::new();
     for (id, study) in &mut state.studies {
         study.has_model = store.length(&format!("{}/model", study_folder(id))).await?.is_some();
-        let prefix = format!("{id}/rounds/");
-        let numbers: std::collections::BTreeSet<u32> = names
-            .iter()
-            .filter_map(|name| name.strip_prefix(&prefix)?.split('/').next()?.parse().ok())
-            .collect();
-        for number in numbers {
-            let round = load_round(store, &names, id, study, number).await?;
-            study.rounds.insert(number, round);
+        if let Err(error) = load_rounds(store, &names, id, study).await {
+            tracing::error!(study = %id, %error, "a study is set aside: a document of it cannot be used");
+            broken.push(*id);
         }
     }
+    state.studies.retain(|id, _| !broken.contains(id));
     for name in store.list("uploads").await? {
         let Some(digest) = name.strip_suffix("/header") else { continue };
-        if let Some(upload) = load_upload(store, staging, &state, digest).await? {
-            state.uploads.insert(upload.header.digest(), upload);
+        match load_upload(store, staging, &state, digest).await {
+            Ok(Some(upload)) => _ = state.uploads.insert(upload.header.digest(), upload),
+            Ok(None) => {}
+            Err(error) => tracing::error!(upload = digest, %error, "an upload is set aside"),
         }
     }
     Ok(state)
+}
+
+async fn load_rounds(
+    store: &Store,
+    names: &[String],
+    id: &Digest,
+    study: &mut Study,
+) -> anyhow::Result<()> {
+    let prefix = format!("{id}/rounds/");
+    let numbers: std::collections::BTreeSet<u32> = names
+        .iter()
+        .filter_map(|name| name.strip_prefix(&prefix)?.split('/').next()?.parse().ok())
+        .collect();
+    for number in numbers {
+        let round = load_round(store, names, id, study, number).await?;
+        study.rounds.insert(number, round);
+    }
+    Ok(())
 }
 
 async fn read(store: &Store, name: &str) -> anyhow::Result<Vec<u8>> {
@@ -181,11 +203,7 @@ async fn load_round(
             let abandonment = MultiSigned::<Abandonment>::open(&read(store, &name).await?)?;
             round.abandonments.insert(abandonment.statement().offer, abandonment);
         } else if name.starts_with(&format!("{folder}/reports/")) {
-            let manifest = study.manifest();
-            let report = Signed::<ModelReport>::open_by(&read(store, &name).await?, |report| {
-                manifest.site(&report.site).map(|site| site.signing_key)
-            })?;
-            let report = report.statement().clone();
+            let report = study.open_report(Some(offer.statement()), &read(store, &name).await?)?;
             round.reports.insert(report.site.clone(), report);
         }
     }
@@ -232,7 +250,8 @@ pub fn open_header(state: &State, bytes: &[u8]) -> Result<Signed<UpdateHeader>, 
                 expected: "a site of a study of this host".to_owned(),
                 found: format!("study {}", header.study),
             })?;
-        study.manifest().site(&header.site).map(|site| site.signing_key)
+        let offer = study.rounds.get(&header.round).and_then(|round| round.offer.as_ref());
+        study.key_in(offer.map(Signed::statement), &header.site)
     })?;
     Ok(header)
 }

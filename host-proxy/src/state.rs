@@ -15,7 +15,7 @@ use sealfold_protocol::report::ModelReport;
 use sealfold_protocol::roster::Roster;
 use sealfold_protocol::study::Study as Approved;
 use sealfold_protocol::update::UpdateHeader;
-use sealfold_protocol::{Digest, MultiSigned, Signed};
+use sealfold_protocol::{Digest, MultiSigned, Signed, VerifyingKey};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -147,6 +147,47 @@ impl Study {
         )
     }
 
+    /// The signing key that a site has in a round: the one of the manifest that
+    /// the round's offer stands under, which an amendment does not change.
+    ///
+    /// # Errors
+    /// If there is no such offer, or its manifest does not list the site.
+    pub fn key_in(
+        &self,
+        offer: Option<&Offer>,
+        site: &str,
+    ) -> sealfold_protocol::Result<VerifyingKey> {
+        let wrong = |found: &str| sealfold_protocol::Error::Signer {
+            what: "statement",
+            expected: "a site of a round with an offer".to_owned(),
+            found: found.to_owned(),
+        };
+        let manifest = offer.ok_or_else(|| wrong("a round without one"))?.manifest;
+        let manifest = self.manifests.iter().find(|known| known.digest() == manifest);
+        let manifest = manifest.ok_or_else(|| wrong("an offer under an unknown manifest"))?;
+        manifest.statement().site(site).map(|site| site.signing_key)
+    }
+
+    /// Opens a site's report of the model that a round led to. A site that was
+    /// given a new key since signs it with that.
+    ///
+    /// # Errors
+    /// If it is signed with neither.
+    pub fn open_report(
+        &self,
+        offer: Option<&Offer>,
+        envelope: &[u8],
+    ) -> sealfold_protocol::Result<ModelReport> {
+        let then = Signed::<ModelReport>::open_by(envelope, |r| self.key_in(offer, &r.site));
+        let now = |_| {
+            let manifest = self.manifest();
+            Signed::<ModelReport>::open_by(envelope, |report| {
+                manifest.site(&report.site).map(|site| site.signing_key)
+            })
+        };
+        then.or_else(now).map(|report| report.statement().clone())
+    }
+
     /// What is missing before rounds can run.
     #[must_use]
     pub fn missing(&self) -> Vec<String> {
@@ -155,7 +196,7 @@ impl Study {
         if self.approved().is_none() {
             let approval = &manifest.approval;
             let found = self.manifests[0].expect_approvals(&approval.approvers, 0).unwrap_or(0);
-            missing.push(format!("{} approvals (has {found})", approval.required));
+            missing.push(format!("approvals: {found} of {} are there", approval.required));
         }
         let signers = self.manifests[0].signers();
         let signed = match self.approved() {
@@ -164,10 +205,10 @@ impl Study {
         };
         let smallest = manifest.quorum.smallest_roster;
         if signed < smallest {
-            missing.push(format!("the signatures of {smallest} sites (has {signed})"));
+            missing.push(format!("signatures of sites: {signed} of at least {smallest} are there"));
         }
         if !self.has_model {
-            missing.push("the initial model".to_owned());
+            missing.push("the initial model (--model FILE publishes it)".to_owned());
         }
         missing
     }

@@ -12,9 +12,8 @@ use sealfold_protocol::api::{EnvelopeBody, EvidenceReply, EvidenceRequest, Round
 use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
-use sealfold_protocol::report::ModelReport;
 use sealfold_protocol::roster::Commit;
-use sealfold_protocol::{Digest, MultiSigned, Signed, VerifyingKey};
+use sealfold_protocol::{Digest, MultiSigned, Signed};
 use serde_json::{Value, json};
 
 /// The round that runs.
@@ -62,12 +61,6 @@ pub async fn kept_evidence(
     Ok(Json(serde_json::from_slice(&bytes).map_err(crate::store::failed)?))
 }
 
-fn key_of(state: &Known, id: &Digest, site: &str) -> sealfold_protocol::Result<VerifyingKey> {
-    let unknown = |_| sealfold_protocol::Error::malformed("study", "unknown");
-    let manifest = state.study(id).map_err(unknown)?.manifest();
-    manifest.site(site).map(|site| site.signing_key)
-}
-
 /// Passes a commit on to the enclave, and keeps it.
 pub async fn commit(
     State(host): Shared,
@@ -76,10 +69,13 @@ pub async fn commit(
 ) -> Reply<Value> {
     let commit = {
         let state = host.state.lock().await;
+        let study = state.study(&id)?;
+        let round = study.rounds.get(&number);
+        let offer = round.and_then(|round| round.offer.as_ref()).map(Signed::statement);
         let commit = Signed::<Commit>::open_by(&body.envelope.0, |commit| {
-            key_of(&state, &id, &commit.site)
+            study.key_in(offer, &commit.site)
         })?;
-        let roster = state.study(&id)?.rounds.get(&number).and_then(|r| r.roster.clone());
+        let roster = round.and_then(|round| round.roster.clone());
         let roster = roster.ok_or_else(|| {
             Refusal::new(Check::Phase, "a roster that is open for commits", "none")
         })?;
@@ -171,13 +167,12 @@ pub async fn report(
     Json(body): Json<EnvelopeBody>,
 ) -> Reply<Value> {
     let mut state = host.state.lock().await;
-    let report = Signed::<ModelReport>::open_by(&body.envelope.0, |report| {
-        key_of(&state, &id, &report.site)
-    })?;
-    let report = report.statement().clone();
-    let release = {
-        let round = state.study(&id)?.rounds.get(&number);
-        round.and_then(|round| round.release.as_ref().map(Signed::digest))
+    let (report, release) = {
+        let study = state.study(&id)?;
+        let round = study.rounds.get(&number);
+        let offer = round.and_then(|round| round.offer.as_ref()).map(Signed::statement);
+        let report = study.open_report(offer, &body.envelope.0)?;
+        (report, round.and_then(|round| round.release.as_ref().map(Signed::digest)))
     };
     if (report.study, report.round, Some(report.release)) != (id, number, release) {
         let expected = release.map_or("a released round".to_owned(), |digest| digest.to_string());
