@@ -8,10 +8,20 @@ use sealfold_protocol::endpoint::{Endpoint, Stream};
 use sealfold_protocol::refusal::{Check, Refusal};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How long the host may keep the enclave waiting for one record.
-const TIMEOUT: Duration = Duration::from_mins(1);
+/// How long the host may take for one record, however it hands it out.
+const RECORD: Duration = Duration::from_mins(1);
+
+/// The parent's record door, for one pass over a round's records.
+#[derive(Debug)]
+pub struct Parent<'a> {
+    /// Where it is.
+    pub endpoint: &'a Endpoint,
+    /// When the round ends; nothing is read or written after that, so that a
+    /// slow host cannot keep a round's keys alive.
+    pub until: Option<Instant>,
+}
 
 /// A connection to the record door.
 #[derive(Debug)]
@@ -21,6 +31,7 @@ pub struct Door {
     asked: VecDeque<usize>,
     /// Whether a write was not answered yet.
     writing: bool,
+    until: Option<Instant>,
 }
 
 /// The door failed: the host's affair, not a site's.
@@ -54,13 +65,59 @@ pub trait Doors: Sync {
     fn open(&self) -> Result<Self::Door, DoorError>;
 }
 
-impl Doors for Endpoint {
+impl Doors for Parent<'_> {
     type Door = Door;
 
     fn open(&self) -> Result<Door, DoorError> {
-        let stream = self.connect()?;
-        stream.set_timeout(Some(TIMEOUT))?;
-        Ok(Door { stream, asked: VecDeque::new(), writing: false })
+        let stream = self.endpoint.connect()?;
+        stream.set_timeout(Some(RECORD))?;
+        Ok(Door { stream, asked: VecDeque::new(), writing: false, until: self.until })
+    }
+}
+
+/// A stream of which every byte of one record has to pass in time. The
+/// stream's own timeout bounds each call; this bounds their sum.
+struct InTime<'a> {
+    stream: &'a mut Stream,
+    start: Instant,
+    until: Option<Instant>,
+}
+
+impl InTime<'_> {
+    fn check(&self) -> io::Result<()> {
+        let now = Instant::now();
+        let late = |what| Err(io::Error::new(io::ErrorKind::TimedOut, what));
+        if self.until.is_some_and(|until| now >= until) {
+            return late("the round is over");
+        }
+        if now.duration_since(self.start) >= RECORD {
+            return late("expected a record within 60 s, the host is slower");
+        }
+        Ok(())
+    }
+}
+
+impl Read for InTime<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.check()?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for InTime<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.check()?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+impl Door {
+    fn in_time(&mut self) -> InTime<'_> {
+        InTime { stream: &mut self.stream, start: Instant::now(), until: self.until }
     }
 }
 
@@ -105,7 +162,7 @@ impl RecordDoor for Door {
         let short = u32::try_from(length).map_err(|_| DoorError("range too long".to_owned()))?;
         let request =
             Request { operation: Operation::Read, object: *object, offset, length: short };
-        self.stream.write_all(&request.encode())?;
+        self.in_time().write_all(&request.encode())?;
         self.asked.push_back(length);
         Ok(())
     }
@@ -113,9 +170,10 @@ impl RecordDoor for Door {
     fn take(&mut self, buffer: &mut Vec<u8>) -> Result<(), DoorError> {
         let length =
             self.asked.pop_front().ok_or_else(|| DoorError("nothing was asked for".to_owned()))?;
-        expect_done(Status::read_from(&mut self.stream)?)?;
+        let mut stream = self.in_time();
+        expect_done(Status::read_from(&mut stream)?)?;
         buffer.resize(length, 0);
-        self.stream.read_exact(buffer)?;
+        stream.read_exact(buffer)?;
         Ok(())
     }
 
@@ -124,15 +182,16 @@ impl RecordDoor for Door {
         let length =
             u32::try_from(bytes.len()).map_err(|_| DoorError("range too long".to_owned()))?;
         let request = Request { operation: Operation::Write, object: *object, offset, length };
-        self.stream.write_all(&request.encode())?;
-        self.stream.write_all(bytes)?;
+        let mut stream = self.in_time();
+        stream.write_all(&request.encode())?;
+        stream.write_all(bytes)?;
         self.writing = true;
         Ok(())
     }
 
     fn settle(&mut self) -> Result<(), DoorError> {
         if std::mem::take(&mut self.writing) {
-            expect_done(Status::read_from(&mut self.stream)?)?;
+            expect_done(Status::read_from(&mut self.in_time())?)?;
         }
         Ok(())
     }
@@ -141,8 +200,8 @@ impl RecordDoor for Door {
         self.settle()?;
         let request =
             Request { operation: Operation::Finish, object: *object, offset: length, length: 0 };
-        self.stream.write_all(&request.encode())?;
-        expect_done(Status::read_from(&mut self.stream)?)
+        self.in_time().write_all(&request.encode())?;
+        expect_done(Status::read_from(&mut self.in_time())?)
     }
 }
 
@@ -151,5 +210,24 @@ fn expect_done(status: Status) -> Result<(), DoorError> {
         Status::Done => Ok(()),
         Status::NotFound => Err(DoorError("the host does not have that object".to_owned())),
         Status::Failed => Err(DoorError("the host's store failed".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_passes_after_the_rounds_end_or_after_a_records_time() {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut stream = Stream::Unix(ours);
+        let now = Instant::now();
+        let mut over = InTime { stream: &mut stream, start: now, until: Some(now) };
+        let error = over.read(&mut [0]).unwrap_err();
+        assert_eq!(error.to_string(), "the round is over");
+        let start = now.checked_sub(RECORD).unwrap();
+        let error = InTime { stream: &mut stream, start, until: None }.write(&[0]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        InTime { stream: &mut stream, start: now, until: None }.write_all(&[0]).unwrap();
     }
 }

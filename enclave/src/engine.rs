@@ -7,6 +7,7 @@
 
 use crate::admission;
 use crate::attester::Attester;
+use crate::door::Parent;
 use crate::fold::{self, Failure, Folded};
 use crate::keyed_hash::KeyedHash;
 use crate::round::{Open, Released, Rostered, Round, Secrets, Terms, left};
@@ -175,8 +176,8 @@ impl Engine {
             (round.terms().clone(), round.secrets(), header)
         };
         let site = header.statement().site.clone();
-        let result =
-            admission::admit(&terms, &secrets, header, &self.door, self.threads, &self.key);
+        let door = Parent { endpoint: &self.door, until: terms.ends() };
+        let result = admission::admit(&terms, &secrets, header, &door, self.threads, &self.key);
         let mut state = self.state()?;
         match &mut state.stage {
             Stage::Open(round) if Arc::ptr_eq(round.terms(), &terms) => {
@@ -272,7 +273,8 @@ impl Engine {
             }
             (terms, plan)
         };
-        let folded = fold::fold(&terms, &plan, &self.door, self.threads);
+        let door = Parent { endpoint: &self.door, until: terms.ends() };
+        let folded = fold::fold(&terms, &plan, &door, self.threads);
         let mut state = self.state()?;
         state.folding = false;
         let standing = std::mem::replace(&mut state.stage, Stage::Idle);
@@ -328,6 +330,7 @@ impl Engine {
             committed: Vec::new(),
             release: None,
             seconds_left: 0,
+            closed: None,
         };
         match &state.stage {
             Stage::Open(round) => {
@@ -348,7 +351,8 @@ impl Engine {
                 status.roster = Some(envelope(round.roster().envelope()));
                 status.release = Some(envelope(round.release().envelope()));
             }
-            Stage::Idle | Stage::Closed(..) => {}
+            Stage::Closed(_, refusal) => status.closed = Some(refusal.clone()),
+            Stage::Idle => {}
         }
         Ok(status)
     }

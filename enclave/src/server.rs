@@ -30,7 +30,9 @@ const BODY_TIMEOUT: Duration = Duration::from_mins(1);
 /// # Errors
 /// If the endpoint cannot be listened on.
 pub async fn serve(engine: Arc<Engine>, endpoint: &Endpoint) -> io::Result<()> {
-    let listener = endpoint.listen_async()?;
+    let listener = endpoint
+        .listen_async()
+        .map_err(|error| io::Error::new(error.kind(), format!("{endpoint}: {error}")))?;
     let place = match (endpoint, listener.tcp_port()) {
         (Endpoint::Tcp(address), Some(port)) => {
             let host = address.rsplit_once(':').map_or("", |(host, _)| host);
@@ -51,7 +53,7 @@ pub async fn serve(engine: Arc<Engine>, endpoint: &Endpoint) -> io::Result<()> {
     loop {
         let Ok(permit) = places.clone().acquire_owned().await else { return Ok(()) };
         match listener.accept().await {
-            Ok(stream) => {
+            Ok((stream, _)) => {
                 let engine = engine.clone();
                 tokio::spawn(async move {
                     connection(engine, stream).await;

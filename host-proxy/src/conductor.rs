@@ -11,6 +11,7 @@ use sealfold_protocol::bytes::{Envelope, Random};
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::release::Release;
+use sealfold_protocol::report::ModelReport;
 use sealfold_protocol::roster::Roster;
 use sealfold_protocol::{Digest, Signed};
 use std::collections::BTreeMap;
@@ -19,17 +20,18 @@ use std::time::{Duration, Instant};
 
 /// How often the enclave is asked while nothing wakes the conductor.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How long to wait for a majority of model reports before the most frequent
-/// one is believed enough to be proposed.
-const REPORTS: Duration = Duration::from_secs(10);
+/// How often the enclave is asked whether it is there while no round runs.
+const WATCH: Duration = Duration::from_secs(5);
 /// Admissions at a time.
 const ADMISSIONS: usize = 2;
 
 /// The conductor's own memory; nothing that must survive.
 pub struct Conductor {
     host: Arc<Host>,
-    /// Since when a study waits for model reports.
-    waiting: BTreeMap<Digest, Instant>,
+    /// What was logged last of a study, so that it is logged once.
+    said: BTreeMap<Digest, String>,
+    /// Whether the enclave answered, and when it was asked.
+    seen: Option<(bool, Instant)>,
 }
 
 /// What a step came to.
@@ -44,21 +46,18 @@ impl Conductor {
     /// A conductor of this host's studies.
     #[must_use]
     pub fn new(host: Arc<Host>) -> Self {
-        Self { host, waiting: BTreeMap::new() }
+        Self { host, said: BTreeMap::new(), seen: None }
     }
 
     /// Runs until the process ends.
     pub async fn run(mut self) {
         loop {
+            self.watch().await;
             let studies: Vec<_> = self.host.state.lock().await.studies.keys().copied().collect();
             let mut again = false;
             for study in studies {
-                let step = self.step(study).await.unwrap_or_else(|refusal| {
-                    tracing::warn!(%study, %refusal, "a round does not go on");
-                    counter!("sealfold_refusals_total", "check" => refusal.check.to_string())
-                        .increment(1);
-                    Step::Wait(refusal.to_string())
-                });
+                let step = self.step(study).await;
+                let step = step.unwrap_or_else(|refusal| self.refused(study, &refusal));
                 match step {
                     Step::Again => again = true,
                     Step::Wait(what) => {
@@ -72,6 +71,38 @@ impl Conductor {
                 let _ = tokio::time::timeout(PAUSE, self.host.wake.notified()).await;
             }
         }
+    }
+
+    /// Notices when the enclave goes and when it is back.
+    async fn watch(&mut self) {
+        if self.seen.is_some_and(|(_, when)| when.elapsed() < WATCH) {
+            return;
+        }
+        let outcome = self.host.enclave.status().await;
+        self.saw(outcome.as_ref().err());
+    }
+
+    fn saw(&mut self, refusal: Option<&Refusal>) {
+        let is_up = refusal.is_none();
+        gauge!("sealfold_enclave_up").set(f64::from(u8::from(is_up)));
+        if self.seen.map(|(up, _)| up) != Some(is_up) {
+            match refusal {
+                None => tracing::info!("the enclave answers"),
+                Some(refusal) => tracing::warn!(%refusal, "the enclave does not answer"),
+            }
+        }
+        self.seen = Some((is_up, Instant::now()));
+    }
+
+    /// Counts a refusal, and logs it unless the same was the last of its study.
+    fn refused(&mut self, study: Digest, refusal: &Refusal) -> Step {
+        counter!("sealfold_refusals_total", "check" => refusal.check.to_string()).increment(1);
+        let text = refusal.to_string();
+        let last = self.said.insert(study, text.clone());
+        if last.as_ref() != Some(&text) && refusal.check != Check::Enclave {
+            tracing::warn!(%study, %refusal, "a round does not go on");
+        }
+        Step::Wait(text)
     }
 
     async fn step(&mut self, id: Digest) -> Result<Step, Refusal> {
@@ -94,7 +125,7 @@ impl Conductor {
             return Ok(Step::Wait(wait));
         }
         let status = self.host.enclave.status().await;
-        gauge!("sealfold_enclave_up").set(f64::from(u8::from(status.is_ok())));
+        self.saw(status.as_ref().err());
         let status = status?;
         let standing = status.offer.as_ref().map(|offer| Offer::open(&offer.0)).transpose()?;
         if let (Phase::Released, Some(standing)) = (status.phase, &standing)
@@ -129,7 +160,8 @@ impl Conductor {
             Phase::Rostered => self.rostered(id, number, &standing, &status).await,
             // Kept above, or recorded just now and kept in the next step.
             Phase::Released => Ok(Step::Wait("the enclave's release".to_owned())),
-            Phase::Idle | Phase::Closed => self.ask_for_offer(id, number, Some(standing)).await,
+            Phase::Idle => self.ask_for_offer(id, number, Some(standing)).await,
+            Phase::Closed => self.closed(id, number, &standing, &status).await,
         }
     }
 
@@ -137,6 +169,33 @@ impl Conductor {
         let mut state = self.host.state.lock().await;
         state.study_mut(&id)?.rounds.entry(number).or_default().phase = phase;
         Ok(())
+    }
+
+    /// A round that the instance closed without a release: it makes no second
+    /// offer of the round, so another instance has to.
+    async fn closed(
+        &self,
+        id: Digest,
+        number: u32,
+        offer: &Signed<Offer>,
+        status: &EnclaveStatus,
+    ) -> Result<Step, Refusal> {
+        let reason = status.closed.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+        let state = self.host.state.lock().await;
+        let round = state.study(&id)?.rounds.get(&number);
+        let is_bound = round.is_some_and(|round| {
+            round.was_committed && !is_abandoned(&state, id, round, &offer.digest())
+        });
+        let approvers = if is_bound {
+            let offer = offer.digest();
+            format!("the approvers, to abandon offer {offer} (sealfold study abandon), and for ")
+        } else {
+            String::new()
+        };
+        Ok(Step::Wait(format!(
+            "{approvers}the operator, to restart the enclave: this instance has closed round \
+             {number} without a release{reason}"
+        )))
     }
 
     /// Asks for an offer, if no site can be bound to an older one.
@@ -164,16 +223,10 @@ impl Conductor {
                 return Ok(Step::Wait("approvals".to_owned()));
             };
             let (base, previous) = match number.checked_sub(1).and_then(|n| study.rounds.get(&n)) {
-                Some(last) => {
-                    match next_base(&mut self.waiting, id, last, approved.participants().len()) {
-                        Some(base) => (base, last.release.as_ref().map(Signed::digest)),
-                        None => {
-                            return Ok(Step::Wait(
-                                "the sites' reports of the next model".to_owned(),
-                            ));
-                        }
-                    }
-                }
+                Some(last) => match next_base(last) {
+                    Ok(base) => (base, last.release.as_ref().map(Signed::digest)),
+                    Err(waiting) => return Ok(Step::Wait(waiting)),
+                },
                 None => (approved.current().statement().model.initial, None),
             };
             let manifests =
@@ -190,7 +243,6 @@ impl Conductor {
             }
             Err(refusal) => return Err(refusal),
         };
-        self.waiting.remove(&id);
         self.record_offer(id, number, &Offer::open(&envelope.0)?).await?;
         Ok(Step::Again)
     }
@@ -409,20 +461,25 @@ fn is_abandoned(state: &State, id: Digest, round: &Round, offer: &Digest) -> boo
     })
 }
 
-/// The base that a majority of the sites has reported, or, when they have
-/// had time, most of them.
-fn next_base(
-    waiting: &mut BTreeMap<Digest, Instant>,
-    id: Digest,
-    last: &Round,
-    sites: usize,
-) -> Option<Digest> {
-    let release = last.release.as_ref()?.digest();
+/// The base that more than half of the roster's sites have reported. Fewer do
+/// not do: a single wrong report would end the round for all honest sites.
+fn next_base(last: &Round) -> Result<Digest, String> {
+    let release = last.release.as_ref().map(Signed::digest);
+    let roster = last.roster.as_ref().map(|roster| roster.statement().sites());
+    let sites = roster.unwrap_or_default();
+    let counts = |report: &&ModelReport| {
+        Some(report.release) == release && sites.contains(&report.site.as_str())
+    };
+    let members = sites.len();
     let mut votes = BTreeMap::new();
-    for report in last.reports.values().filter(|report| report.release == release) {
+    for report in last.reports.values().filter(counts) {
         *votes.entry(report.model).or_insert(0usize) += 1;
     }
-    let (model, count) = votes.into_iter().max_by_key(|(_, count)| *count)?;
-    let since = waiting.entry(id).or_insert_with(Instant::now);
-    (2 * count > sites || since.elapsed() > REPORTS).then_some(model)
+    match votes.iter().max_by_key(|(_, count)| **count) {
+        Some((model, count)) if 2 * count > members => Ok(*model),
+        best => Err(format!(
+            "the sites' reports of the next model: {} of more than half of {members} agree",
+            best.map_or(0, |(_, count)| *count),
+        )),
+    }
 }

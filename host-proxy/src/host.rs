@@ -9,16 +9,42 @@ use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::api::UploadState;
 use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::offer::Offer;
-use sealfold_protocol::refusal::Refusal;
+use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::release::Release;
 use sealfold_protocol::roster::Roster;
 use sealfold_protocol::update::UpdateHeader;
 use sealfold_protocol::{Digest, MultiSigned, Signed, Statement};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::{Mutex, Notify};
 
+/// What the operator allows.
+#[derive(Debug, Default)]
+pub struct Terms {
+    /// The studies that are served; all without it.
+    pub studies: Option<BTreeSet<Digest>>,
+    /// The largest initial model in bytes.
+    pub largest_model: u64,
+}
+
+impl Terms {
+    /// Whether a study is served.
+    ///
+    /// # Errors
+    /// A refusal by `not-found`.
+    pub fn expect_served(&self, study: &Digest) -> Result<(), Refusal> {
+        if self.studies.as_ref().is_none_or(|studies| studies.contains(study)) {
+            return Ok(());
+        }
+        Err(Refusal::new(Check::NotFound, "a study that this host's operator serves", study)
+            .next("tell the operator the study's identity (sealfold study show): --study IDENTITY"))
+    }
+}
+
 /// The host's parts.
 pub struct Host {
+    /// What the operator allows.
+    pub terms: Terms,
     /// Documents and finished objects.
     pub store: Store,
     /// Bytes under way.
@@ -55,9 +81,10 @@ impl Host {
         staging: Staging,
         enclave: Enclave,
         metrics: PrometheusHandle,
+        terms: Terms,
     ) -> anyhow::Result<Arc<Self>> {
-        let state = load(&store, &staging).await?;
-        let kept: std::collections::BTreeSet<_> = state
+        let state = load(&store, &staging, &terms).await?;
+        let kept: BTreeSet<_> = state
             .uploads
             .keys()
             .map(ToString::to_string)
@@ -67,7 +94,7 @@ impl Host {
         // enclave's; it is kept if it is whole.
         staging.sweep(|name| kept.contains(name) || name.len() == 64);
         let (state, wake) = (Mutex::new(state), Notify::new());
-        Ok(Arc::new(Self { store, staging, enclave, state, wake, metrics }))
+        Ok(Arc::new(Self { terms, store, staging, enclave, state, wake, metrics }))
     }
 
     /// Notes what became of an upload.
@@ -105,7 +132,7 @@ fn unstored(state: &State) -> impl Iterator<Item = sealfold_protocol::bytes::Ran
         .filter_map(|round| round.release.as_ref().map(|release| release.statement().object))
 }
 
-async fn load(store: &Store, staging: &Staging) -> anyhow::Result<State> {
+async fn load(store: &Store, staging: &Staging, terms: &Terms) -> anyhow::Result<State> {
     let mut state = State::default();
     let names = store.list("studies").await?;
     for name in names.iter().filter(|name| name.contains("/manifests/")) {
@@ -118,6 +145,10 @@ async fn load(store: &Store, staging: &Staging) -> anyhow::Result<State> {
             }
         };
         let id = sealfold_protocol::study::identity(&manifest);
+        if terms.expect_served(&id).is_err() {
+            tracing::info!(study = %id, "not among the studies that are served");
+            continue;
+        }
         match state.studies.get_mut(&id) {
             Some(study) => study.manifests.push(manifest),
             None => _ = state.studies.insert(id, Study::new(manifest)),
@@ -150,7 +181,7 @@ async fn load_rounds(
     study: &mut Study,
 ) -> anyhow::Result<()> {
     let prefix = format!("{id}/rounds/");
-    let numbers: std::collections::BTreeSet<u32> = names
+    let numbers: BTreeSet<u32> = names
         .iter()
         .filter_map(|name| name.strip_prefix(&prefix)?.split('/').next()?.parse().ok())
         .collect();

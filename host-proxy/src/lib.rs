@@ -8,6 +8,7 @@ pub mod conductor;
 pub mod door;
 pub mod enclave;
 pub mod host;
+pub mod limits;
 pub mod openapi;
 pub mod page;
 pub mod relay;

@@ -3,6 +3,7 @@
 use clap::{CommandFactory, Parser, Subcommand};
 use sealfold_host::{VERSION, relay, serve};
 use sealfold_protocol::endpoint::Endpoint;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use tracing_subscriber::EnvFilter;
 
@@ -55,7 +56,10 @@ enum Command {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     if arguments.log_format == "json" {
         log.json().init();
     } else {

@@ -25,7 +25,7 @@ pub async fn relay(from: &Endpoint, to: &Endpoint) -> io::Result<()> {
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return Ok(()) };
         let mut near = match listener.accept().await {
-            Ok(stream) => stream,
+            Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "the relay does not accept");
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;

@@ -2,7 +2,8 @@
 
 use crate::conductor::Conductor;
 use crate::enclave::Enclave;
-use crate::host::Host;
+use crate::host::{Host, Terms};
+use crate::limits::Peers;
 use crate::staging::Staging;
 use crate::store::Store;
 use crate::{door, routes};
@@ -12,6 +13,7 @@ use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sealfold_protocol::Digest;
 use sealfold_protocol::endpoint::{AsyncStream, Endpoint};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -54,6 +56,14 @@ pub struct Options {
     /// s3://bucket/prefix; credentials come from the environment.
     #[arg(long, value_name = "URL")]
     pub store: Option<String>,
+    /// The identity of a study that this host serves; may be repeated. Without
+    /// it every study that anybody publishes is served and takes turns at the
+    /// enclave: good for a trial, not for the open network.
+    #[arg(long = "study", value_name = "IDENTITY")]
+    pub studies: Vec<Digest>,
+    /// The largest initial model that is taken, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 30)]
+    pub largest_model: u64,
 }
 
 /// Serves until the process is told to stop.
@@ -70,8 +80,10 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
         ),
     };
     let data = &options.data;
+    // What is sealed is nobody's business either.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     std::fs::create_dir_all(data).with_context(|| format!("cannot make {}", data.display()))?;
-    let lock = File::create(data.join("lock"))?;
+    let lock = File::options().create(true).truncate(false).write(true).open(data.join("lock"))?;
     if lock.try_lock().is_err() {
         bail!("another host runs on {}; each needs a folder of its own", data.display());
     }
@@ -81,7 +93,14 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     };
     let staging = Staging::open(&data.join("staging"))?;
     let metrics = PrometheusBuilder::new().install_recorder()?;
-    let host = Host::open(store, staging.clone(), Enclave::new(options.enclave), metrics)
+    let terms = Terms {
+        studies: (!options.studies.is_empty()).then(|| options.studies.into_iter().collect()),
+        largest_model: options.largest_model,
+    };
+    if terms.studies.is_none() {
+        tracing::warn!("every study is served; give --study IDENTITY to serve only those you run");
+    }
+    let host = Host::open(store, staging.clone(), Enclave::new(options.enclave), metrics, terms)
         .await
         .with_context(|| format!("cannot read what is in {}", data.display()))?;
     door::serve(&options.door, &staging)
@@ -140,16 +159,19 @@ async fn accept(
         _ => eprintln!("listening on {endpoint}"),
     }
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let peers = Peers::default();
     loop {
         let place = places.clone().acquire_owned().await?;
-        let stream = match listener.accept().await {
-            Ok(stream) => stream,
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "the server does not accept");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
         };
+        // A peer with too many connections is not answered at all.
+        let Some(peer) = peers.admit(address) else { continue };
         let (tls, router) = (tls.clone(), router.clone());
         tokio::spawn(async move {
             let stream: AsyncStream = match tls {
@@ -165,7 +187,7 @@ async fn accept(
                 .header_read_timeout(HEAD_TIMEOUT)
                 .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
                 .await;
-            drop(place);
+            drop((place, peer));
         });
     }
 }

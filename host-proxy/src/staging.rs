@@ -23,13 +23,18 @@ impl Staging {
     pub fn open(folder: &Path) -> std::io::Result<Self> {
         fs::create_dir_all(folder.join("updates"))?;
         fs::create_dir_all(folder.join("aggregates"))?;
+        let temporary = folder.join("temporary");
+        match fs::remove_dir_all(&temporary) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => fs::create_dir(&temporary)?,
+        }
         Ok(Self { folder: folder.to_owned() })
     }
 
-    /// The folder itself, for temporary files beside the rest.
+    /// The folder of temporary files, which a start empties.
     #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn temporary(&self) -> PathBuf {
+        self.folder.join("temporary")
     }
 
     /// Where the sealed bytes of an update are.

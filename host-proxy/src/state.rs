@@ -297,8 +297,11 @@ impl State {
         let uploads = round.offer.as_ref().map(|offer| self.uploads_of(&offer.digest()));
         let released = round.release.as_ref().filter(|_| round.has_aggregate);
         let abandoned = round.abandonments.values().filter_map(|a| a.envelope().ok());
-        let waiting_for =
-            if released.is_some() { String::new() } else { study.waiting_for.clone() };
+        let waiting_for = if released.is_some() {
+            "nothing: the round is released".to_owned()
+        } else {
+            study.waiting_for.clone()
+        };
         Ok(RoundStatus {
             round: number,
             phase: if released.is_some() { Phase::Released } else { round.phase },

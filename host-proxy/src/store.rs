@@ -41,6 +41,7 @@ impl Store {
     /// If it cannot be made.
     pub fn folder(path: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(path)?;
+        forget_unfinished(path)?;
         let inner = LocalFileSystem::new_with_prefix(path)?.with_fsync(true);
         Ok(Self { inner: Arc::new(inner), prefix: Key::default() })
     }
@@ -158,6 +159,20 @@ impl Store {
         names.sort();
         Ok(names)
     }
+}
+
+/// Removes what a crash left half written: `LocalFileSystem` writes to a name
+/// with `#` and a number behind it, which no finished object has.
+fn forget_unfinished(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            forget_unfinished(&entry.path())?;
+        } else if entry.file_name().to_string_lossy().contains('#') {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -91,6 +91,8 @@ pub struct EnclaveStatus {
     /// Seconds until the roster may close, the commits may close, or the
     /// round ends, whichever is next.
     pub seconds_left: u64,
+    /// Why the round was closed without a release.
+    pub closed: Option<Refusal>,
 }
 
 /// A study as the host knows it.

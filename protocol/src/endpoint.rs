@@ -15,13 +15,14 @@ use crate::{Error, Result};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_io_timeout::TimeoutStream;
 use vsock::{VsockListener, VsockStream};
 
 /// Large writes from a guest have stalled or been corrupted on some kernels
@@ -31,6 +32,9 @@ const VSOCK_WRITE: usize = 16 << 10;
 const HYBRID_ANSWER: usize = 64;
 /// How long a connection may take to establish.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a peer may leave unread what is written to it.
+pub const UNREAD: Duration = Duration::from_mins(1);
 
 /// Where a part listens or is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -297,19 +301,20 @@ pub enum AsyncListener {
 }
 
 impl AsyncListener {
-    /// Waits for a connection.
+    /// Waits for a connection; with its peer's address on TCP. A peer that
+    /// does not read what is written to it for [`UNREAD`] loses the connection.
     ///
     /// # Errors
     /// As the system gives them.
-    pub async fn accept(&self) -> io::Result<AsyncStream> {
+    pub async fn accept(&self) -> io::Result<(AsyncStream, Option<IpAddr>)> {
         Ok(match self {
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Box::new(stream)
+                (read_in_time(stream), Some(peer.ip()))
             }
-            Self::Unix(listener) => Box::new(listener.accept().await?.0),
-            Self::Vsock(listener) => Box::new(listener.accept().await?.0),
+            Self::Unix(listener) => (read_in_time(listener.accept().await?.0), None),
+            Self::Vsock(listener) => (read_in_time(listener.accept().await?.0), None),
         })
     }
 
@@ -321,6 +326,12 @@ impl AsyncListener {
             _ => None,
         }
     }
+}
+
+fn read_in_time(stream: impl AsyncRead + AsyncWrite + Send + 'static) -> AsyncStream {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(UNREAD));
+    Box::new(Box::pin(stream))
 }
 
 fn connect_tcp(address: &str) -> io::Result<TcpStream> {

@@ -1,6 +1,6 @@
 //! HTTP/1.1 over any endpoint, one request a connection.
 
-use sealfold_protocol::endpoint::Endpoint;
+use sealfold_protocol::endpoint::{Endpoint, Stream};
 use sealfold_protocol::refusal::Refusal;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -29,6 +29,29 @@ pub fn send(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> std::io::Result<Reply> {
+    let mut stream = write(endpoint, method, path, headers, body)?;
+    let mut reply = Vec::new();
+    stream.read_to_end(&mut reply)?;
+    let text = String::from_utf8_lossy(&reply);
+    let status = text.split(' ').nth(1).and_then(|s| s.parse().ok());
+    let end = reply.windows(4).position(|w| w == b"\r\n\r\n");
+    let (Some(status), Some(end)) = (status, end) else {
+        return Err(std::io::Error::other(format!("no HTTP reply: {text:?}")));
+    };
+    Ok(Reply { status, body: reply[end + 4..].to_vec() })
+}
+
+/// Writes one request, and leaves the reply unread.
+///
+/// # Errors
+/// As the stream gives them.
+pub fn write(
+    endpoint: &Endpoint,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> std::io::Result<Stream> {
     let mut stream = endpoint.connect()?;
     stream.set_timeout(Some(TIMEOUT))?;
     let mut head = format!(
@@ -41,15 +64,7 @@ pub fn send(
     head.push_str("\r\n");
     stream.write_all(head.as_bytes())?;
     stream.write_all(body)?;
-    let mut reply = Vec::new();
-    stream.read_to_end(&mut reply)?;
-    let text = String::from_utf8_lossy(&reply);
-    let status = text.split(' ').nth(1).and_then(|s| s.parse().ok());
-    let end = reply.windows(4).position(|w| w == b"\r\n\r\n");
-    let (Some(status), Some(end)) = (status, end) else {
-        return Err(std::io::Error::other(format!("no HTTP reply: {text:?}")));
-    };
-    Ok(Reply { status, body: reply[end + 4..].to_vec() })
+    Ok(stream)
 }
 
 /// Sends JSON and reads JSON, or the refusal.

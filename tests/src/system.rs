@@ -92,14 +92,15 @@ impl System {
         let host = host(folder.path(), port, &endpoint);
         let url = format!("http://127.0.0.1:{port}");
         let mut system = Self { folder, enclave, host, url, study, port, enclaves: 1 };
-        system.study = system.found(options);
+        system.study = system.found("study", options);
         let _ = system.wait_for(1, "an offer", |round| round.offer.is_some());
         system
     }
 
-    /// Founds a study: all sites approve it, and the last gives in its model.
+    /// Founds a study, its manifest in a file of that name: all sites approve
+    /// it, and the last gives in its model.
     #[must_use]
-    pub fn found(&self, options: &Options) -> Study {
+    pub fn found(&self, name: &str, options: &Options) -> Study {
         let policy = process::simulation_policy(self.folder.path());
         let pcrs: Vec<_> = policy.lines().filter(|line| line.starts_with("pcr")).collect();
         let options = Options { measurements: pcrs.join("\n"), ..options.clone() };
@@ -107,7 +108,7 @@ impl System {
         for site in &study.sites {
             self.furnish(site, &study, &policy);
         }
-        let file = |kind: &str| self.folder.path().join(format!("{}.{kind}", study.id()));
+        let file = |kind: &str| self.folder.path().join(format!("{name}.{kind}"));
         let (manifest, model) = (file("toml"), file("safetensors"));
         std::fs::write(&manifest, study::toml(&options, &study.sites)).unwrap();
         write_tensors(&model, options.parameters, 0.0);

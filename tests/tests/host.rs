@@ -63,7 +63,8 @@ fn requests_that_are_too_large_or_no_requests_are_refused_by_name() {
     let send = |method: &str, path: &str, body: &[u8]| {
         let json = [("content-type", "application/json")];
         let reply = http::send(&system.endpoint(), method, path, &json, body).unwrap();
-        let refusal: Value = serde_json::from_slice(&reply.body).unwrap();
+        let refusal: Value = serde_json::from_slice(&reply.body)
+            .unwrap_or_else(|e| panic!("{method} {path}: {} {e}", reply.status));
         (reply.status, refusal["check"].as_str().unwrap_or_default().to_owned())
     };
     let (study, upload) = (system.id(), format!("/v1/uploads/{}", "00".repeat(32)));
@@ -180,7 +181,7 @@ fn studies_take_turns_and_neither_loses_its_release() {
     let mut system = System::start(&options);
     let mut agents: Vec<_> =
         system.study.sites.iter().map(|site| system.agent(&site.name, 1.0, rounds)).collect();
-    let second = system.found(&Options { first_site: 3, ..options });
+    let second = system.found("second", &Options { first_site: 3, ..options });
     let first = std::mem::replace(&mut system.study, second);
     agents.extend(system.study.sites.iter().map(|site| system.agent(&site.name, 2.0, rounds)));
     let _ = system.wait_for(1, "the second study's first release", |round| round.release.is_some());
@@ -188,4 +189,27 @@ fn studies_take_turns_and_neither_loses_its_release() {
     let _ = system.wait_for(rounds, "the second study", |round| round.release.is_some());
     system.study = first;
     let _ = system.wait_for(rounds, "the first study", |round| round.release.is_some());
+}
+
+#[test]
+fn a_host_serves_only_the_studies_that_its_operator_lists() {
+    let system = System::start(&Options::default());
+    let folder = system.folder.path();
+    let manifest = folder.join("study.toml");
+    for (listed, code) in [("00".repeat(32), 1), (system.id(), 0)] {
+        let name = format!("listed-{code}");
+        let mut command = process::command("sealfold-host");
+        command.args(["serve", "--listen", "tcp://127.0.0.1:0", "--enclave", "unix:///nowhere"]);
+        command.args(["--study", &listed, "--data"]).arg(folder.join(&name)).arg("--door");
+        command.arg(format!("unix://{}", folder.join(format!("{name}.sock")).display()));
+        let host = Server::start(command, &folder.join(format!("{name}.log")));
+        let url = host.place().unwrap();
+        let fixed = ["study", "approve", manifest.to_str().unwrap(), "--host", &url, "--yes"];
+        let ended = system.sealfold("site-001", &fixed);
+        assert_eq!(ended.code, code, "{ended:?}");
+        if code == 1 {
+            assert_eq!(ended.check(), "not-found");
+            assert!(ended.stdout.contains("--study"), "{ended:?}");
+        }
+    }
 }

@@ -167,7 +167,7 @@ fn manifests_are_read_strictly_and_approved_knowingly() {
     // A study of which too few approve does not run, and says what it lacks.
     let other = approve(&text.replace("name = \"test\"", "name = \"another\"")).good().json();
     assert_eq!(other["active"], false);
-    assert!(other["missing"].to_string().contains("3 approvals (has 1)"), "{other}");
+    assert!(other["missing"].to_string().contains("approvals: 1 of 3"), "{other}");
     let id = other["study"].as_str().unwrap().to_owned();
     let run = system.sealfold("site-000", &["run", "--host", &system.url, &id, "--train", "true"]);
     assert_eq!(run.code, 1, "{run:?}");

@@ -65,6 +65,14 @@ pub struct Released {
     release: Signed<Release>,
 }
 
+impl Terms {
+    /// When the round ends, by the enclave's own clock.
+    #[must_use]
+    pub fn ends(&self) -> Option<Instant> {
+        self.started.checked_add(Duration::from_secs(self.manifest.deadlines.round_seconds))
+    }
+}
+
 impl<P> Round<P> {
     /// What the round is about.
     #[must_use]

@@ -2,7 +2,7 @@
 //! both made from it.
 
 use crate::host::Host;
-use crate::{openapi, page};
+use crate::{limits, openapi, page};
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -133,7 +133,17 @@ pub fn router(host: Arc<Host>) -> Router {
         })
         .layer(DefaultBodyLimit::max(MAX_JSON))
         .layer(middleware::from_fn(refusals))
+        .layer(middleware::from_fn(detached))
         .with_state(host)
+}
+
+/// Runs a request to its end even if the client hangs up, so that what is on
+/// disk and what is in memory stay the same; and bounds how slow its body is.
+async fn detached(request: Request, next: Next) -> Response {
+    let request = request.map(limits::paced);
+    tokio::spawn(next.run(request)).await.unwrap_or_else(|_| {
+        Refused(Refusal::new(Check::Storage, "an answer", "a handler that failed")).into_response()
+    })
 }
 
 /// Gives errors that axum makes itself (a body too long, JSON that does not

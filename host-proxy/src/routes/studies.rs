@@ -35,6 +35,7 @@ pub async fn publish(State(host): Shared, Json(body): Json<EnvelopeBody>) -> Rep
     let manifest = Manifest::open(&body.envelope.0)?;
     signed_by_a_party(&manifest)?;
     let id = identity(&manifest);
+    host.terms.expect_served(&id)?;
     let mut state = host.state.lock().await;
     let is_new = !state.studies.contains_key(&id);
     if is_new && state.studies.len() >= MAX_STUDIES {
@@ -111,12 +112,19 @@ pub async fn put_model(
     Path(id): Path<Digest>,
     body: Body,
 ) -> Result<StatusCode, Refused> {
-    let (expected, length) = {
+    let (expected, length, has_model) = {
         let state = host.state.lock().await;
-        let model = state.study(&id)?.manifest().model;
-        (model.initial, model.bytes())
+        let study = state.study(&id)?;
+        let model = study.manifest().model;
+        (model.initial, model.bytes(), study.has_model)
     };
-    let file = tempfile::NamedTempFile::new_in(host.staging.folder()).map_err(failed)?;
+    if length > host.terms.largest_model {
+        let expected = format!("a model of at most {} bytes", host.terms.largest_model);
+        return Err(Refusal::new(Check::Size, expected, length)
+            .next("the operator sets the limit: sealfold-host serve --largest-model")
+            .into());
+    }
+    let file = tempfile::NamedTempFile::new_in(host.staging.temporary()).map_err(failed)?;
     let mut writer = tokio::fs::File::from_std(file.reopen().map_err(failed)?);
     let (mut hasher, mut received) = (ContentHasher::new(), 0u64);
     let mut stream = body.into_data_stream();
@@ -129,7 +137,10 @@ pub async fn put_model(
             return Err(Refusal::new(Check::Size, expected, "a longer one").into());
         }
         hasher.update(&piece);
-        writer.write_all(&piece).await.map_err(failed)?;
+        // What is there already is compared, not stored again.
+        if !has_model {
+            writer.write_all(&piece).await.map_err(failed)?;
+        }
     }
     writer.flush().await.map_err(failed)?;
     let found = hasher.finish();
@@ -138,10 +149,12 @@ pub async fn put_model(
             .next("publish the very file whose digest the manifest names")
             .into());
     }
-    let reader = tokio::fs::File::open(file.path()).await.map_err(failed)?;
-    host.store.put_large(&format!("{}/model", study_folder(&id)), reader).await?;
-    host.state.lock().await.study_mut(&id)?.has_model = true;
-    host.wake.notify_one();
+    if !has_model {
+        let reader = tokio::fs::File::open(file.path()).await.map_err(failed)?;
+        host.store.put_large(&format!("{}/model", study_folder(&id)), reader).await?;
+        host.state.lock().await.study_mut(&id)?.has_model = true;
+        host.wake.notify_one();
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
