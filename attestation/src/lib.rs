@@ -22,6 +22,7 @@
 //! policy accepts it only if it names that root in a section of its own.
 
 pub mod binding;
+pub mod eif;
 pub mod nitro;
 pub mod policy;
 #[cfg(feature = "simulation")]

@@ -81,6 +81,10 @@ mod simulation {
         /// measurements of this binary as TOML, and exit.
         #[arg(long)]
         print_policy: bool,
+        /// SIMULATION ONLY: sign what the emulated NSM of this virtual machine
+        /// says, instead of this binary's own measurements.
+        #[arg(long, conflicts_with = "print_policy")]
+        simulation_over_nsm: bool,
     }
 
     impl Arguments {
@@ -98,7 +102,9 @@ mod simulation {
         }
 
         fn simulated(&self) -> anyhow::Result<Simulated> {
-            Simulated::open(&self.simulation_root).context("the simulated NSM does not start")
+            let root = &self.simulation_root;
+            if self.simulation_over_nsm { Simulated::over_nsm(root) } else { Simulated::open(root) }
+                .context("the simulated NSM does not start")
         }
     }
 }

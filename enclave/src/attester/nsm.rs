@@ -3,12 +3,23 @@
 use super::{Attester, EvidenceError};
 use aws_nitro_enclaves_nsm_api::api::{Request, Response};
 use aws_nitro_enclaves_nsm_api::driver;
-use std::os::fd::RawFd;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-/// An open NSM device.
+/// How long the NSM may take for one document; it takes milliseconds.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// An open NSM device. The driver's call blocks for as long as the device
+/// does, so it is made by a thread of its own, which can be waited for in time.
 #[derive(Debug)]
 pub struct Nsm {
-    descriptor: RawFd,
+    thread: Mutex<(SyncSender<Request>, Receiver<Response>)>,
+    timeout: Duration,
+}
+
+fn failed(reason: impl Into<String>) -> EvidenceError {
+    EvidenceError { source_name: "/dev/nsm", reason: reason.into() }
 }
 
 impl Nsm {
@@ -19,20 +30,38 @@ impl Nsm {
     pub fn open() -> Result<Self, EvidenceError> {
         let descriptor = driver::nsm_init();
         if descriptor < 0 {
-            return Err(EvidenceError {
-                source_name: "/dev/nsm",
-                reason: "there is no NSM device; this program runs inside a Nitro enclave \
-                         (see docs/development.md for a simulation)"
-                    .to_owned(),
-            });
+            return Err(failed(
+                "there is no NSM device; this program runs inside a Nitro enclave \
+                 (see docs/development.md for a simulation)",
+            ));
         }
-        Ok(Self { descriptor })
+        // Open for as long as the enclave runs.
+        Ok(Self::over(move |request| driver::nsm_process_request(descriptor, request), TIMEOUT))
     }
-}
 
-impl Drop for Nsm {
-    fn drop(&mut self) {
-        driver::nsm_exit(self.descriptor);
+    fn over(process: impl Fn(Request) -> Response + Send + 'static, timeout: Duration) -> Self {
+        let (requests, to_do) = sync_channel(0);
+        let (done, responses) = sync_channel(1);
+        std::thread::spawn(move || {
+            while let Ok(request) = to_do.recv() {
+                if done.send(process(request)).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { thread: Mutex::new((requests, responses)), timeout }
+    }
+
+    fn ask(&self, request: Request) -> Result<Response, EvidenceError> {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let (requests, responses) = &*thread;
+        // An answer that came after its asker had gone is nobody's.
+        while responses.try_recv().is_ok() {}
+        requests
+            .try_send(request)
+            .map_err(|_| failed("the NSM has not answered the last request"))?;
+        let late = |_| failed(format!("the NSM did not answer in {} s", self.timeout.as_secs()));
+        responses.recv_timeout(self.timeout).map_err(late)
     }
 }
 
@@ -45,15 +74,44 @@ impl Attester for Nsm {
             // names it is bound through user_data instead.
             public_key: None,
         };
-        match driver::nsm_process_request(self.descriptor, request) {
+        match self.ask(request)? {
             Response::Attestation { document } => Ok(document),
-            Response::Error(code) => {
-                Err(EvidenceError { source_name: "/dev/nsm", reason: format!("{code:?}") })
-            }
-            _ => Err(EvidenceError {
-                source_name: "/dev/nsm",
-                reason: "answered another request than was asked".to_owned(),
-            }),
+            Response::Error(code) => Err(failed(format!("{code:?}"))),
+            _ => Err(failed("answered another request than was asked")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_nitro_enclaves_nsm_api::api::ErrorCode;
+
+    fn reason(nsm: &Nsm) -> String {
+        nsm.attest(&[1; 32], &[2; 32]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn errors_and_other_answers_of_the_nsm_are_named() {
+        let nsm = Nsm::over(|_| Response::Error(ErrorCode::InternalError), TIMEOUT);
+        assert_eq!(reason(&nsm), "/dev/nsm: InternalError");
+        let nsm = Nsm::over(|_| Response::GetRandom { random: vec![] }, TIMEOUT);
+        assert!(reason(&nsm).contains("another request"));
+        let nsm = Nsm::over(|_| Response::Attestation { document: vec![7] }, TIMEOUT);
+        assert_eq!(nsm.attest(&[1; 32], &[2; 32]).unwrap(), [7]);
+        assert_eq!(nsm.attest(&[1; 32], &[2; 32]).unwrap(), [7]);
+    }
+
+    #[test]
+    fn an_nsm_that_does_not_answer_is_not_waited_for() {
+        let nsm = Nsm::over(
+            |_| {
+                std::thread::park();
+                Response::Error(ErrorCode::Success)
+            },
+            Duration::from_millis(20),
+        );
+        assert!(reason(&nsm).contains("did not answer"));
+        assert!(reason(&nsm).contains("has not answered the last request"));
     }
 }

@@ -11,6 +11,7 @@ use sealfold_protocol::Digest;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
 
+mod images;
 mod rounds;
 mod setup;
 mod studies;
@@ -63,6 +64,8 @@ enum Command {
     Study(studies::Study),
     /// Verify an enclave, or a bare attestation document; prints every check.
     Verify(verification::Verify),
+    /// Compute the measurements of an enclave image file, without running it.
+    Measure(images::Measure),
     /// Seal an update to the enclave and upload it.
     Submit(rounds::Submit),
     /// Commit to the roster that stands.
@@ -162,6 +165,7 @@ pub fn run(arguments: Arguments) -> Result<u8> {
         Command::Check(check) => check.run(&context),
         Command::Study(study) => study.run(&context),
         Command::Verify(verify) => verify.run(&context),
+        Command::Measure(measure) => measure.run(&context),
         Command::Submit(submit) => submit.run(&context),
         Command::Commit(commit) => commit.commit(&context),
         Command::Fetch(fetch) => fetch.run(&context),
