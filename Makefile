@@ -5,7 +5,8 @@ CARGO ?= cargo
 PROFILE ?= release
 BIN := target/$(PROFILE)
 
-.PHONY: help demo build shipped test check fmt clippy doc bench fuzz clean
+.PHONY: help demo build shipped test check fmt clippy doc bench fuzz clean \
+	eif reproduce measurements vm-tools test-nitro image
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -39,6 +40,26 @@ doc:
 
 bench: build ## folding at the limit: our figures beside the cipher's and memory's
 	$(CARGO) bench --locked -p sealfold-tests --bench fold
+
+# The image. SIGN="certificate.pem key.pem" signs it.
+eif: ## the enclave image file, target/eif/sealfold.eif, with its measurements
+	image/build.sh $(if $(SIGN),--sign $(SIGN))
+
+measurements: ## what a site's policy says to accept the image
+	@test -f target/eif/sealfold.eif || $(MAKE) -s eif
+	@$(CARGO) run --quiet --release --locked -p sealfold -- measure target/eif/sealfold.eif
+
+reproduce: ## build the image twice, in two folders, and compare every part
+	image/reproduce.sh
+
+vm-tools: ## QEMU's nitro-enclave machine and its vsock, once, into a cache
+	image/vm/tools.sh
+
+test-nitro: build ## boot the image in a virtual machine and run rounds through it
+	image/vm/test.sh
+
+image: ## the enclave as an OCI image, target/oci, for nitro-cli or Confidential Space
+	image/oci.sh
 
 FUZZ_SECONDS ?= 30
 fuzz: ## fuzz every parser of foreign bytes, each for FUZZ_SECONDS

@@ -85,6 +85,23 @@ cached() {
     return 1
 }
 
+# account built|reused NAME: said, and remembered for the one line at the end of
+# a run that sets SEALFOLD_ACCOUNT to a file.
+account() {
+    say "$2: $1"
+    [ -z "${SEALFOLD_ACCOUNT:-}" ] || printf '%s %s\n' "$1" "$2" >>"$SEALFOLD_ACCOUNT"
+}
+
+# accounted: that line.
+accounted() {
+    local built reused
+    built=$(sed -n 's/^built //p' "$SEALFOLD_ACCOUNT" | sort -u)
+    # What was built first and then used again in this run was built.
+    reused=$(sed -n 's/^reused //p' "$SEALFOLD_ACCOUNT" | sort -u | grep -vxF -e "${built:-/}" || true)
+    built=${built:-nothing} reused=${reused:-nothing}
+    say "cache $CACHE: reused ${reused//$'\n'/, }; built ${built//$'\n'/, }"
+}
+
 # keep FOLDER-WITH-RESULT FOLDER-IN-CACHE: at once, so that an interrupted
 # build leaves nothing that looks whole.
 keep() {
@@ -103,25 +120,38 @@ fetch_source() {
     if [ -f "${SEALFOLD_SOURCES:-/nonexistent}/$file" ]; then
         cp "$SEALFOLD_SOURCES/$file" "$folder/"
     else
+        private_apt_sources
         private_apt update -q
         case $file in
         *.deb) (cd "$folder" && private_apt download -q "$package") ;;
         *) (cd "$folder" && private_apt source -q --download-only --tar-only "$package") ;;
         esac || die "could not fetch $package from Debian's archive" \
-            "see whether the archive can be reached; it drops old versions, which snapshot.debian.org keeps: put $file into a folder and set SEALFOLD_SOURCES to it"
+            "see whether the archive can be reached; it drops old versions, which Debian's snapshot archive keeps: put $file into a folder and set SEALFOLD_SOURCES to it"
     fi
     check_sha256 "$folder/$file" "$4"
 }
 
-# Debian's archive with a state of its own: neither the machine's list of
-# sources nor its installed packages are changed.
-private_apt() {
-    local home=$CACHE/apt
+# mirror_of SUITE: where this machine gets a suite of Debian from.
+mirror_of() {
+    local site
+    site=$(apt-get indextargets --format '$(RELEASE) $(SITE)' |
+        sed -n "s/^$1 //p" | sort -u | head -n 1)
+    [ -n "$site" ] || die "apt knows no source of $1 on this machine; expected Debian 12" \
+        "add the suite $1 to apt's sources, or set SEALFOLD_SOURCES to a folder with the pinned sources"
+    printf '%s\n' "$site"
+}
+
+# The suites that the pinned sources are in, from this machine's own mirrors,
+# for an apt with a state of its own: neither the machine's list of sources nor
+# its installed packages are changed.
+private_apt_sources() {
+    local home=$CACHE/apt main security
+    main=$(mirror_of bookworm) security=$(mirror_of bookworm-security)
     mkdir -p "$home/lists/partial" "$home/archives/partial"
     cat >"$home/sources.list" <<-EOF
-	deb http://deb.debian.org/debian bookworm-backports main
-	deb-src http://deb.debian.org/debian bookworm-backports main
-	deb http://deb.debian.org/debian-security bookworm-security main
+	deb $main bookworm-backports main
+	deb-src $main bookworm-backports main
+	deb $security bookworm-security main
 	EOF
     cat >"$home/apt.conf" <<-EOF
 	Dir::Etc::sourcelist "$home/sources.list";
@@ -131,8 +161,9 @@ private_apt() {
 	Dir::Cache::archives "$home/archives";
 	APT::Sandbox::User "root";
 	EOF
-    APT_CONFIG=$home/apt.conf apt-get "$@" >&2
 }
+
+private_apt() { APT_CONFIG=$CACHE/apt/apt.conf apt-get "$@" >&2; }
 
 # logged NAME LOG FUNCTION: runs the function with its output in the log, and
 # ends with the log's last lines if it fails. (Under `||` or `if` bash would go
@@ -146,4 +177,41 @@ logged() {
     wait "$job" || status=$?
     [ "$status" = 0 ] || die "$1 did not build (exit code $status); the end of its log:
 $(tail -n 15 "$2")" "read the whole log, $2"
+}
+
+# commit_of CHECKOUT: what the version says that is built; SEALFOLD_COMMIT
+# gives it where there is no git.
+commit_of() {
+    local commit
+    commit=$(git -C "$1" rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+    git -C "$1" diff --quiet HEAD 2>/dev/null || [ "$commit" = unknown ] || commit+=-changed
+    printf '%s\n' "${SEALFOLD_COMMIT:-$commit}"
+}
+
+# Where static binaries come to lie, below the checkout.
+STATIC=target/image/x86_64-unknown-linux-gnu/release
+
+# compile_static CHECKOUT CARGO-ARGUMENT ...: static binaries, the same bytes
+# in every folder: no path of this machine is in them.
+compile_static() {
+    local checkout=$1 cargo_home=${CARGO_HOME:-$HOME/.cargo} remap
+    shift
+    remap="--remap-path-prefix=$checkout=/sealfold"
+    remap+=" --remap-path-prefix=$cargo_home=/cargo"
+    remap+=" --remap-path-prefix=$(rustc --print sysroot)=/rust"
+    RUSTFLAGS="-C target-feature=+crt-static $remap" \
+    CFLAGS="-ffile-prefix-map=$checkout=/sealfold -ffile-prefix-map=$cargo_home=/cargo" \
+    SOURCE_DATE_EPOCH=1 SEALFOLD_COMMIT=$(commit_of "$checkout") \
+    CARGO_TARGET_DIR=$checkout/target/image \
+        cargo build --quiet --release --locked --target x86_64-unknown-linux-gnu \
+        --manifest-path "$checkout/Cargo.toml" "$@"
+}
+
+# expect_static FILE ...
+expect_static() {
+    local binary
+    for binary in "$@"; do
+        ! ldd "$binary" 2>/dev/null | grep -q '=>' ||
+            die "$binary: expected a static binary, found one with shared libraries"
+    done
 }

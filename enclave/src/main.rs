@@ -21,7 +21,7 @@ struct Arguments {
     #[arg(long, value_name = "ENDPOINT", default_value = "vsock://4294967295:5000")]
     listen: Endpoint,
     /// The parent's record door.
-    #[arg(long, value_name = "ENDPOINT", default_value = "vsock://3:5001")]
+    #[arg(long, value_name = "ENDPOINT", default_value = "vsock://3:5001", env = "SEALFOLD_DOOR")]
     door: Endpoint,
     /// Threads that open and fold; 0 for one a core.
     #[arg(long, default_value_t = 0)]

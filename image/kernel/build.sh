@@ -69,9 +69,9 @@ need gcc gcc ld binutils
 kernel=$CACHE/kernel-$(key_of "$DEB_SHA256" "$(declare -f compile)" "$fragment" \
     "$(gcc --version | head -n 1)" "$(ld --version | head -n 1)")
 if cached "$kernel"; then
-    say "kernel: reused"
+    account reused kernel
 else
     build "$CACHE/work" "$kernel"
-    say "kernel: built"
+    account built kernel
 fi
 printf '%s\n' "$kernel"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds what is needed to boot an enclave image without AWS: QEMU with its
 # nitro-enclave machine, and the vhost-user device that gives the machine a
-# vsock. Once, into a cache; prints the folder of the tools.
+# vsock. Once, into a cache; prints where they are.
 set -euo pipefail
 cd "$(dirname "$0")"
 . ../lib.sh
@@ -18,7 +18,7 @@ case ${1:-} in
 -h | --help)
     say "usage: image/vm/tools.sh"
     say "Builds QEMU (nitro-enclave machine) and vhost-device-vsock into $CACHE"
-    say "(SEALFOLD_CACHE moves it) unless they are there, and prints their folder."
+    say "(SEALFOLD_CACHE moves it) unless they are there, and prints where they are."
     exit 0
     ;;
 esac
@@ -99,10 +99,18 @@ build_vsock() {
 # At run time QEMU needs these firmware files from Debian.
 need_packages qemu-system-data seabios libcbor0.8 libfdt1
 
-built=() reused=()
+# tool NAME FOLDER FUNCTION: from the cache, or built into it.
+tool() {
+    if cached "$2"; then
+        account reused "$1"
+    else
+        "$3" "$2"
+        account built "$1"
+    fi
+}
+
 qemu=$CACHE/qemu-$(key_of "$QEMU_VERSION" "$QEMU_SHA256" "$MESON" "$PYCOTAP" "$(declare -f compile_qemu)")
-if cached "$qemu"; then reused+=(qemu); else build_qemu "$qemu" && built+=(qemu); fi
+tool qemu "$qemu" build_qemu
 vsock=$CACHE/vsock-$(key_of "$VSOCK_SHA256" "$(declare -f compile_vsock)" vhost-device-vsock.patch)
-if cached "$vsock"; then reused+=(vhost-device-vsock); else build_vsock "$vsock" && built+=(vhost-device-vsock); fi
-say "vm tools: reused ${reused[*]:-nothing}, built ${built[*]:-nothing}"
-printf 'QEMU=%s\nVHOST_VSOCK=%s\n' "$qemu/qemu-system-x86_64" "$vsock/vhost-device-vsock"
+tool vhost-device-vsock "$vsock" build_vsock
+printf 'SEALFOLD_QEMU=%s\nSEALFOLD_VHOST_VSOCK=%s\n' "$qemu/qemu-system-x86_64" "$vsock/vhost-device-vsock"

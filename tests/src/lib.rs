@@ -8,6 +8,7 @@
 
 pub mod hostile_host;
 pub mod http;
+pub mod machine;
 pub mod misbehaviour;
 pub mod process;
 pub mod site;

@@ -2,6 +2,7 @@
 //! command line.
 
 use crate::http::{self, Reply};
+use crate::machine::{self, Devices, Image, Sockets};
 use crate::process::{self, Server};
 use crate::site::Site;
 use crate::study::{self, Options, Study};
@@ -19,6 +20,15 @@ use tempfile::TempDir;
 /// How long a test waits for something that must happen.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// Where a system's enclave runs.
+#[derive(Debug, Clone)]
+pub enum Platform {
+    /// As a process, in simulation.
+    Process,
+    /// In a virtual machine.
+    Machine(Image),
+}
+
 /// A running system with a study.
 pub struct System {
     /// Everything on disk.
@@ -31,8 +41,10 @@ pub struct System {
     pub url: String,
     /// The study and its sites.
     pub study: Study,
+    /// Where the enclave runs.
+    pub platform: Platform,
+    devices: Option<Devices>,
     port: u16,
-    enclaves: u32,
 }
 
 /// What a command of the site client came to.
@@ -84,15 +96,32 @@ impl System {
     /// Starts a system; the study is approved by all and has its model.
     #[must_use]
     pub fn start(options: &Options) -> Self {
+        Self::start_on(Platform::Process, options)
+    }
+
+    /// As [`System::start`], with the enclave on that platform.
+    #[must_use]
+    pub fn start_on(platform: Platform, options: &Options) -> Self {
+        let policy = |folder: &Path| platform.policy(folder);
+        Self::start_with(platform.clone(), options, policy)
+    }
+
+    /// As [`System::start_on`], with a policy of the test's own.
+    #[must_use]
+    pub fn start_with(
+        platform: Platform,
+        options: &Options,
+        policy: impl Fn(&Path) -> String,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let door = door(folder.path());
-        let (enclave, endpoint) = process::enclave(folder.path(), "enclave-1", &door);
+        let (enclave, devices) = platform.boot(folder.path());
         let study = Study::new(options);
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let host = host(folder.path(), port, &endpoint);
+        let host = host(folder.path(), port, &platform);
         let url = format!("http://127.0.0.1:{port}");
-        let mut system = Self { folder, enclave, host, url, study, port, enclaves: 1 };
-        system.study = system.found("study", options);
+        let policy = policy(folder.path());
+        let mut system = Self { folder, enclave, host, url, study, platform, devices, port };
+        system.study = system.found_under("study", options, &policy);
         let _ = system.wait_for(1, "an offer", |round| round.offer.is_some());
         system
     }
@@ -101,12 +130,18 @@ impl System {
     /// it, and the last gives in its model.
     #[must_use]
     pub fn found(&self, name: &str, options: &Options) -> Study {
-        let policy = process::simulation_policy(self.folder.path());
-        let pcrs: Vec<_> = policy.lines().filter(|line| line.starts_with("pcr")).collect();
+        self.found_under(name, options, &self.platform.policy(self.folder.path()))
+    }
+
+    fn found_under(&self, name: &str, options: &Options, policy: &str) -> Study {
+        let pcrs = policy
+            .lines()
+            .filter(|line| ["pcr0", "pcr1", "pcr2"].iter().any(|p| line.starts_with(p)));
+        let pcrs: Vec<_> = pcrs.collect();
         let options = Options { measurements: pcrs.join("\n"), ..options.clone() };
         let study = Study::new(&options);
         for site in &study.sites {
-            self.furnish(site, &study, &policy);
+            self.furnish(site, &study, policy);
         }
         let file = |kind: &str| self.folder.path().join(format!("{name}.{kind}"));
         let (manifest, model) = (file("toml"), file("safetensors"));
@@ -265,15 +300,49 @@ impl System {
     /// kill -9 on the host, and a new one on the same folder.
     pub fn restart_host(&mut self) {
         self.host.kill();
-        let endpoint = enclave_endpoint(self.folder.path(), self.enclaves);
-        self.host = host(self.folder.path(), self.port, &endpoint);
+        self.host = host(self.folder.path(), self.port, &self.platform);
     }
 
     /// kill -9 on the enclave, and a new instance at the same place.
     pub fn restart_enclave(&mut self) {
         self.enclave.kill();
-        let name = format!("enclave-{}", self.enclaves);
-        self.enclave = process::enclave(self.folder.path(), &name, &door(self.folder.path())).0;
+        self.devices = None;
+        (self.enclave, self.devices) = self.platform.boot(self.folder.path());
+    }
+}
+
+impl Platform {
+    fn boot(&self, folder: &Path) -> (Server, Option<Devices>) {
+        match self {
+            Self::Process => (process::enclave(folder, "enclave", &self.door(folder)).0, None),
+            Self::Machine(image) => {
+                let (server, devices) = machine::boot(folder, image);
+                (server, Some(devices))
+            }
+        }
+    }
+
+    fn door(&self, folder: &Path) -> Endpoint {
+        match self {
+            Self::Process => Endpoint::Unix(folder.join("door.sock")),
+            Self::Machine(_) => Sockets::new(folder).door(),
+        }
+    }
+
+    fn enclave(&self, folder: &Path) -> Endpoint {
+        match self {
+            Self::Process => Endpoint::Unix(folder.join("enclave.sock")),
+            Self::Machine(_) => Sockets::new(folder).enclave(),
+        }
+    }
+
+    /// The policy section that accepts the enclave.
+    #[must_use]
+    pub fn policy(&self, folder: &Path) -> String {
+        match self {
+            Self::Process => process::simulation_policy(folder),
+            Self::Machine(image) => image.simulation_policy(),
+        }
     }
 }
 
@@ -288,18 +357,11 @@ fn policy_of(study: &Study, platform: &str) -> String {
     )
 }
 
-fn door(folder: &Path) -> Endpoint {
-    Endpoint::Unix(folder.join("door.sock"))
-}
-
-fn enclave_endpoint(folder: &Path, number: u32) -> Endpoint {
-    Endpoint::Unix(folder.join(format!("enclave-{number}.sock")))
-}
-
-fn host(folder: &Path, port: u16, enclave: &Endpoint) -> Server {
+fn host(folder: &Path, port: u16, platform: &Platform) -> Server {
+    let (enclave, door) = (platform.enclave(folder), platform.door(folder));
     let mut command = process::command("sealfold-host");
     command.args(["serve", "--listen", &format!("tcp://127.0.0.1:{port}")]);
-    command.args(["--enclave", &enclave.to_string(), "--door", &door(folder).to_string()]);
+    command.args(["--enclave", &enclave.to_string(), "--door", &door.to_string()]);
     command.arg("--data").arg(folder.join("host"));
     Server::start(command, &folder.join("host.log"))
 }

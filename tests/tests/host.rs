@@ -160,7 +160,7 @@ fn sites_reach_the_host_over_tls_under_an_authority_of_their_own() {
 fn the_relay_stands_between_any_two_endpoints() {
     let system = System::start(&Options::default());
     let folder = system.folder.path();
-    let enclave = format!("unix://{}", folder.join("enclave-1.sock").display());
+    let enclave = format!("unix://{}", folder.join("enclave.sock").display());
     let middle = format!("unix://{}", folder.join("relay.sock").display());
     let mut command = process::command("sealfold-host");
     command.args(["relay", "--from", &middle, "--to", &enclave]);

@@ -14,8 +14,17 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// does, so it is made by a thread of its own, which can be waited for in time.
 #[derive(Debug)]
 pub struct Nsm {
-    thread: Mutex<(SyncSender<Request>, Receiver<Response>)>,
+    driver: Mutex<Driver>,
     timeout: Duration,
+}
+
+/// The driver's thread. It has one request at a time.
+#[derive(Debug)]
+struct Driver {
+    requests: SyncSender<Request>,
+    responses: Receiver<Response>,
+    /// A request was not answered in time, and may still be.
+    owes: bool,
 }
 
 fn failed(reason: impl Into<String>) -> EvidenceError {
@@ -40,7 +49,7 @@ impl Nsm {
     }
 
     fn over(process: impl Fn(Request) -> Response + Send + 'static, timeout: Duration) -> Self {
-        let (requests, to_do) = sync_channel(0);
+        let (requests, to_do) = sync_channel(1);
         let (done, responses) = sync_channel(1);
         std::thread::spawn(move || {
             while let Ok(request) = to_do.recv() {
@@ -49,19 +58,21 @@ impl Nsm {
                 }
             }
         });
-        Self { thread: Mutex::new((requests, responses)), timeout }
+        Self { driver: Mutex::new(Driver { requests, responses, owes: false }), timeout }
     }
 
     fn ask(&self, request: Request) -> Result<Response, EvidenceError> {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        let (requests, responses) = &*thread;
+        let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
         // An answer that came after its asker had gone is nobody's.
-        while responses.try_recv().is_ok() {}
-        requests
-            .try_send(request)
-            .map_err(|_| failed("the NSM has not answered the last request"))?;
+        if driver.owes && driver.responses.try_recv().is_err() {
+            return Err(failed("the NSM has not answered the last request"));
+        }
+        driver.requests.send(request).map_err(|_| failed("the NSM's driver has ended"))?;
+        driver.owes = true;
         let late = |_| failed(format!("the NSM did not answer in {} s", self.timeout.as_secs()));
-        responses.recv_timeout(self.timeout).map_err(late)
+        let response = driver.responses.recv_timeout(self.timeout).map_err(late)?;
+        driver.owes = false;
+        Ok(response)
     }
 }
 
@@ -104,14 +115,24 @@ mod tests {
 
     #[test]
     fn an_nsm_that_does_not_answer_is_not_waited_for() {
-        let nsm = Nsm::over(
-            |_| {
-                std::thread::park();
-                Response::Error(ErrorCode::Success)
-            },
-            Duration::from_millis(20),
-        );
+        let (let_go, held) = sync_channel(0);
+        let answer = move |_| {
+            let byte = held.recv().unwrap();
+            Response::Attestation { document: vec![byte] }
+        };
+        let mut nsm = Nsm::over(answer, Duration::from_millis(20));
         assert!(reason(&nsm).contains("did not answer"));
         assert!(reason(&nsm).contains("has not answered the last request"));
+        // The late answer is dropped; the next request has its own.
+        nsm.timeout = TIMEOUT;
+        let other = std::thread::spawn(move || [1, 2].map(|byte| let_go.send(byte).unwrap()));
+        let document = loop {
+            match nsm.attest(&[1; 32], &[2; 32]) {
+                Err(error) if error.reason.contains("last request") => std::thread::yield_now(),
+                other => break other.unwrap(),
+            }
+        };
+        assert_eq!(document, [2]);
+        other.join().unwrap();
     }
 }

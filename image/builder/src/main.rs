@@ -6,6 +6,7 @@
 //! parts give the same file everywhere.
 
 mod bom;
+mod compare;
 mod ramdisk;
 
 use anyhow::{Context, bail};
@@ -41,6 +42,8 @@ enum Command {
     Assemble(Assemble),
     /// Print the image's bill of materials (CycloneDX 1.5, JSON).
     Bom(bom::Options),
+    /// Compare two builds, and name every part that moved.
+    Compare(compare::Options),
 }
 
 #[derive(Debug, clap::Args)]
@@ -79,6 +82,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Assemble(options) => assemble(&options),
         Command::Bom(options) => bom::print(&options),
+        Command::Compare(options) => compare::print(&options),
     }
 }
 

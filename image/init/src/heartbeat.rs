@@ -3,7 +3,7 @@
 //! Source: `init/init.c` of aws-nitro-enclaves-sdk-bootstrap: the byte 0xB7 is
 //! sent to the parent (CID 3), port 9000, and comes back.
 
-use crate::InitError;
+use crate::{InitError, in_time};
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 use vsock::VsockStream;
@@ -12,27 +12,29 @@ const PARENT: u32 = 3;
 const PORT: u32 = 9000;
 const BEAT: u8 = 0xB7;
 /// How long the parent may take to listen and to answer.
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Sends the byte and waits for it.
+/// Sends the byte and waits for it. A connection to a parent that is not there
+/// may hang in the kernel, whatever its timeouts say, so all of it is bounded.
 pub fn tell_the_hypervisor() -> Result<(), InitError> {
+    in_time("heartbeat", "the parent to answer on vsock 3:9000 in 20 s", TIMEOUT, || {
+        let mut stream = connect()?;
+        exchange(&mut stream)
+    })
+}
+
+fn connect() -> Result<VsockStream, InitError> {
     let start = Instant::now();
-    let mut stream = loop {
+    loop {
         match VsockStream::connect_with_cid_port(PARENT, PORT) {
-            Ok(stream) => break stream,
+            Ok(stream) => return Ok(stream),
             Err(_) if start.elapsed() < TIMEOUT => std::thread::sleep(Duration::from_millis(50)),
             Err(error) => {
-                return Err(InitError::new(
-                    "heartbeat",
-                    "the parent to listen on vsock 3:9000",
-                    error,
-                ));
+                let expected = "the parent to listen on vsock 3:9000";
+                return Err(InitError::new("heartbeat", expected, error));
             }
         }
-    };
-    stream.set_read_timeout(Some(TIMEOUT)).map_err(wrong)?;
-    stream.set_write_timeout(Some(TIMEOUT)).map_err(wrong)?;
-    exchange(&mut stream)
+    }
 }
 
 fn exchange(stream: &mut (impl Read + Write)) -> Result<(), InitError> {

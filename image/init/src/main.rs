@@ -14,6 +14,8 @@ mod randomness;
 
 use application::Application;
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// Where the application's ramdisk puts its command: a line an argument.
 const COMMAND: &str = "/app/command";
@@ -34,6 +36,21 @@ impl InitError {
     fn new(step: &'static str, expected: &'static str, found: impl ToString) -> Self {
         Self { step, expected, found: found.to_string() }
     }
+}
+
+/// Does what may never return, and waits for it so long at most.
+fn in_time<T: Send + 'static>(
+    step: &'static str,
+    expected: &'static str,
+    patience: Duration,
+    work: impl FnOnce() -> Result<T, InitError> + Send + 'static,
+) -> Result<T, InitError> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        // Nobody listens any more after the time is over.
+        let _ = sender.send(work());
+    });
+    receiver.recv_timeout(patience).map_err(|_| InitError::new(step, expected, "no answer"))?
 }
 
 fn main() -> ExitCode {

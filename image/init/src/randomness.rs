@@ -3,10 +3,9 @@
 //! The host chooses when a machine starts and what its clock says, so nothing
 //! secret may be drawn before the hardware's own generator was mixed in.
 
-use crate::InitError;
+use crate::{InitError, in_time};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::sync::mpsc;
 use std::time::Duration;
 
 /// The generator that the kernel must have chosen.
@@ -27,8 +26,7 @@ pub fn from_the_nsm() -> Result<(), InitError> {
     }
     let seed = read_in_time(|| {
         let mut seed = [0; SEED_BYTES];
-        File::open("/dev/hwrng")?.read_exact(&mut seed)?;
-        Ok(seed)
+        File::open("/dev/hwrng")?.read_exact(&mut seed).map(|()| seed)
     })?;
     if seed.iter().all(|byte| *byte == seed[0]) {
         return Err(InitError::new("randomness", "random bytes from the NSM", "one byte repeated"));
@@ -45,15 +43,9 @@ pub fn from_the_nsm() -> Result<(), InitError> {
 fn read_in_time<T: Send + 'static>(
     read: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, InitError> {
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        // Nobody listens any more after the time is over.
-        let _ = sender.send(read());
-    });
-    receiver
-        .recv_timeout(TIMEOUT)
-        .map_err(|_| InitError::new("randomness", "an answer of the NSM in 20 s", "none"))?
-        .map_err(|e| InitError::new("randomness", "bytes from the NSM", e))
+    in_time("randomness", "an answer of the NSM in 20 s", TIMEOUT, || {
+        read().map_err(|error| InitError::new("randomness", "bytes from the NSM", error))
+    })
 }
 
 #[cfg(test)]

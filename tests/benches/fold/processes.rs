@@ -55,7 +55,7 @@ pub fn seconds(sites: usize, parameters: usize) -> f64 {
         post(&system, "commits", site.commit(&roster, header).envelope(), &[]);
     }
     let start = Instant::now();
-    let enclave = format!("unix://{}", system.folder.path().join("enclave-1.sock").display());
+    let enclave = format!("unix://{}", system.folder.path().join("enclave.sock").display());
     let enclave = enclave.parse().unwrap();
     loop {
         let status: EnclaveStatus =

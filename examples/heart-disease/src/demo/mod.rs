@@ -18,6 +18,8 @@ pub mod processes;
 
 /// What marks a folder as one that a demo may replace.
 const MARK: &str = ".sealfold-demo";
+/// From so many rounds on the federated model must be close to the pooled one.
+const CONVERGED: u32 = 20;
 /// Longer than this, something is wrong.
 const PATIENCE: Duration = Duration::from_secs(170);
 
@@ -28,9 +30,20 @@ pub struct Options {
     /// is replaced.
     #[arg(long, default_value = "target/demo", value_name = "FOLDER")]
     pub out: PathBuf,
-    /// The rounds.
-    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(20..=1000))]
+    /// The rounds; with fewer than 20 the federated model is not expected to be
+    /// as good as the pooled one.
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
+    /// An enclave that runs already, in a virtual machine for example, instead
+    /// of a simulated one.
+    #[arg(long, value_name = "ENDPOINT", requires = "door", requires = "platform_policy")]
+    pub enclave: Option<String>,
+    /// Where that enclave looks for the host's record door.
+    #[arg(long, value_name = "ENDPOINT", requires = "enclave")]
+    pub door: Option<String>,
+    /// The section of the sites' policy that accepts that enclave, TOML.
+    #[arg(long, value_name = "FILE", requires = "enclave")]
+    pub platform_policy: Option<PathBuf>,
     /// The hospitals' tables.
     #[arg(long, value_name = "FOLDER")]
     pub data: Option<PathBuf>,
@@ -58,7 +71,16 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let out = prepare(&options.out)?;
     let start = Instant::now();
     eprintln!("four hospitals, {} rounds; everything is in {}", options.rounds, out.display());
-    let demo = Demo { binaries, out: out.clone(), data, rounds: options.rounds, stop };
+    let outside = match (&options.enclave, &options.door, &options.platform_policy) {
+        (Some(enclave), Some(door), Some(policy)) => Some(Outside {
+            enclave: enclave.clone(),
+            door: door.clone(),
+            policy: std::fs::read_to_string(policy)
+                .with_context(|| format!("cannot read {}", policy.display()))?,
+        }),
+        _ => None,
+    };
+    let demo = Demo { binaries, out: out.clone(), data, rounds: options.rounds, outside, stop };
     let (models, bytes_uploaded) = demo.rounds()?;
     let seconds = start.elapsed().as_secs_f64();
     eprintln!(
@@ -72,6 +94,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     std::fs::write(&html, report::html(&summary))
         .with_context(|| format!("cannot write {}", html.display()))?;
     println!("figures: {}\nreport:  {}", out.join("summary.json").display(), html.display());
+    if options.rounds < CONVERGED {
+        return Ok(());
+    }
     summary.expect_close()
 }
 
@@ -88,8 +113,16 @@ fn prepare(out: &Path) -> anyhow::Result<PathBuf> {
     Ok(out.canonicalize()?)
 }
 
+/// An enclave that the demo did not start.
+struct Outside {
+    enclave: String,
+    door: String,
+    policy: String,
+}
+
 struct Demo {
     binaries: Binaries,
+    outside: Option<Outside>,
     out: PathBuf,
     data: PathBuf,
     rounds: u32,
@@ -115,36 +148,39 @@ impl Demo {
         std::fs::create_dir_all(self.out.join("logs"))?;
         let sockets = tempfile::tempdir()?;
         let socket = |name: &str| format!("unix://{}", sockets.path().join(name).display());
-        let root = self.out.join("simulation-root.pem");
-        let root = root.to_str().context("the folder's name is no UTF-8")?;
-        let mut enclave = self.binaries.command("sealfold-enclave");
-        enclave.args([
-            "--simulation-root",
-            root,
-            "--listen",
-            &socket("enclave"),
-            "--door",
-            &socket("door"),
-        ]);
-        let mut enclave = self.start("enclave", enclave)?;
-        enclave.listening()?;
+        let (mut enclave, at, door, policy) = if let Some(outside) = &self.outside {
+            (None, outside.enclave.clone(), outside.door.clone(), outside.policy.clone())
+        } else {
+            let (at, door) = (socket("enclave"), socket("door"));
+            let (process, policy) = self.simulate(&at, &door)?;
+            (Some(process), at, door, policy)
+        };
         let mut host = self.binaries.command("sealfold-host");
-        host.args(["serve", "--listen", "tcp://127.0.0.1:0", "--enclave", &socket("enclave")]);
-        host.args(["--door", &socket("door"), "--data"]).arg(self.out.join("host"));
+        host.args(["serve", "--listen", "tcp://127.0.0.1:0", "--enclave", &at]);
+        host.args(["--door", &door, "--data"]).arg(self.out.join("host"));
         let mut host = self.start("host", host)?;
         let url = host.listening()?;
         eprintln!("the host's status page: {url}");
-        let simulation = self
-            .binaries
-            .run("sealfold-enclave", &["--simulation-root", root, "--print-policy"])?;
-        let study = self.approve(&url, &simulation)?;
+        let study = self.approve(&url, &policy)?;
         let mut agents = HOSPITALS
             .iter()
             .map(|site| self.agent(site, &url, &study))
             .collect::<anyhow::Result<Vec<_>>>()?;
-        self.watch(&mut enclave, &mut host, &mut agents, &study)?;
+        self.watch(enclave.as_mut(), &mut host, &mut agents, &study)?;
         let models = self.models(&study)?;
         Ok((models, uploaded(&url)?))
+    }
+
+    /// Starts an enclave in simulation; with the policy that accepts it.
+    fn simulate(&self, at: &str, door: &str) -> anyhow::Result<(Process, String)> {
+        let root = self.out.join("simulation-root.pem");
+        let root = root.to_str().context("the folder's name is no UTF-8")?;
+        let mut enclave = self.binaries.command("sealfold-enclave");
+        enclave.args(["--simulation-root", root, "--listen", at, "--door", door]);
+        let mut enclave = self.start("enclave", enclave)?;
+        enclave.listening()?;
+        let ask = ["--simulation-root", root, "--print-policy"];
+        Ok((enclave, self.binaries.run("sealfold-enclave", &ask)?))
     }
 
     fn start(&self, name: &str, command: std::process::Command) -> anyhow::Result<Process> {
@@ -216,7 +252,7 @@ impl Demo {
     /// Shows progress until every agent is done.
     fn watch(
         &self,
-        enclave: &mut Process,
+        mut enclave: Option<&mut Process>,
         host: &mut Process,
         agents: &mut [Process],
         study: &str,
@@ -242,7 +278,9 @@ impl Demo {
                 bar.finish_and_clear();
                 return Ok(());
             }
-            enclave.expect_running()?;
+            if let Some(enclave) = enclave.as_deref_mut() {
+                enclave.expect_running()?;
+            }
             host.expect_running()?;
             if self.stop.load(Ordering::Relaxed) {
                 bail!("stopped");
