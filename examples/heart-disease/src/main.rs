@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use sealfold_heart_disease::logistic::Logistic;
 use sealfold_heart_disease::{REPLICAS, demo, train};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// The example study of sealfold: four hospitals' real data.
 #[derive(Debug, Parser)]
@@ -34,12 +35,19 @@ enum Command {
     },
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
         Command::Demo(options) => demo::run(&options),
         Command::Train { hospital, data } => train::run(&hospital, &data),
         Command::InitModel { out } => {
             train::write_model(&out, &vec![Logistic::default(); REPLICAS])
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
         }
     }
 }

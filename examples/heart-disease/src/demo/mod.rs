@@ -20,6 +20,8 @@ pub mod processes;
 const MARK: &str = ".sealfold-demo";
 /// From so many rounds on the federated model must be close to the pooled one.
 const CONVERGED: u32 = 20;
+/// The exit code after Ctrl-C, as of a shell.
+const INTERRUPTED: i32 = 130;
 /// Longer than this, something is wrong.
 const PATIENCE: Duration = Duration::from_secs(170);
 
@@ -58,9 +60,9 @@ pub struct Options {
 /// If something does not start, ends early or does not add up. All processes
 /// have ended when this returns.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let stop = Arc::new(AtomicBool::new(false));
+    let stop = Arc::new(Stop::default());
     let told = stop.clone();
-    ctrlc::set_handler(move || told.store(true, Ordering::Relaxed))?;
+    ctrlc::set_handler(move || told.tell())?;
     let binaries = Binaries::find(options.bin_dir.clone())?;
     let data = match &options.data {
         Some(data) => data.clone(),
@@ -82,6 +84,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     };
     let demo = Demo { binaries, out: out.clone(), data, rounds: options.rounds, outside, stop };
     let (models, bytes_uploaded) = demo.rounds()?;
+    demo.stop.at_once.store(true, Ordering::Relaxed);
     let seconds = start.elapsed().as_secs_f64();
     eprintln!(
         "{} rounds in {seconds:.1} s; comparing with models trained alone and on pooled data",
@@ -113,6 +116,24 @@ fn prepare(out: &Path) -> anyhow::Result<PathBuf> {
     Ok(out.canonicalize()?)
 }
 
+/// Ctrl-C. While processes run they are ended first; afterwards the demo just
+/// ends.
+#[derive(Default)]
+struct Stop {
+    wanted: AtomicBool,
+    at_once: AtomicBool,
+}
+
+impl Stop {
+    fn tell(&self) {
+        if self.at_once.load(Ordering::Relaxed) {
+            eprintln!("stopped");
+            std::process::exit(INTERRUPTED);
+        }
+        self.wanted.store(true, Ordering::Relaxed);
+    }
+}
+
 /// An enclave that the demo did not start.
 struct Outside {
     enclave: String,
@@ -126,7 +147,7 @@ struct Demo {
     out: PathBuf,
     data: PathBuf,
     rounds: u32,
-    stop: Arc<AtomicBool>,
+    stop: Arc<Stop>,
 }
 
 impl Demo {
@@ -282,7 +303,7 @@ impl Demo {
                 enclave.expect_running()?;
             }
             host.expect_running()?;
-            if self.stop.load(Ordering::Relaxed) {
+            if self.stop.wanted.load(Ordering::Relaxed) {
                 bail!("stopped");
             }
             if start.elapsed() > PATIENCE {
