@@ -31,6 +31,7 @@ check: fmt clippy doc ## formatting, lints, documentation
 
 fmt:
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path image/builder/Cargo.toml --check
 
 clippy:
 	$(CARGO) clippy --release --locked --workspace --all-targets --all-features -- -D warnings

@@ -169,8 +169,7 @@ fn a_full_disk_is_named_before_anything_is_built() {
     let cache = tempfile::tempdir().unwrap();
     let full = program("df", "#!/bin/sh\nprintf 'Avail\\n   17\\n'\n");
     for name in ["kernel/build.sh", "vm/tools.sh", "build.sh", "oci.sh"] {
-        let output =
-            command(name, cache.path()).env("PATH", path_after(&full)).output().unwrap();
+        let output = command(name, cache.path()).env("PATH", path_after(&full)).output().unwrap();
         let text = complaint(&output);
         assert!(text.contains("has 17 MiB free, expected at least"), "{name}: {text}");
         assert!(text.contains("SEALFOLD_CACHE"), "{text}");

@@ -102,7 +102,8 @@ fn component(package: &Package, checksums: &BTreeMap<(String, String), String>) 
 
 fn kernel(source: &str) -> Value {
     let version = source.lines().next().and_then(|line| line.split(' ').nth(1)).unwrap_or_default();
-    let checksum = source.lines().nth(1).and_then(|line| line.split(' ').nth(1)).unwrap_or_default();
+    let checksum =
+        source.lines().nth(1).and_then(|line| line.split(' ').nth(1)).unwrap_or_default();
     let purl = format!("pkg:deb/debian/linux-source-6.12@{version}?distro=bookworm");
     json!({
         "type": "operating-system",

@@ -47,7 +47,8 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 /// a time.
 fn write(entries: &[Entry<'_>], out: &Path) -> anyhow::Result<()> {
     let file = std::fs::File::create(out)?;
-    let mut archive = GzBuilder::new().mtime(0).operating_system(255).write(file, Compression::best());
+    let mut archive =
+        GzBuilder::new().mtime(0).operating_system(255).write(file, Compression::best());
     for (inode, entry) in (1..).zip(entries) {
         let (name, kind, mode, bytes) = match entry {
             Entry::Folder(name) => (*name, ModeFileType::Directory, 0o755, &[][..]),
