@@ -73,6 +73,7 @@ expect_static "$binaries/sealfold-init" "$application"
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' ../Cargo.toml | head -n 1)
 "$builder/sealfold-image" assemble --kernel "$kernel" --init "$binaries/sealfold-init" \
     --application "$application" "${more[@]}" "${sign[@]}" \
+    --compiler "$(rustc --version)" \
     --source "$version $(commit_of "$checkout")" --out "$out/sealfold.eif"
 "$builder/sealfold-image" bom --manifest ../Cargo.toml --lock ../Cargo.lock --kernel "$kernel" \
     --root sealfold-enclave --root sealfold-init >"$out/bom.json"

@@ -14,20 +14,25 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 
-/// How long a request may take; a fold reads every update once.
-const TIMEOUT: Duration = Duration::from_hours(1);
+/// How long an answer may take for which the enclave reads updates: a fold reads
+/// every one of them once.
+const READING: Duration = Duration::from_hours(1);
+/// How long any other answer may take; the NSM has 20 s for a document. A vsock
+/// that stalls is noticed after this time.
+const PROMPT: Duration = Duration::from_secs(30);
 
 /// A client of the enclave.
 #[derive(Debug, Clone)]
 pub struct Enclave {
     endpoint: Endpoint,
+    prompt: Duration,
 }
 
 impl Enclave {
     /// The enclave behind an endpoint.
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint }
+        Self { endpoint, prompt: PROMPT }
     }
 
     async fn call<T: DeserializeOwned>(
@@ -35,13 +40,15 @@ impl Enclave {
         method: Method,
         path: &str,
         body: &impl Serialize,
+        patience: Duration,
     ) -> Result<T, Refusal> {
         let body = serde_json::to_vec(body)
             .map_err(|e| Refusal::new(Check::Request, "a body that encodes", e))?;
         let exchange = self.exchange(method, path, body);
-        let (ok, bytes) = tokio::time::timeout(TIMEOUT, exchange)
+        let late = || format!("no answer to {path} in {} s", patience.as_secs());
+        let (ok, bytes) = tokio::time::timeout(patience, exchange)
             .await
-            .map_err(|_| unreachable(&self.endpoint, "no answer in an hour"))?
+            .map_err(|_| unreachable(&self.endpoint, late()))?
             .map_err(|error| unreachable(&self.endpoint, error))?;
         let odd = |e| unreachable(&self.endpoint, format!("an answer that does not parse: {e}"));
         if ok {
@@ -79,7 +86,7 @@ impl Enclave {
     /// # Errors
     /// A refusal by `enclave` if it cannot be reached.
     pub async fn status(&self) -> Result<EnclaveStatus, Refusal> {
-        self.call(Method::GET, "/v1/status", &()).await
+        self.call(Method::GET, "/v1/status", &(), self.prompt).await
     }
 
     /// Asks for an offer.
@@ -87,7 +94,7 @@ impl Enclave {
     /// # Errors
     /// The enclave's refusal, or one by `enclave`.
     pub async fn offer(&self, request: &OfferRequest) -> Result<Envelope, Refusal> {
-        let body: EnvelopeBody = self.call(Method::POST, "/v1/offer", request).await?;
+        let body: EnvelopeBody = self.call(Method::POST, "/v1/offer", request, self.prompt).await?;
         Ok(body.envelope)
     }
 
@@ -96,7 +103,7 @@ impl Enclave {
     /// # Errors
     /// The enclave's refusal, or one by `enclave`.
     pub async fn evidence(&self, nonce: Random) -> Result<EvidenceReply, Refusal> {
-        self.call(Method::POST, "/v1/evidence", &EvidenceRequest { nonce }).await
+        self.call(Method::POST, "/v1/evidence", &EvidenceRequest { nonce }, self.prompt).await
     }
 
     /// Has an update admitted.
@@ -105,7 +112,7 @@ impl Enclave {
     /// The enclave's refusal, or one by `enclave`.
     pub async fn admit(&self, header: Envelope) -> Result<Envelope, Refusal> {
         let body = EnvelopeBody { envelope: header };
-        let body: EnvelopeBody = self.call(Method::POST, "/v1/updates", &body).await?;
+        let body: EnvelopeBody = self.call(Method::POST, "/v1/updates", &body, READING).await?;
         Ok(body.envelope)
     }
 
@@ -114,7 +121,7 @@ impl Enclave {
     /// # Errors
     /// The enclave's refusal, or one by `enclave`.
     pub async fn roster(&self) -> Result<Envelope, Refusal> {
-        let body: EnvelopeBody = self.call(Method::POST, "/v1/roster", &()).await?;
+        let body: EnvelopeBody = self.call(Method::POST, "/v1/roster", &(), self.prompt).await?;
         Ok(body.envelope)
     }
 
@@ -124,7 +131,9 @@ impl Enclave {
     /// The enclave's refusal, or one by `enclave`.
     pub async fn commit(&self, commit: Envelope) -> Result<(), Refusal> {
         let body = EnvelopeBody { envelope: commit };
-        self.call::<serde_json::Value>(Method::POST, "/v1/commits", &body).await.map(|_| ())
+        self.call::<serde_json::Value>(Method::POST, "/v1/commits", &body, self.prompt)
+            .await
+            .map(|_| ())
     }
 
     /// Asks for the release.
@@ -132,7 +141,7 @@ impl Enclave {
     /// # Errors
     /// The enclave's refusal, or one by `enclave`.
     pub async fn release(&self) -> Result<Envelope, Refusal> {
-        let body: EnvelopeBody = self.call(Method::POST, "/v1/release", &()).await?;
+        let body: EnvelopeBody = self.call(Method::POST, "/v1/release", &(), READING).await?;
         Ok(body.envelope)
     }
 }
@@ -140,4 +149,27 @@ impl Enclave {
 fn unreachable(endpoint: &Endpoint, error: impl std::fmt::Display) -> Refusal {
     Refusal::new(Check::Enclave, format!("an enclave at {endpoint}"), error)
         .next("the host tries again; the operator starts the enclave")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_enclave_that_takes_a_request_and_says_nothing_is_not_waited_for() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let place = listener.local_addr().unwrap();
+        let stalled = tokio::spawn(async move {
+            let connection = listener.accept().await;
+            std::future::pending::<()>().await;
+            drop(connection);
+        });
+        let mut enclave = Enclave::new(format!("tcp://{place}").parse().unwrap());
+        enclave.prompt = Duration::from_millis(50);
+        let refusal = enclave.status().await.unwrap_err();
+        assert_eq!(refusal.check, Check::Enclave);
+        assert!(refusal.to_string().contains("no answer to /v1/status in 0 s"), "{refusal}");
+        assert!(refusal.to_string().contains("the operator starts the enclave"), "{refusal}");
+        stalled.abort();
+    }
 }

@@ -51,5 +51,5 @@ accounted
 # shellcheck disable=SC2086 # two settings
 env $tools SEALFOLD_IMAGES="$checkout/target" \
     "${CARGO:-cargo}" test --release --locked -p sealfold-tests \
-    --features sealfold-enclave/simulation --test nitro --test image \
+    --features sealfold-enclave/simulation --test nitro --test image --no-fail-fast \
     -- --ignored --test-threads 2 "$@"

@@ -5,7 +5,7 @@
 use crate::process::{self, Server};
 use sealfold_protocol::endpoint::Endpoint;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -111,6 +111,16 @@ pub fn boot(folder: &Path, image: &Image) -> (Server, Devices) {
 /// Answers the init's heartbeat and starts the vsock device.
 #[must_use]
 pub fn devices(folder: &Path) -> Devices {
+    devices_with(folder, |stream, beat| _ = stream.write_all(&beat))
+}
+
+/// Takes the init's heartbeat and never answers it.
+#[must_use]
+pub fn deaf_devices(folder: &Path) -> Devices {
+    devices_with(folder, |stream, _| _ = stream.read(&mut [0]))
+}
+
+fn devices_with(folder: &Path, answer: fn(&mut UnixStream, [u8; 1])) -> Devices {
     let sockets = Sockets::new(folder);
     let heartbeat = sockets.of_port(HEARTBEAT);
     let _ = std::fs::remove_file(&heartbeat);
@@ -120,16 +130,10 @@ pub fn devices(folder: &Path) -> Devices {
         let (mut stream, _) = listener.accept().unwrap();
         let mut beat = [0];
         if stream.read_exact(&mut beat).is_ok() {
-            let _ = stream.write_all(&beat);
+            answer(&mut stream, beat);
         }
     });
     start_vsock(folder, &sockets)
-}
-
-/// Starts the vsock device alone: nobody answers the heartbeat.
-#[must_use]
-pub fn deaf_devices(folder: &Path) -> Devices {
-    start_vsock(folder, &Sockets::new(folder))
 }
 
 fn start_vsock(folder: &Path, sockets: &Sockets) -> Devices {
@@ -159,6 +163,8 @@ pub fn qemu(folder: &Path, image: &Image) -> Command {
     command.args(["-M", "nitro-enclave,vsock=c,id=sealfold-test", "-chardev"]);
     command.arg(format!("socket,id=c,path={}", folder.join("vhost.sock").display()));
     command.arg("-kernel").arg(&image.file).args(["-m", &format!("{}M", image.mebibytes)]);
+    // Without this the processor has no AES instructions, unlike any that Nitro runs on.
+    command.args(["-cpu", "max"]);
     // Firmware from Debian's packages.
     command.args(["-nographic", "-no-reboot", "-L", "/usr/share/qemu", "-L", "/usr/share/seabios"]);
     command

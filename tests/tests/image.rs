@@ -210,15 +210,33 @@ fn a_corrupted_cache_is_noticed_and_thrown_away() {
 #[ignore = "needs the image builder: make test-nitro"]
 fn an_image_that_cannot_be_signed_is_not_written() {
     let out = tempfile::tempdir().unwrap();
+    let folder = out.path().to_str().unwrap();
+    let signed_with = |certificate: &Path, key: &Path| {
+        let output = Command::new(script("build.sh"))
+            .args(["--out", folder, "--sign"])
+            .args([certificate, key])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{text}");
+        assert!(text.contains("cannot be signed with this key and certificate"), "{text}");
+        assert!(!out.path().join("sealfold.eif").exists());
+        text
+    };
     let wrong = out.path().join("certificate.pem");
     std::fs::write(&wrong, b"no certificate").unwrap();
-    let output = Command::new(script("build.sh"))
-        .args(["--out", out.path().to_str().unwrap(), "--sign"])
-        .args([&wrong, &wrong])
+    let signer = Image::of("signed").file.parent().unwrap().join("../signer.pem");
+    let text = signed_with(&wrong, &wrong);
+    assert!(text.contains("expected a certificate in PEM"), "{text}");
+    let text = signed_with(&signer, &wrong);
+    assert!(text.contains("expected a private key in PEM"), "{text}");
+    let other = out.path().join("other.key");
+    let made = Command::new("openssl")
+        .args(["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384", "-out"])
+        .arg(&other)
         .output()
         .unwrap();
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success(), "{text}");
-    assert!(text.contains("cannot be signed with this key and certificate"), "{text}");
-    assert!(!out.path().join("sealfold.eif").exists());
+    assert!(made.status.success());
+    let text = signed_with(&signer, &other);
+    assert!(text.contains("expected the private key of"), "{text}");
 }

@@ -36,6 +36,6 @@ pub struct EvidenceError {
 impl From<EvidenceError> for Refusal {
     fn from(error: EvidenceError) -> Self {
         Self::new(Check::Evidence, "an attestation document", error)
-            .next("see the enclave's console; this host cannot attest now")
+            .next("the host asks again; if it stays, the operator starts a new instance")
     }
 }

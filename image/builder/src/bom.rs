@@ -1,10 +1,11 @@
 //! The bill of materials of what runs inside the enclave: CycloneDX 1.5.
 
 use anyhow::Context;
-use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId};
+use cargo_metadata::{Metadata, MetadataCommand, Package};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The target of the image.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -36,7 +37,7 @@ pub fn print(options: &Options) -> anyhow::Result<()> {
     let source = std::fs::read_to_string(options.kernel.join("source.txt"))
         .with_context(|| format!("no source.txt in {}", options.kernel.display()))?;
     let mut components = vec![kernel(&source)];
-    for package in linked(&metadata, &options.roots)? {
+    for package in linked(&metadata, &options.manifest, &options.roots)? {
         components.push(component(package, &checksums));
     }
     let bill = json!({
@@ -52,32 +53,39 @@ pub fn print(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The packages that are linked into the roots: normal dependencies only.
-fn linked<'a>(metadata: &'a Metadata, roots: &[String]) -> anyhow::Result<Vec<&'a Package>> {
-    let resolve = metadata.resolve.as_ref().context("cargo metadata resolved nothing")?;
-    let nodes: HashMap<&PackageId, _> = resolve.nodes.iter().map(|node| (&node.id, node)).collect();
-    let mut open: Vec<&PackageId> = metadata
-        .packages
-        .iter()
-        .filter(|package| roots.iter().any(|root| package.name.as_str() == root))
-        .map(|package| &package.id)
-        .collect();
-    anyhow::ensure!(open.len() == roots.len(), "expected the packages {roots:?}");
-    let mut seen = BTreeSet::new();
-    while let Some(id) = open.pop() {
-        if !seen.insert(id) {
-            continue;
-        }
-        for dependency in nodes.get(id).map(|node| &node.deps).into_iter().flatten() {
-            if dependency.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal) {
-                open.push(&dependency.pkg);
-            }
-        }
-    }
-    let mut packages: Vec<_> =
-        metadata.packages.iter().filter(|package| seen.contains(&package.id)).collect();
+/// The packages that are linked into the roots, with the features that the
+/// roots alone ask for. (`cargo metadata` unites the features of the whole
+/// workspace, so that the simulation's packages would be listed.)
+fn linked<'a>(
+    metadata: &'a Metadata,
+    manifest: &Path,
+    roots: &[String],
+) -> anyhow::Result<Vec<&'a Package>> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.arg("tree").arg("--manifest-path").arg(manifest).args(["--locked", "--target", TARGET]);
+    command.args(["--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}"]);
+    roots.iter().for_each(|root| _ = command.args(["--package", root]));
+    let output = command.output().context("cargo tree does not start")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "cargo tree failed: {}", said.trim());
+    let names = listed(&String::from_utf8(output.stdout)?);
+    let is_listed = |package: &&Package| {
+        names.contains(&(package.name.to_string(), package.version.to_string()))
+    };
+    let mut packages: Vec<_> = metadata.packages.iter().filter(is_listed).collect();
+    anyhow::ensure!(packages.len() == names.len(), "cargo tree and cargo metadata disagree");
     packages.sort_by_key(|package| (package.name.to_string(), package.version.clone()));
     Ok(packages)
+}
+
+/// Names and versions from lines like `ring v0.17.14` or `a v0.1.0 (/path)`.
+fn listed(tree: &str) -> BTreeSet<(String, String)> {
+    let line = |line: &str| {
+        let mut words = line.split_whitespace();
+        Some((words.next()?.to_owned(), words.next()?.strip_prefix('v')?.to_owned()))
+    };
+    tree.lines().filter_map(line).collect()
 }
 
 fn component(package: &Package, checksums: &BTreeMap<(String, String), String>) -> Value {
@@ -133,4 +141,26 @@ fn checksums(lock: &str) -> BTreeMap<(String, String), String> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_names_packages_once() {
+        let tree = "ring v0.17.14\nsealfold-init v0.1.0 (/a b/image/init)\nring v0.17.14 (*)\n\n";
+        let pair = |name: &str, version: &str| (name.to_owned(), version.to_owned());
+        let expected = BTreeSet::from([pair("ring", "0.17.14"), pair("sealfold-init", "0.1.0")]);
+        assert_eq!(listed(tree), expected);
+    }
+
+    #[test]
+    fn checksums_are_read_from_a_lock_file() {
+        let lock = "[[package]]\nname = \"a\"\nversion = \"1.0.0\"\nchecksum = \"ab\"\n\n\
+                    [[package]]\nname = \"own\"\nversion = \"0.1.0\"\n";
+        let found = checksums(lock);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[&("a".to_owned(), "1.0.0".to_owned())], "ab");
+    }
 }

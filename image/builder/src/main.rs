@@ -8,11 +8,11 @@
 mod bom;
 mod compare;
 mod ramdisk;
+mod signer;
 
 use anyhow::{Context, bail};
 use aws_nitro_enclaves_image_format::defs::{EifBuildInfo, EifIdentityInfo};
 use aws_nitro_enclaves_image_format::utils::EifBuilder;
-use aws_nitro_enclaves_image_format::utils::eif_signer::SignKeyData;
 use clap::{Parser, Subcommand};
 use serde_json::json;
 use sha2::{Digest, Sha256, Sha384};
@@ -67,6 +67,9 @@ struct Assemble {
     /// The version of the source, for the description.
     #[arg(long, value_name = "TEXT")]
     source: String,
+    /// The compiler of init and application, for the description.
+    #[arg(long, value_name = "TEXT")]
+    compiler: String,
     /// The certificate of the signer, PEM.
     #[arg(long, value_name = "FILE", requires = "sign_key")]
     sign_certificate: Option<PathBuf>,
@@ -132,6 +135,7 @@ fn assemble(options: &Assemble) -> anyhow::Result<()> {
         "sources": {
             "sealfold": options.source,
             "kernel": sources.lines().collect::<Vec<_>>(),
+            "compiler": options.compiler,
             "format": FORMAT,
         },
     });
@@ -149,8 +153,7 @@ fn write(
 ) -> anyhow::Result<serde_json::Value> {
     let sign = match (&options.sign_key, &options.sign_certificate) {
         (Some(key), Some(certificate)) => Some(
-            SignKeyData::new(key, certificate)
-                .map_err(anyhow::Error::msg)
+            signer::open(key, certificate)
                 .context("the image cannot be signed with this key and certificate")?,
         ),
         _ => None,

@@ -12,12 +12,12 @@ const PARENT: u32 = 3;
 const PORT: u32 = 9000;
 const BEAT: u8 = 0xB7;
 /// How long the parent may take to listen and to answer.
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sends the byte and waits for it. A connection to a parent that is not there
 /// may hang in the kernel, whatever its timeouts say, so all of it is bounded.
 pub fn tell_the_hypervisor() -> Result<(), InitError> {
-    in_time("heartbeat", "the parent to answer on vsock 3:9000 in 20 s", TIMEOUT, || {
+    in_time("heartbeat", "the parent to answer on vsock 3:9000 in 10 s", TIMEOUT, || {
         let mut stream = connect()?;
         exchange(&mut stream)
     })
