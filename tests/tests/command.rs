@@ -271,9 +271,9 @@ fn peers_and_an_initial_model_of_somebody_else_are_refused() {
     let text = std::fs::read_to_string(&policy).unwrap();
     let key = |place: usize| system.study.sites[place].key.verifying_key().to_string();
     let peers = |names: &[(&str, String)]| {
-        let list: String =
+        let list: Vec<_> =
             names.iter().map(|(name, key)| format!("{name} = \"{key}\"\n")).collect();
-        std::fs::write(&policy, format!("{text}\n[peers]\n{list}")).unwrap();
+        std::fs::write(&policy, format!("{text}\n[peers]\n{}", list.concat())).unwrap();
         system.on_study("site-000", &["run"], &["--train", "false", "--max-rounds", "1"])
     };
     let expected = "sites that the policy lists, with their keys";

@@ -58,8 +58,7 @@ impl Verify {
     }
 
     fn document(&self, evidence: &Path, policy: &Path) -> Result<Verdict> {
-        let bytes =
-            read_file(evidence)?.ok_or_else(|| Error::file(evidence, "no such file"))?;
+        let bytes = read_file(evidence)?.ok_or_else(|| Error::file(evidence, "no such file"))?;
         let policy = read_policy(policy)?;
         let nonce = self.nonce.as_deref().map(|text| {
             hex::decode(text).map_err(|_| {
