@@ -32,7 +32,7 @@ mod verify;
 
 pub use binding::{binding, nonce_hash};
 pub use policy::{Policy, PolicyError};
-pub use verdict::{CheckName, Claims, Outcome, Refused, State, Verdict};
+pub use verdict::{Check, CheckName, Claims, Outcome, Refused, State, Verdict};
 pub use verify::{verify_document, verify_live, verify_replay};
 
 /// The longest evidence in bytes: a payload of 16,384 bytes in its envelope.

@@ -19,7 +19,7 @@ pub const MAX_POLICY: usize = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyError {
-    /// The text is no policy; the parser names the field.
+    /// The text is no policy; the parser names the line and the field.
     #[error("policy does not parse: {0}")]
     Parse(String),
     /// A rule that every policy keeps is broken.
@@ -150,8 +150,11 @@ impl Policy {
     /// [`PolicyError`] naming the field.
     pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
         expect("(all)", text.len() <= MAX_POLICY, "at most 1 MiB", text.len())?;
-        let mut policy: Self =
-            toml::from_str(text).map_err(|error| PolicyError::Parse(error.to_string()))?;
+        let mut policy: Self = toml::from_str(text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            PolicyError::Parse(format!("line {line}: {}", error.message()))
+        })?;
         policy.check()?;
         Ok(policy)
     }

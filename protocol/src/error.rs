@@ -108,6 +108,16 @@ impl Error {
         Self::Link { what, expected: expected.to_string(), found: found.to_string() }
     }
 
+    /// A [`Error::Manifest`] of a text that is none, with the line.
+    pub(crate) fn manifest_text(text: &str, error: &toml::de::Error) -> Self {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        Self::Manifest {
+            field: "(all)".to_owned(),
+            expected: format!("TOML with the fields of format {}", crate::manifest::FORMAT),
+            found: format!("line {}: {}", before.matches('\n').count() + 1, error.message()),
+        }
+    }
+
     /// A [`Error::Malformed`] with any reason that can be displayed.
     #[must_use]
     pub fn malformed(what: &'static str, reason: impl ToString) -> Self {

@@ -225,7 +225,7 @@ impl Manifest {
             });
         }
         let mut manifest: Self =
-            toml::from_str(text).map_err(|e| Error::malformed(Self::NAME, e))?;
+            toml::from_str(text).map_err(|e| Error::manifest_text(text, &e))?;
         manifest.sites.sort_by(|a, b| a.name.cmp(&b.name));
         manifest.check()?;
         Ok(manifest)

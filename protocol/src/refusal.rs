@@ -154,17 +154,49 @@ impl Refusal {
 
 impl From<crate::Error> for Refusal {
     fn from(error: crate::Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&crate::Error> for Refusal {
+    fn from(error: &crate::Error) -> Self {
         use crate::Error;
-        let check = match &error {
-            Error::TooLarge { .. } => Check::Size,
-            Error::Signature { .. } => Check::Signature,
-            Error::Signer { .. } => Check::Site,
-            Error::Approvals { .. } | Error::Manifest { .. } => Check::Manifest,
-            Error::Link { .. } => Check::Chain,
-            Error::Seal(_) => Check::Encapsulation,
-            _ => Check::Encoding,
-        };
-        Self::new(check, "a statement that verifies", error)
+        match error {
+            Error::TooLarge { what, limit, found } => {
+                Self::new(Check::Size, format!("at most {limit} bytes of {what}"), found)
+            }
+            Error::Malformed { what, reason } => {
+                let is_preamble = what.ends_with("preamble");
+                let check = if is_preamble { Check::Preamble } else { Check::Encoding };
+                Self::new(check, format!("{what} that decodes"), reason)
+            }
+            Error::ContentType { expected, found } => {
+                Self::new(Check::Encoding, format!("content type {expected:?}"), found)
+            }
+            Error::Signature { what, key } => Self::new(
+                Check::Signature,
+                format!("{what} signed by key {key}"),
+                "another signature",
+            ),
+            Error::Signer { what, expected, found } => {
+                Self::new(Check::Site, format!("{what} by {expected}"), found)
+            }
+            Error::Approvals { what, required, found } => {
+                let expected = format!("{what} with {required} approvals of listed approvers");
+                Self::new(Check::Manifest, expected, found)
+            }
+            Error::Manifest { field, expected, found } => {
+                Self::new(Check::Manifest, format!("{field}: {expected}"), found)
+            }
+            Error::Link { what, expected, found } => {
+                Self::new(Check::Chain, format!("{what} {expected}"), found)
+            }
+            Error::Endpoint { .. } => Self::new(Check::Encoding, "an endpoint", error),
+            Error::Key { what, reason } => {
+                Self::new(Check::Encoding, format!("a usable {what}"), reason)
+            }
+            Error::Seal(error) => Self::new(Check::Encapsulation, "a seal that opens", error),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The host's API, as a site calls it. Only ever dials out.
 
+use crate::report::Voice;
 use crate::{Error, Result};
 use sealfold_protocol::Digest;
 use sealfold_protocol::api::{
@@ -38,29 +39,34 @@ pub struct Network {
 pub struct Client {
     agent: Agent,
     base: String,
+    voice: Voice,
 }
 
 impl Client {
-    /// A client of the host at this URL.
+    /// A client of the host at this URL, which shows the progress of models.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a URL, a proxy or an authority that cannot be used.
-    pub fn new(url: &str, network: &Network) -> Result<Self> {
+    /// [`Error::Input`] for a URL, a proxy or an authority that cannot be used.
+    pub fn new(url: &str, network: &Network, voice: Voice) -> Result<Self> {
         let base = url.trim_end_matches('/').to_owned();
         let host = base
             .strip_prefix("https://")
             .or_else(|| base.strip_prefix("http://"))
-            .ok_or_else(|| Error::Usage(format!("--host {url:?} is no https:// or http:// URL")))?;
+            .ok_or_else(|| {
+                Error::input("host", "an https:// or http:// URL", format!("{url:?}"))
+                    .next("give --host another URL")
+            })?;
         let name = host.split('/').next().unwrap_or_default();
         let is_local = ["127.0.0.1", "localhost", "[::1]"]
             .iter()
             .any(|local| name == *local || name.starts_with(&format!("{local}:")));
         if base.starts_with("http://") && !is_local {
-            return Err(Error::Usage(format!(
-                "--host {url:?}: plain HTTP is for a host on this machine; use https://"
-            )));
+            return Err(Error::input("host", "https:// beyond this machine", format!("{url:?}"))
+                .next("use https://; plain HTTP is for a host on this machine"));
         }
-        let roots = match &network.ca {
+        // Without TLS there is no authority to read.
+        let ca = network.ca.as_ref().filter(|_| base.starts_with("https://"));
+        let roots = match ca {
             None => RootCerts::WebPki,
             Some(path) => {
                 let pem = crate::home::read_text(path)?;
@@ -71,15 +77,18 @@ impl Client {
                     })
                     .collect();
                 if certificates.is_empty() {
-                    return Err(Error::file(path, "expected certificates in PEM, found none"));
+                    let expected = format!("certificates in PEM in {}", path.display());
+                    return Err(Error::input("ca", expected, "none")
+                        .next("give --ca, SEALFOLD_CA or SSL_CERT_FILE another file"));
                 }
                 RootCerts::Specific(Arc::new(certificates))
             }
         };
         let proxy = match &network.proxy {
-            Some(url) => {
-                Some(Proxy::new(url).map_err(|e| Error::Usage(format!("--proxy {url:?}: {e}")))?)
-            }
+            Some(url) => Some(Proxy::new(url).map_err(|error| {
+                Error::input("proxy", "a proxy's URL", format!("{url:?}: {error}"))
+                    .next("give --proxy another URL")
+            })?),
             None if is_local => None,
             None => Proxy::try_from_env(),
         };
@@ -92,7 +101,7 @@ impl Client {
             .proxy(proxy)
             .build()
             .new_agent();
-        Ok(Self { agent, base })
+        Ok(Self { agent, base, voice })
     }
 
     fn network(&self, what: &str, error: impl ToString) -> Error {
@@ -246,14 +255,21 @@ impl Client {
         self.json(&path, request.send(piece))
     }
 
-    /// Publishes the initial model.
+    /// Publishes the initial model, of `length` bytes.
     ///
     /// # Errors
     /// As [`Client::study`].
-    pub fn put_model(&self, study: &Digest, content: impl Read + 'static) -> Result<()> {
+    pub fn put_model(
+        &self,
+        study: &Digest,
+        length: u64,
+        content: impl Read + 'static,
+    ) -> Result<()> {
         let path = format!("/studies/{study}/model");
         let request = self.agent.put(format!("{}/v1{path}", self.base));
-        let reply = request.send(ureq::SendBody::from_owned_reader(content));
+        let bar = self.voice.bar("initial model up", length);
+        let reply = request.send(ureq::SendBody::from_owned_reader(bar.wrap_read(content)));
+        bar.finish_and_clear();
         let mut reply = reply.map_err(|error| self.network(&path, error))?;
         if reply.status().is_success() {
             return Ok(());
@@ -267,7 +283,8 @@ impl Client {
     /// # Errors
     /// As [`Client::study`].
     pub fn model(&self, study: &Digest, limit: u64) -> Result<impl Read + use<>> {
-        self.download(&format!("/studies/{study}/model"), limit)
+        let content = self.download(&format!("/studies/{study}/model"), limit)?;
+        Ok(self.voice.bar("initial model down", limit).wrap_read(content))
     }
 
     /// A round's sealed aggregate, of at most `limit` bytes.
@@ -296,14 +313,14 @@ mod tests {
 
     #[test]
     fn plain_http_is_for_this_machine() {
-        let network = Network::default();
+        let (network, voice) = (Network::default(), Voice { json: true });
         for url in
             ["http://127.0.0.1:8080", "http://localhost", "https://host.example/", "http://[::1]:1"]
         {
-            assert!(Client::new(url, &network).is_ok(), "{url}");
+            assert!(Client::new(url, &network, voice).is_ok(), "{url}");
         }
         for url in ["http://host.example", "http://127.0.0.1.example", "ftp://a", "host.example"] {
-            assert!(Client::new(url, &network).is_err(), "{url}");
+            assert!(Client::new(url, &network, voice).is_err(), "{url}");
         }
     }
 }

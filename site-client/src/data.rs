@@ -25,8 +25,8 @@ pub struct DataReport {
 /// One rule that the data breaks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Violation {
-    /// The rule: `column`, `number`, `integer`, `range`, `category`,
-    /// `missing-share`, `outcome` or `minimum-rows`.
+    /// The rule: `column`, `duplicate-column`, `fields`, `number`, `integer`,
+    /// `range`, `category`, `missing-share`, `outcome` or `minimum-rows`.
     pub rule: &'static str,
     /// The column; empty for the table as a whole.
     pub column: String,
@@ -58,13 +58,36 @@ impl std::fmt::Display for Violation {
     }
 }
 
+/// How many values or rows break a rule, and the first rows that do.
+#[derive(Default)]
+struct Broken {
+    count: u64,
+    rows: Vec<u64>,
+}
+
+impl Broken {
+    fn note(&mut self, row: u64) {
+        self.count += 1;
+        if self.rows.len() < ROWS_NAMED {
+            self.rows.push(row);
+        }
+    }
+
+    /// The violation, if there is one.
+    fn violation(self, rule: &'static str, column: &str, expected: String) -> Option<Violation> {
+        let Self { count, rows } = self;
+        let column = column.to_owned();
+        (count > 0).then_some(Violation { rule, column, expected, count, rows })
+    }
+}
+
 /// The values of one column as they are counted.
 struct Column<'a> {
     feature: &'a Feature,
     place: usize,
     missing: u64,
     /// Number, integer or category, range.
-    broken: [(u64, Vec<u64>); 3],
+    broken: [Broken; 3],
 }
 
 impl Column<'_> {
@@ -89,11 +112,7 @@ impl Column<'_> {
             },
             _ => 0,
         };
-        let (count, rows) = &mut self.broken[rule];
-        *count += 1;
-        if rows.len() < ROWS_NAMED {
-            rows.push(row);
-        }
+        self.broken[rule].note(row);
     }
 
     fn violations(self, rows: u64, out: &mut Vec<Violation>) {
@@ -108,10 +127,8 @@ impl Column<'_> {
             kind,
             ("range", format!("{low} to {high} {}", feature.unit)),
         ];
-        for ((rule, expected), (count, rows)) in rules.into_iter().zip(self.broken) {
-            if count > 0 {
-                out.push(Violation { rule, column: feature.name.clone(), expected, count, rows });
-            }
+        for ((rule, expected), broken) in rules.into_iter().zip(self.broken) {
+            out.extend(broken.violation(rule, &feature.name, expected));
         }
         #[allow(clippy::cast_precision_loss)]
         let share = self.missing as f64 / rows.max(1) as f64;
@@ -130,68 +147,64 @@ impl Column<'_> {
     }
 }
 
+/// The place of a column in the header. None, and a violation, if it is not
+/// there once.
+fn place(headers: &csv::StringRecord, name: &str, out: &mut Vec<Violation>) -> Option<usize> {
+    let mut places = headers.iter().enumerate().filter(|(_, header)| header.trim() == name);
+    let (first, more) = (places.next(), places.count());
+    let (rule, count) = match (first, more) {
+        (Some((place, _)), 0) => return Some(place),
+        (None, _) => ("column", 0),
+        (Some(_), more) => ("duplicate-column", more as u64 + 1),
+    };
+    let expected = "one column of this name".to_owned();
+    out.push(Violation { rule, column: name.to_owned(), expected, count, rows: Vec::new() });
+    None
+}
+
 /// Checks a CSV file with a header line.
 ///
 /// # Errors
 /// [`Error::File`] if it cannot be read as CSV.
 pub fn check(path: &Path, specification: &DataSpecification) -> Result<DataReport> {
     let mut reader = csv::ReaderBuilder::new()
-        .flexible(false)
+        .flexible(true)
         .from_path(path)
         .map_err(|e| Error::file(path, e))?;
     let headers = reader.headers().map_err(|e| Error::file(path, e))?.clone();
-    let place = |name: &str| headers.iter().position(|header| header.trim() == name);
     let mut violations = Vec::new();
-    let missing = |column: &str| Violation {
-        rule: "column",
-        column: column.to_owned(),
-        expected: "a column of this name".to_owned(),
-        count: 0,
-        rows: Vec::new(),
-    };
     let mut columns = Vec::new();
     for feature in &specification.features {
-        match place(&feature.name) {
-            Some(place) => {
-                columns.push(Column { feature, place, missing: 0, broken: Default::default() });
-            }
-            None => violations.push(missing(&feature.name)),
+        if let Some(place) = place(&headers, &feature.name, &mut violations) {
+            columns.push(Column { feature, place, missing: 0, broken: Default::default() });
         }
     }
     let outcome = &specification.outcome;
-    let outcome_place = place(&outcome.column);
-    if outcome_place.is_none() {
-        violations.push(missing(&outcome.column));
-    }
+    let outcome_place = place(&headers, &outcome.column, &mut violations);
     let (mut rows, mut with_outcome) = (0, 0);
-    let mut unknown: (u64, Vec<u64>) = Default::default();
+    let (mut ragged, mut unknown) = (Broken::default(), Broken::default());
     for record in reader.records() {
         let record = record.map_err(|e| Error::file(path, e))?;
         rows += 1;
+        if record.len() != headers.len() {
+            // Its values may stand in other columns than they seem to.
+            ragged.note(rows);
+            continue;
+        }
         for column in &mut columns {
             column.look_at(rows, record.get(column.place).unwrap_or_default());
         }
         let Some(place) = outcome_place else { continue };
         match record.get(place).unwrap_or_default().trim().parse::<f64>() {
             Ok(value) if value.is_finite() => with_outcome += u64::from(outcome.holds(value)),
-            _ => {
-                unknown.0 += 1;
-                if unknown.1.len() < ROWS_NAMED {
-                    unknown.1.push(rows);
-                }
-            }
+            _ => unknown.note(rows),
         }
     }
+    let fields = format!("{} fields in every row, as in the header", headers.len());
+    violations.extend(ragged.violation("fields", "", fields));
     columns.into_iter().for_each(|column| column.violations(rows, &mut violations));
-    if unknown.0 > 0 {
-        violations.push(Violation {
-            rule: "outcome",
-            column: outcome.column.clone(),
-            expected: "a number in every row".to_owned(),
-            count: unknown.0,
-            rows: unknown.1,
-        });
-    }
+    let numbers = "a number in every row".to_owned();
+    violations.extend(unknown.violation("outcome", &outcome.column, numbers));
     if rows < specification.minimum_rows {
         violations.push(Violation {
             rule: "minimum-rows",
@@ -262,5 +275,19 @@ mod tests {
         let report = check_text("cp\n1\n");
         assert!(report.violations.iter().any(|v| v.rule == "column" && v.column == "age"));
         assert!(report.violations.iter().any(|v| v.rule == "column" && v.column == "num"));
+    }
+
+    #[test]
+    fn columns_that_stand_twice_and_ragged_rows_are_named() {
+        let report = check_text("age,age,cp,num\n50,51,1,0\n50,51,1\n1,2,3,4,5\n60,61,1,1\n");
+        let text: Vec<_> = report.violations.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            text,
+            [
+                "duplicate-column of \"age\": expected one column of this name, found 2",
+                "fields: expected 4 fields in every row, as in the header, found 2 (rows 2, 3)",
+            ]
+        );
+        assert_eq!((report.rows, report.with_outcome), (4, 1));
     }
 }

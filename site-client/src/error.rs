@@ -1,6 +1,6 @@
 //! What can go wrong at a site, sorted by what the caller should do.
 
-use sealfold_protocol::refusal::Refusal;
+use sealfold_protocol::refusal::{Check, Refusal};
 use serde::Serialize;
 use std::path::Path;
 
@@ -21,7 +21,7 @@ pub enum Error {
     #[error(transparent)]
     Evidence(#[from] sealfold_attestation::Refused),
     /// A statement does not verify.
-    #[error(transparent)]
+    #[error("{}", Refusal::from(.0))]
     Protocol(#[from] sealfold_protocol::Error),
     /// The host cannot be reached; trying again may help.
     #[error("{what}: {reason}")]
@@ -32,13 +32,16 @@ pub enum Error {
         reason: String,
     },
     /// A file cannot be read or written.
-    #[error("{path}: {reason}")]
+    #[error("refused by check file: expected a usable file {path}, found {reason}")]
     File {
         /// The file.
         path: String,
         /// Why.
         reason: String,
     },
+    /// Something that was given cannot be used, by name.
+    #[error(transparent)]
+    Input(SiteRefusal),
     /// Something that was given cannot be used.
     #[error("{0}")]
     Usage(String),
@@ -86,6 +89,21 @@ impl Error {
         Self::File { path: path.display().to_string(), reason: reason.to_string() }
     }
 
+    /// A refusal of something that was given: nothing could be done with it.
+    #[must_use]
+    pub fn input(check: &'static str, expected: impl ToString, found: impl ToString) -> Self {
+        Self::Input(SiteRefusal::new(check, expected, found))
+    }
+
+    /// Adds what to do next to an [`Error::Input`].
+    #[must_use]
+    pub fn next(self, next: &'static str) -> Self {
+        match self {
+            Self::Input(refusal) => Self::Input(refusal.next(next)),
+            other => other,
+        }
+    }
+
     /// Whether trying again, unchanged, can help.
     #[must_use]
     pub fn is_passing(&self) -> bool {
@@ -106,19 +124,86 @@ impl Error {
         }
     }
 
+    /// Which check it is, what was expected and found, and what to do next;
+    /// `None` for what is no refusal.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refused> {
+        let named = |check: &str, expected: &str, found: &str, next: &str| Refused {
+            check: check.to_owned(),
+            expected: expected.to_owned(),
+            found: found.to_owned(),
+            next: Some(next.to_owned()),
+        };
+        Some(match self {
+            Self::Refused(refusal) | Self::Input(refusal) => Refused {
+                next: refusal.next.map(str::to_owned),
+                ..named(refusal.check, &refusal.expected, &refusal.found, "")
+            },
+            Self::Host(refusal) => Refused {
+                next: refusal.next.clone(),
+                ..named(&refusal.check.to_string(), &refusal.expected, &refusal.found, "")
+            },
+            Self::Evidence(refused) => named(
+                &refused.check.to_string(),
+                &refused.expected,
+                &refused.found,
+                "send nothing; ask the operator why",
+            ),
+            Self::Protocol(error) => {
+                let refusal = Refusal::from(error);
+                let (check, next) = (refusal.check.to_string(), next(refusal.check));
+                named(&check, &refusal.expected, &refusal.found, next)
+            }
+            Self::File { path, reason } => named(
+                "file",
+                &format!("a usable file {path}"),
+                reason,
+                "correct the file, its place or its mode",
+            ),
+            Self::Usage(reason) => {
+                named("arguments", "usable arguments", reason, "sealfold help explains them")
+            }
+            Self::Network { .. } | Self::Training(_) | Self::Stopped => return None,
+        })
+    }
+
+    /// For people: the check, and what to do next.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        self.refusal().map_or_else(|| self.to_string(), |refusal| refusal.to_string())
+    }
+
     /// For machines.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
-        let detail = match self {
-            Self::Refused(refusal) => serde_json::to_value(refusal),
-            Self::Host(refusal) => serde_json::to_value(refusal),
-            Self::Evidence(refused) => serde_json::to_value(refused),
-            _ => Ok(serde_json::Value::Null),
-        };
         serde_json::json!({
-            "error": self.to_string(),
-            "refusal": detail.unwrap_or_default(),
+            "error": self.explain(),
+            "refusal": self.refusal(),
             "exit_code": self.exit_code(),
         })
     }
+}
+
+/// What to do about a statement that does not verify.
+fn next(check: Check) -> &'static str {
+    match check {
+        Check::Manifest => "correct the manifest, or have it approved: sealfold study approve",
+        Check::Preamble => "correct the metrics that go with the update",
+        Check::Chain => "stop, and compare with the other sites",
+        _ => "stop, and ask the operator what was sent",
+    }
+}
+
+/// A refusal in the words of whoever refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
+#[error("refused by check {check}: expected {expected}, found {found}{}", .next.as_ref().map(|n| format!("; {n}")).unwrap_or_default())]
+pub struct Refused {
+    /// The check.
+    pub check: String,
+    /// What was expected.
+    pub expected: String,
+    /// What was found.
+    pub found: String,
+    /// What to do next.
+    pub next: Option<String>,
 }

@@ -1,6 +1,7 @@
 //! The site's folder: files written whole, synced, and kept to their owner.
 
 use crate::{Error, Result};
+use sealfold_attestation::{Policy, PolicyError};
 use sealfold_protocol::Digest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -102,8 +103,27 @@ pub fn read_file(path: &Path) -> Result<Option<Vec<u8>>> {
 /// # Errors
 /// As [`read_file`]; if there is none.
 pub fn read_text(path: &Path) -> Result<String> {
-    let bytes = read_file(path)?.ok_or_else(|| Error::file(path, "there is no such file"))?;
+    let bytes = read_file(path)?.ok_or_else(|| Error::file(path, "no such file"))?;
     String::from_utf8(bytes).map_err(|_| Error::file(path, "not a text"))
+}
+
+/// Reads a policy that must be there.
+///
+/// # Errors
+/// As [`read_text`]; [`Error::Input`] by `policy` naming the field.
+pub fn read_policy(path: &Path) -> Result<Policy> {
+    let text = read_text(path)?;
+    Policy::from_toml(&text).map_err(|error| {
+        let at = path.display();
+        let (expected, found) = match error {
+            PolicyError::Field { field, expected, found } => {
+                (format!("{field} in {at}: {expected}"), found)
+            }
+            PolicyError::Parse(reason) => (format!("a policy in {at}"), reason),
+            other => (format!("a policy in {at}"), other.to_string()),
+        };
+        Error::input("policy", expected, found).next("correct the policy; docs/site.md explains it")
+    })
 }
 
 /// Writes JSON as [`write_file`].

@@ -51,11 +51,10 @@ impl Keys {
     pub fn create(home: &Home, site: &str, passphrase: Option<&str>) -> Result<Self> {
         let path = home.path("keys/signing.json");
         if path.exists() {
-            return Err(Error::Usage(format!(
-                "{} exists; a site keeps its keys, and a lost key is replaced by an amendment of \
-                 the study",
-                path.display()
-            )));
+            let found = format!("{}", path.display());
+            return Err(Error::input("keys", "a home without keys", found).next(
+                "a site keeps its keys; a lost one is replaced by an amendment of the study",
+            ));
         }
         let keys = Self {
             site: site.to_owned(),
@@ -152,14 +151,18 @@ fn load(
 ) -> Result<(String, Zeroizing<[u8; 32]>)> {
     let wrong = |reason: &str| Error::file(path, reason);
     let Some(bytes) = read_file(path)?.map(Zeroizing::new) else {
-        return Err(wrong("there is no key; make one with sealfold init"));
+        let expected = format!("a key in {}", path.display());
+        return Err(Error::input("keys", expected, "none").next("make keys: sealfold init"));
     };
     let meta = std::fs::metadata(path).map_err(|e| Error::file(path, e))?;
     if meta.mode() & 0o077 != 0 {
-        return Err(Error::file(
-            path,
-            format!("mode {:o}: others can read this key; chmod 600", meta.mode() & 0o777),
-        ));
+        let (at, mode) = (path.display(), meta.mode() & 0o777);
+        return Err(Error::input(
+            "key-mode",
+            format!("{at} with mode 600, for its owner only"),
+            format!("mode {mode:o}: others can read this key"),
+        )
+        .next("chmod 600, and think of who has read it"));
     }
     let file: KeyFile = serde_json::from_slice(&bytes).map_err(|_| wrong("not a key file"))?;
     if file.purpose != purpose {
@@ -167,15 +170,21 @@ fn load(
     }
     let mut bytes = Zeroizing::new(hex::decode(&file.seed).map_err(|_| wrong("not a key file"))?);
     if let Some(salt) = &file.salt {
+        let at = path.display();
         let passphrase = passphrase.ok_or_else(|| {
-            wrong("encrypted; give --passphrase-file or SEALFOLD_PASSPHRASE_FILE")
+            Error::input("passphrase", format!("a passphrase for {at}, which is encrypted"), "none")
+                .next("give --passphrase-file or SEALFOLD_PASSPHRASE_FILE")
         })?;
         let salt = hex::decode(salt).ok().filter(|salt| salt.len() == 28);
         let salt = salt.ok_or_else(|| wrong("not a key file"))?;
         let aad = Aad::from(format!("{}/{purpose}", file.site));
         let length = cipher(passphrase, &salt[..16])?
             .open_in_place(nonce(&salt)?, aad, &mut bytes)
-            .map_err(|_| wrong("the passphrase is not the one that it was encrypted under"))?
+            .map_err(|_| {
+                let expected = format!("the passphrase that {at} was encrypted under");
+                Error::input("passphrase", expected, "another one")
+                    .next("give --passphrase-file the right one")
+            })?
             .len();
         bytes.truncate(length);
     }

@@ -14,7 +14,7 @@ fn main() -> ExitCode {
             if json {
                 println!("{}", error.to_json());
             } else {
-                eprintln!("error: {error}");
+                eprintln!("error: {}", error.explain());
             }
             ExitCode::from(error.exit_code())
         }

@@ -114,8 +114,8 @@ impl Joined {
     /// and what its policy accepts.
     ///
     /// # Errors
-    /// A refusal by `manifest` checks or by name: `not-approved`, `validity`,
-    /// and those of [`acceptable`].
+    /// As [`Joined::open`], [`Joined::expect_approved`] and
+    /// [`Joined::expect_acceptable`].
     pub fn verify(
         home: &Home,
         keys: &Keys,
@@ -124,14 +124,25 @@ impl Joined {
         status: &StudyStatus,
         now: Timestamp,
     ) -> Result<Self> {
-        let local = LocalStudy::new(home, id);
-        let approved = local.approved()?;
+        let joined = Self::open(home, id, status)?;
+        joined.expect_approved(keys)?;
+        joined.expect_acceptable(keys, policy, now)?;
+        Ok(joined)
+    }
+
+    /// The chain of manifests that the host shows, approved by the study's own
+    /// approvers. Whether this site approves is another question.
+    ///
+    /// # Errors
+    /// A refusal by `manifest` checks or by `study`.
+    pub fn open(home: &Home, id: Digest, status: &StudyStatus) -> Result<Self> {
         // An amendment that lacks approvals is not in force yet; the chain ends
         // at the last manifest that follows.
         let mut envelopes = status.manifests.iter();
-        let first = envelopes
-            .next()
-            .ok_or_else(|| SiteRefusal::new("manifest", "the study's manifests", "none"))?;
+        let first = envelopes.next().ok_or_else(|| {
+            SiteRefusal::new("manifest", "the study's manifests", "none")
+                .next("ask the operator what became of them")
+        })?;
         let mut study = Study::open(Manifest::open(&first.0)?)?;
         for envelope in envelopes {
             if study.amend(Manifest::open(&envelope.0)?).is_err() {
@@ -139,20 +150,38 @@ impl Joined {
             }
         }
         if study.id() != id {
-            return Err(SiteRefusal::new("study", id, study.id()).into());
+            return Err(SiteRefusal::new("study", id, study.id())
+                .next("stop: the host shows another study")
+                .into());
         }
-        let current = study.current().digest();
-        if !approved.contains(&current) {
-            return Err(SiteRefusal::new(
-                "not-approved",
-                "a manifest that this site signed",
-                format!("manifest {current}"),
-            )
+        Ok(Self { local: LocalStudy::new(home, id), study })
+    }
+
+    /// Whether this site signed the manifest in force.
+    ///
+    /// # Errors
+    /// A refusal by `not-approved`; [`Error::File`].
+    pub fn expect_approved(&self, keys: &Keys) -> Result<()> {
+        let current = self.study.current();
+        let known = self.local.approved()?.contains(&current.digest());
+        if known && current.signers().contains(&keys.signing.verifying_key()) {
+            return Ok(());
+        }
+        let expected = "a manifest that this site signed";
+        let found = format!("manifest {}", current.digest());
+        Err(SiteRefusal::new("not-approved", expected, found)
             .next("read it and approve it: sealfold study approve")
-            .into());
-        }
-        accept(study.current(), keys, policy, now)?;
-        Ok(Self { local, study })
+            .into())
+    }
+
+    /// Whether the manifest in force is one that this site can take part
+    /// under, and approvers that it knows have signed it.
+    ///
+    /// # Errors
+    /// As [`acceptable`] and [`approved_by_known`].
+    pub fn expect_acceptable(&self, keys: &Keys, policy: &Policy, now: Timestamp) -> Result<()> {
+        acceptable(self.manifest(), keys, policy, now)?;
+        approved_by_known(self.study.current(), policy)
     }
 
     /// The manifest in force.
@@ -192,7 +221,8 @@ impl Joined {
 /// `approvers` or `validity`.
 pub fn acceptable(manifest: &Manifest, keys: &Keys, policy: &Policy, now: Timestamp) -> Result<()> {
     let refuse = |check, expected: String, found: String| {
-        Err(Error::from(SiteRefusal::new(check, expected, found)))
+        let next = "the manifest does not fit your policy: leave, or ask for an amendment";
+        Err(Error::from(SiteRefusal::new(check, expected, found).next(next)))
     };
     let me = manifest.site(&keys.site)?;
     if me.signing_key != keys.signing.verifying_key() || me.release_key != keys.release_key()? {
@@ -242,21 +272,6 @@ pub fn acceptable(manifest: &Manifest, keys: &Keys, policy: &Policy, now: Timest
     Ok(())
 }
 
-fn accept(
-    manifest: &MultiSigned<Manifest>,
-    keys: &Keys,
-    policy: &Policy,
-    now: Timestamp,
-) -> Result<()> {
-    acceptable(manifest.statement(), keys, policy, now)?;
-    approved_by_known(manifest, policy)?;
-    if !manifest.signers().contains(&keys.signing.verifying_key()) {
-        let expected = "this site's own signature";
-        return Err(SiteRefusal::new("not-approved", expected, "none").into());
-    }
-    Ok(())
-}
-
 /// Whether enough of the approvers that the policy lists have signed.
 ///
 /// # Errors
@@ -276,7 +291,9 @@ pub fn approved_by_known(manifest: &MultiSigned<Manifest>, policy: &Policy) -> R
             "signatures of {} approvers that the policy lists",
             policy.required_approvals()
         );
-        return Err(SiteRefusal::new("approvers", expected, found).into());
+        return Err(SiteRefusal::new("approvers", expected, found)
+            .next("ask the approvers whom you know to sign it")
+            .into());
     }
     Ok(())
 }

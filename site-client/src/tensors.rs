@@ -113,7 +113,9 @@ fn copy_values(
         if let Some(place) = values.iter().position(|v| !f32::from_le_bytes(*v).is_finite()) {
             let found = format!("{} at {}", f32::from_le_bytes(values[place]), index + place);
             let expected = format!("finite values in {:?}", tensor.name);
-            return Err(SiteRefusal::new("finite", expected, found).into());
+            return Err(SiteRefusal::new("finite", expected, found)
+                .next("look at the training: it has diverged")
+                .into());
         }
         out.write_all(piece).map_err(|e| Error::file(path, e))?;
         index += values.len();

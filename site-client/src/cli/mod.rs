@@ -2,7 +2,7 @@
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use sealfold::client::{Client, Network};
-use sealfold::home::Home;
+use sealfold::home::{Home, read_policy};
 use sealfold::keys::Keys;
 use sealfold::report::Voice;
 use sealfold::{Error, Result, VERSION};
@@ -40,8 +40,8 @@ pub struct Arguments {
     #[arg(long, global = true)]
     pub json: bool,
     /// A certificate authority of the hospital's own (PEM), in place of the
-    /// public ones.
-    #[arg(long, global = true, value_name = "FILE")]
+    /// public ones; otherwise `SSL_CERT_FILE` of the environment.
+    #[arg(long, global = true, env = "SEALFOLD_CA", value_name = "FILE")]
     ca: Option<PathBuf>,
     /// A proxy; otherwise `HTTPS_PROXY` and `NO_PROXY` of the environment.
     #[arg(long, global = true, value_name = "URL")]
@@ -112,13 +112,11 @@ impl Context {
     }
 
     fn policy(&self) -> Result<Policy> {
-        let path = self.home.path("policy.toml");
-        let text = sealfold::home::read_text(&path)?;
-        Policy::from_toml(&text).map_err(|error| Error::file(&path, error))
+        read_policy(&self.home.path("policy.toml"))
     }
 
     fn client(&self, host: &str) -> Result<Client> {
-        Client::new(host, &self.network)
+        Client::new(host, &self.network, self.voice)
     }
 }
 
@@ -144,7 +142,7 @@ pub fn run(arguments: Arguments) -> Result<u8> {
     let default = || {
         std::env::home_dir()
             .map(|home| home.join(".sealfold"))
-            .ok_or_else(|| Error::Usage("no home folder; give --home".to_owned()))
+            .ok_or_else(|| Error::input("home", "a home folder", "none").next("give --home"))
     };
     let folder = arguments.home.map_or_else(default, Ok)?;
     let passphrase = match &arguments.passphrase_file {
@@ -154,9 +152,11 @@ pub fn run(arguments: Arguments) -> Result<u8> {
             Some(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
         }
     };
+    let file = || std::env::var_os("SSL_CERT_FILE").filter(|file| !file.is_empty());
+    let ca = arguments.ca.or_else(|| file().map(PathBuf::from));
     let context = Context {
         home: Home::open(&folder)?,
-        network: Network { ca: arguments.ca, proxy: arguments.proxy },
+        network: Network { ca, proxy: arguments.proxy },
         passphrase,
         voice: Voice { json: arguments.json },
     };

@@ -23,10 +23,12 @@ impl Init {
     pub fn run(&self, context: &Context) -> Result<u8> {
         let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if self.name.is_empty() || self.name.len() > MAX_NAME || !self.name.chars().all(fits) {
-            return Err(Error::Usage(format!(
-                "--name {:?}: expected lower-case letters, digits and hyphens",
-                self.name
-            )));
+            return Err(Error::input(
+                "name",
+                format!("lower-case letters, digits and hyphens, at most {MAX_NAME}"),
+                format!("{:?}", self.name),
+            )
+            .next("give another --name"));
         }
         let passphrase = context.passphrase.as_ref().map(|p| p.as_str());
         let keys = Keys::create(&context.home, &self.name, passphrase)?;

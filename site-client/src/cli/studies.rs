@@ -3,6 +3,7 @@
 use super::{Context, Target};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
+use sealfold::error::SiteRefusal;
 use sealfold::home::read_text;
 use sealfold::study::{LocalStudy, acceptable, describe};
 use sealfold::{Error, Result, tensors};
@@ -80,7 +81,7 @@ fn confirm(question: &str, yes: bool) -> Result<()> {
         return Ok(());
     }
     if !std::io::stdin().is_terminal() {
-        return Err(Error::Usage("there is no terminal to ask on; give --yes".to_owned()));
+        return Err(Error::input("confirmation", "a terminal to ask on", "none").next("give --yes"));
     }
     eprint!("{question} [y/N] ");
     let _ = std::io::stderr().flush();
@@ -89,7 +90,8 @@ fn confirm(question: &str, yes: bool) -> Result<()> {
     if answer.trim().eq_ignore_ascii_case("y") {
         return Ok(());
     }
-    Err(Error::Usage("not confirmed; nothing was signed".to_owned()))
+    let found = format!("{:?}", answer.trim());
+    Err(Error::input("confirmation", "y", found).next("nothing was signed"))
 }
 
 impl Study {
@@ -102,7 +104,7 @@ impl Study {
                         let id = digest(study)?;
                         let status = context.client(host)?.study(&id)?;
                         let last = status.manifests.last();
-                        let last = last.ok_or_else(|| Error::Usage("no manifest".to_owned()))?;
+                        let last = last.ok_or_else(no_manifest)?;
                         (id, Manifest::open(&last.0)?.statement().clone())
                     }
                     None => from_file(study)?,
@@ -123,8 +125,17 @@ impl Study {
     }
 }
 
+fn no_manifest() -> Error {
+    SiteRefusal::new("manifest", "the study's manifests", "none")
+        .next("ask the operator what became of them")
+        .into()
+}
+
 fn digest(text: &str) -> Result<Digest> {
-    text.parse().map_err(|error| Error::Usage(format!("{text:?} is no study's identity: {error}")))
+    text.parse().map_err(|_| {
+        Error::input("study", "a manifest's file or a study's identity, 64 hex digits", text)
+            .next("sealfold study approve prints the identity")
+    })
 }
 
 fn from_file(path: &str) -> Result<(Digest, Manifest)> {
@@ -147,10 +158,12 @@ impl Approve {
             let id = digest(&self.study)?;
             let status = client.study(&id)?;
             let last = status.manifests.last();
-            let last = last.ok_or_else(|| Error::Usage("no manifest".to_owned()))?;
+            let last = last.ok_or_else(no_manifest)?;
             let mut signed = Manifest::open(&last.0)?;
             if identity(&signed) != id {
-                return Err(Error::Usage("the host shows another study".to_owned()));
+                return Err(SiteRefusal::new("study", id, identity(&signed))
+                    .next("stop: the host shows another study")
+                    .into());
             }
             signed.add_signature(&keys.signing)?;
             signed
@@ -174,7 +187,7 @@ impl Approve {
             let mut file = content.reopen().map_err(|e| Error::file(path, e))?;
             tensors::copy_content(path, &manifest.model, &mut file)?;
             let reader = content.reopen().map_err(|e| Error::file(path, e))?;
-            client.put_model(&id, reader)?;
+            client.put_model(&id, manifest.model.bytes(), reader)?;
             status = client.study(&id)?;
         }
         let machine = json!({ "study": id, "manifest": signed.digest(), "active": status.active,
@@ -208,7 +221,7 @@ impl Abandon {
         let merged = MultiSigned::<Abandonment>::open(&merged.envelope.0)?;
         let status = client.study(&self.target.study)?;
         let last = status.manifests.last();
-        let last = last.ok_or_else(|| Error::Usage("no manifest".to_owned()))?;
+        let last = last.ok_or_else(no_manifest)?;
         let approval = Manifest::open(&last.0)?.statement().approval.clone();
         let found = merged.expect_approvals(&approval.approvers, 0)?;
         let text = format!("{found} of {} signatures that an abandonment takes", approval.required);
