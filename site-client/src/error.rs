@@ -14,9 +14,20 @@ pub enum Error {
     /// The site refuses; nothing was sent.
     #[error(transparent)]
     Refused(#[from] SiteRefusal),
+    /// Signatures of others are missing so far; they may still come.
+    #[error(transparent)]
+    Unsigned(SiteRefusal),
     /// The host or the enclave refused.
     #[error(transparent)]
     Host(#[from] Refusal),
+    /// The enclave refused this site's update.
+    #[error("{refusal}{}", .finding.as_ref().map(|found| format!("; the enclave found {found} (told to this site only)")).unwrap_or_default())]
+    Update {
+        /// The refusal, as everybody may read it.
+        refusal: Refusal,
+        /// What the enclave found, sealed to this site and unsealed here.
+        finding: Option<String>,
+    },
     /// The enclave's evidence does not hold.
     #[error(transparent)]
     Evidence(#[from] sealfold_attestation::Refused),
@@ -90,7 +101,7 @@ impl Error {
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Network { .. } => true,
+            Self::Network { .. } | Self::Unsigned(_) => true,
             Self::Host(refusal) => refusal.is_passing(),
             _ => false,
         }
@@ -101,7 +112,12 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Host(refusal) if refusal.is_passing() => 2,
-            Self::Refused(_) | Self::Host(_) | Self::Evidence(_) | Self::Protocol(_) => 1,
+            Self::Refused(_)
+            | Self::Unsigned(_)
+            | Self::Host(_)
+            | Self::Update { .. }
+            | Self::Evidence(_)
+            | Self::Protocol(_) => 1,
             _ => 2,
         }
     }
@@ -110,15 +126,19 @@ impl Error {
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
         let detail = match self {
-            Self::Refused(refusal) => serde_json::to_value(refusal),
-            Self::Host(refusal) => serde_json::to_value(refusal),
+            Self::Refused(refusal) | Self::Unsigned(refusal) => serde_json::to_value(refusal),
+            Self::Host(refusal) | Self::Update { refusal, .. } => serde_json::to_value(refusal),
             Self::Evidence(refused) => serde_json::to_value(refused),
             _ => Ok(serde_json::Value::Null),
         };
-        serde_json::json!({
+        let mut json = serde_json::json!({
             "error": self.to_string(),
             "refusal": detail.unwrap_or_default(),
             "exit_code": self.exit_code(),
-        })
+        });
+        if let Self::Update { finding: Some(finding), .. } = self {
+            json["finding"] = finding.as_str().into();
+        }
+        json
     }
 }
