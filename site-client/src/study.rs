@@ -115,7 +115,8 @@ impl Joined {
     ///
     /// # Errors
     /// A refusal by `manifest` checks or by name: `not-approved`, `validity`,
-    /// and those of [`acceptable`].
+    /// and those of [`acceptable`]; [`Error::Unsigned`] while others have yet
+    /// to approve.
     pub fn verify(
         home: &Home,
         keys: &Keys,
@@ -132,25 +133,36 @@ impl Joined {
         let first = envelopes
             .next()
             .ok_or_else(|| SiteRefusal::new("manifest", "the study's manifests", "none"))?;
-        let mut study = Study::open(Manifest::open(&first.0)?)?;
+        let first = Manifest::open(&first.0)?;
+        if first.digest() != id {
+            return Err(SiteRefusal::new("study", id, first.digest()).into());
+        }
+        let expect_approved = |manifest: &MultiSigned<Manifest>| {
+            let found = manifest.digest();
+            if approved.contains(&found) {
+                return Ok(());
+            }
+            let (expected, found) =
+                ("a manifest that this site signed", format!("manifest {found}"));
+            let refusal = SiteRefusal::new("not-approved", expected, found);
+            Err(Error::from(refusal.next("read it and approve it: sealfold study approve")))
+        };
+        let mut study = match Study::open(first.clone()) {
+            Err(sealfold_protocol::Error::Approvals { required, found, .. }) => {
+                // Whether this site can take part at all is known before that.
+                expect_approved(&first)?;
+                acceptable(first.statement(), keys, policy, now)?;
+                let expected = format!("the approvals of {required} listed approvers");
+                return Err(Error::Unsigned(SiteRefusal::new("approvers", expected, found)));
+            }
+            other => other?,
+        };
         for envelope in envelopes {
             if study.amend(Manifest::open(&envelope.0)?).is_err() {
                 break;
             }
         }
-        if study.id() != id {
-            return Err(SiteRefusal::new("study", id, study.id()).into());
-        }
-        let current = study.current().digest();
-        if !approved.contains(&current) {
-            return Err(SiteRefusal::new(
-                "not-approved",
-                "a manifest that this site signed",
-                format!("manifest {current}"),
-            )
-            .next("read it and approve it: sealfold study approve")
-            .into());
-        }
+        expect_approved(study.current())?;
         accept(study.current(), keys, policy, now)?;
         Ok(Self { local, study })
     }
@@ -260,7 +272,7 @@ fn accept(
 /// Whether enough of the approvers that the policy lists have signed.
 ///
 /// # Errors
-/// A refusal by `approvers`.
+/// [`Error::Unsigned`], by `approvers`.
 pub fn approved_by_known(manifest: &MultiSigned<Manifest>, policy: &Policy) -> Result<()> {
     let signers = manifest.signers();
     let listed = &manifest.statement().approval.approvers;
@@ -276,7 +288,7 @@ pub fn approved_by_known(manifest: &MultiSigned<Manifest>, policy: &Policy) -> R
             "signatures of {} approvers that the policy lists",
             policy.required_approvals()
         );
-        return Err(SiteRefusal::new("approvers", expected, found).into());
+        return Err(Error::Unsigned(SiteRefusal::new("approvers", expected, found)));
     }
     Ok(())
 }
