@@ -70,7 +70,8 @@ fn take(path: &Path) -> Result<File> {
         Ok(()) => Ok(lock),
         Err(TryLockError::Error(error)) => Err(Error::file(path, error)),
         Err(TryLockError::WouldBlock) => {
-            let found = format!("one of an earlier agent that still runs and holds {path:?}");
+            let found =
+                format!("one of an earlier agent that still runs and holds {}", path.display());
             Err(SiteRefusal::new("second-trainer", "one training command at a time", found)
                 .next("it is waited for; end it to go on at once")
                 .into())
