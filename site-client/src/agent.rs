@@ -3,7 +3,11 @@
 //! One loop that looks at where things stand and does the next thing; whatever
 //! it does can be cut short and done again. It re-verifies and re-seals on its
 //! own when the enclave was restarted before its first commit, and never after.
+//!
+//! It waits for what others have yet to do. A training that fails, or whose
+//! update is refused, it does again, so many times in a row and no more.
 
+use crate::attempts::Memory;
 use crate::binding::Binding;
 use crate::client::Client;
 use crate::error::SiteRefusal;
@@ -12,7 +16,7 @@ use crate::keys::Keys;
 use crate::report::Voice;
 use crate::round::Site;
 use crate::study::{Joined, LocalStudy};
-use crate::training::{self, Metrics, Task};
+use crate::update::SealedUpdate;
 use crate::{Error, Result, data};
 use jiff::Timestamp;
 use sealfold_attestation::Policy;
@@ -63,16 +67,26 @@ pub struct Agent<'a> {
 }
 
 /// Whether a refusal says no more than that the round is elsewhere by now.
-fn moved_on(check: Check) -> bool {
-    matches!(check, Check::Phase | Check::Offer | Check::Round | Check::Roster | Check::Upload)
+pub(crate) fn moved_on(check: Check) -> bool {
+    matches!(
+        check,
+        Check::Phase
+            | Check::Offer
+            | Check::Round
+            | Check::Roster
+            | Check::Upload
+            | Check::Deadline
+    )
 }
 
 /// What a look at the round came to.
-enum Look {
+pub(crate) enum Look {
     /// Something was done; look again at once.
     Again,
     /// Nothing to do but wait, for this.
     Wait(String),
+    /// An attempt at an update failed; another one may not.
+    Failed(Error),
     /// A round is released.
     Released,
     /// The study is over.
@@ -86,7 +100,7 @@ impl Agent<'_> {
     /// Whatever is not passing; [`Error::Stopped`].
     pub fn run(&self, assignment: &Assignment) -> Result<u32> {
         let local = LocalStudy::new(self.home, assignment.study);
-        let mut binding = Binding::open(self.home, &local)?;
+        let mut memory = Memory::new(Binding::open(self.home, &local)?);
         let (mut rounds, mut pause, mut said) = (0, assignment.poll, String::new());
         let mut checked = false;
         loop {
@@ -98,7 +112,7 @@ impl Agent<'_> {
                     self.check_data(assignment, &site)?;
                     checked = true;
                 }
-                self.look(&site, &mut binding, assignment)
+                self.look(&site, &mut memory, assignment)
             });
             let wait = match look {
                 Ok(Look::Again) => {
@@ -117,6 +131,12 @@ impl Agent<'_> {
                 Ok(Look::Wait(what)) => {
                     pause = assignment.poll;
                     what
+                }
+                Ok(Look::Failed(error)) => {
+                    let failures = self.count(&mut memory, error)?;
+                    pause = (assignment.poll * 2u32.pow(failures)).min(LONGEST_PAUSE);
+                    self.sleep(pause);
+                    continue;
                 }
                 // The round moved on between two requests: look again.
                 Err(Error::Host(refusal)) if moved_on(refusal.check) => {
@@ -176,23 +196,25 @@ impl Agent<'_> {
         Ok(())
     }
 
-    fn look(
-        &self,
-        site: &Site<'_>,
-        binding: &mut Binding,
-        assignment: &Assignment,
-    ) -> Result<Look> {
+    fn look(&self, site: &Site<'_>, memory: &mut Memory, assignment: &Assignment) -> Result<Look> {
         let next = site.joined.next()?;
         if next.round > site.joined.manifest().study.rounds {
             // The last report may have been lost.
             let _ = site.report();
             return Ok(Look::Done);
         }
-        site.fetch_initial()?;
+        match site.fetch_initial() {
+            Err(Error::Host(refusal)) if refusal.check == Check::NotFound => {
+                return Ok(Look::Wait(
+                    "the initial model, which the host does not have".to_owned(),
+                ));
+            }
+            other => other?,
+        }
         let status = site.status()?;
-        self.notice(site, binding, &status)?;
+        self.notice(site, &mut memory.binding, &status)?;
         if status.release.is_some()
-            && let Some(head) = site.finish(binding, &status)?
+            && let Some(head) = site.finish(&memory.binding, &status)?
         {
             let (round, model) = (head.round - 1, head.base.to_string());
             self.voice.event("released", json!({ "round": round, "model": model }));
@@ -210,7 +232,7 @@ impl Agent<'_> {
         // A host may still show an offer of an older attempt; whether it fits
         // the chain is checked before anything else.
         let stands = Offer::open(&envelope.0)?;
-        if let Err(Error::Refused(refusal)) = binding.allows(next.round, &stands.digest()) {
+        if let Err(Error::Refused(refusal)) = memory.binding.allows(next.round, &stands.digest()) {
             return Ok(Look::Wait(refusal.to_string()));
         }
         let Some(offer) = site.offer(&status)? else { return Ok(Look::Again) };
@@ -220,44 +242,42 @@ impl Agent<'_> {
             self.voice.event("enclave verified", json!({ "round": round, "offer": digest }));
             return Ok(Look::Again);
         }
-        let header = if let Some(header) = site.sealed(&offer)? {
-            header
+        let update = if let Some(update) = site.sealed(&offer)? {
+            update
         } else {
             let Some(command) = &assignment.train else {
                 return Ok(Look::Wait("an update: sealfold submit".to_owned()));
             };
-            let (update, metrics) = self.train(site, next.round, command)?;
-            let header = site.seal(&offer, &update, &metrics)?;
-            self.voice.event("sealed", json!({ "round": next.round }));
-            header
+            match self.attempt(site, &offer, command)? {
+                Ok(update) => update,
+                Err(look) => return Ok(look),
+            }
         };
-        self.deliver(site, binding, &status, &offer, &header)
+        self.deliver(site, memory, &status, &offer, &update)
     }
 
     /// Uploads, and commits when there is a roster.
     fn deliver(
         &self,
         site: &Site<'_>,
-        binding: &mut Binding,
+        memory: &mut Memory,
         status: &RoundStatus,
         offer: &Signed<Offer>,
-        header: &Signed<sealfold_protocol::update::UpdateHeader>,
+        update: &SealedUpdate,
     ) -> Result<Look> {
-        let digest = header.digest();
+        let digest = update.header.digest();
         let known = status.uploads.iter().find(|upload| upload.header == digest);
         match known.map(|upload| &upload.state) {
             None | Some(UploadState::Receiving) => {
-                site.upload(header)?;
-                self.voice.event("uploaded", json!({ "round": header.statement().round }));
+                site.upload(offer, update)?;
+                self.voice.event("uploaded", json!({ "round": offer.statement().round }));
                 return Ok(Look::Again);
             }
             Some(UploadState::Refused(refusal)) => {
-                if let Some(finding) = site.finding(&digest, refusal) {
-                    self.voice.event("the enclave found", json!({ "value": finding }));
-                }
-                return Err(Error::Host(refusal.clone()));
+                return memory.refused(site, offer, update, refusal);
             }
-            Some(UploadState::Stored | UploadState::Admitted(_)) => {}
+            Some(UploadState::Stored) => {}
+            Some(UploadState::Admitted(_)) => memory.admitted(),
         }
         let Some(envelope) = &status.roster else {
             return Ok(Look::Wait(format!("the roster; {}", status.waiting_for)));
@@ -270,10 +290,10 @@ impl Agent<'_> {
             Signed::<Commit>::open(&commit.0, &site.keys.signing.verifying_key())
                 .is_ok_and(|commit| commit.statement().roster == roster.digest())
         });
-        if given && binding.has_committed(&roster.digest()) {
+        if given && memory.binding.has_committed(&roster.digest()) {
             return Ok(Look::Wait(format!("the release; {}", status.waiting_for)));
         }
-        match site.commit(binding, offer, &roster, &digest) {
+        match site.commit(&mut memory.binding, offer, &roster, &digest) {
             Ok(()) => {
                 let sites = roster.statement().members.len();
                 let round = roster.statement().round;
@@ -308,29 +328,5 @@ impl Agent<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Trains once for a round; the update is kept until it is released.
-    fn train(&self, site: &Site<'_>, round: u32, command: &str) -> Result<(PathBuf, Metrics)> {
-        let folder = site.joined.local.round(round);
-        crate::home::make_folder(&folder)?;
-        let (update, metrics) = (folder.join("update.safetensors"), folder.join("metrics.json"));
-        let trained = folder.join("trained");
-        if trained.exists() {
-            return Ok((update, training::read_metrics(&folder.join("metrics.json"))?));
-        }
-        let task = Task {
-            command,
-            model: &site.joined.local.model(round - 1),
-            update: &update,
-            metrics: &metrics,
-            round,
-            site: &site.keys.site,
-            study: site.joined.local.id.to_string(),
-        };
-        let said = training::run(&task, &self.stop)?;
-        crate::home::write_file(&trained, b"")?;
-        self.voice.event("trained", json!({ "round": round }));
-        Ok((update, said))
     }
 }

@@ -14,9 +14,20 @@ pub enum Error {
     /// The site refuses; nothing was sent.
     #[error(transparent)]
     Refused(#[from] SiteRefusal),
+    /// Signatures of others are missing so far; they may still come.
+    #[error(transparent)]
+    Unsigned(SiteRefusal),
     /// The host or the enclave refused.
     #[error(transparent)]
     Host(#[from] Refusal),
+    /// The enclave refused this site's update.
+    #[error("{refusal}{}", .finding.as_ref().map(|found| format!("; the enclave found {found} (told to this site only)")).unwrap_or_default())]
+    Update {
+        /// The refusal, as everybody may read it.
+        refusal: Refusal,
+        /// What the enclave found, sealed to this site and unsealed here.
+        finding: Option<String>,
+    },
     /// The enclave's evidence does not hold.
     #[error(transparent)]
     Evidence(#[from] sealfold_attestation::Refused),
@@ -108,7 +119,7 @@ impl Error {
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Network { .. } => true,
+            Self::Network { .. } | Self::Unsigned(_) => true,
             Self::Host(refusal) => refusal.is_passing(),
             _ => false,
         }
@@ -119,7 +130,12 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Host(refusal) if refusal.is_passing() => 2,
-            Self::Refused(_) | Self::Host(_) | Self::Evidence(_) | Self::Protocol(_) => 1,
+            Self::Refused(_)
+            | Self::Unsigned(_)
+            | Self::Host(_)
+            | Self::Update { .. }
+            | Self::Evidence(_)
+            | Self::Protocol(_) => 1,
             _ => 2,
         }
     }
@@ -135,11 +151,11 @@ impl Error {
             next: Some(next.to_owned()),
         };
         Some(match self {
-            Self::Refused(refusal) | Self::Input(refusal) => Refused {
+            Self::Refused(refusal) | Self::Unsigned(refusal) | Self::Input(refusal) => Refused {
                 next: refusal.next.map(str::to_owned),
                 ..named(refusal.check, &refusal.expected, &refusal.found, "")
             },
-            Self::Host(refusal) => Refused {
+            Self::Host(refusal) | Self::Update { refusal, .. } => Refused {
                 next: refusal.next.clone(),
                 ..named(&refusal.check.to_string(), &refusal.expected, &refusal.found, "")
             },
@@ -176,11 +192,15 @@ impl Error {
     /// For machines.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({
+        let mut json = serde_json::json!({
             "error": self.explain(),
             "refusal": self.refusal(),
             "exit_code": self.exit_code(),
-        })
+        });
+        if let Self::Update { finding: Some(finding), .. } = self {
+            json["finding"] = finding.as_str().into();
+        }
+        json
     }
 }
 

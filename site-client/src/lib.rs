@@ -7,10 +7,11 @@
 //! From the ground up: [`home`] (files), [`keys`], [`tensors`] (updates and
 //! models), [`data`] (the check of a site's data), [`client`] (HTTP),
 //! [`study`] (what the site approved and where its chain stands), [`binding`]
-//! (the one offer of a round), [`round`] and [`release`] (the steps of a round),
-//! [`agent`] (rounds unattended).
+//! (the one offer of a round), [`round`], [`update`] and [`release`] (the steps of
+//! a round), [`training`] and [`agent`] (rounds unattended).
 
 pub mod agent;
+mod attempts;
 pub mod binding;
 pub mod client;
 pub mod data;
@@ -23,6 +24,7 @@ pub mod round;
 pub mod study;
 pub mod tensors;
 pub mod training;
+pub mod update;
 
 pub use error::{Error, Result};
 

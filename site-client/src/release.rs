@@ -66,6 +66,7 @@ impl Site<'_> {
             &self.joined.local.folder.join(format!("releases/{round:04}.cose")),
             release.envelope(),
         )?;
+        // In the release or not: no later round has the base of these updates.
         let _ = std::fs::remove_dir_all(self.joined.local.round(round));
         self.report()?;
         Ok(Some(head))

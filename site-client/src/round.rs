@@ -4,29 +4,21 @@
 use crate::binding::Binding;
 use crate::client::Client;
 use crate::error::SiteRefusal;
-use crate::home::{make_folder, read_file, read_json, write_file, write_json};
+use crate::home::{read_json, write_json};
 use crate::keys::Keys;
 use crate::report::Voice;
 use crate::study::Joined;
-use crate::training::Metrics;
-use crate::{Error, Result, tensors};
+use crate::{Error, Result};
 use jiff::Timestamp;
 use sealfold_attestation::{Claims, Evidence, Policy, Verdict, verify_live};
-use sealfold_protocol::api::{RoundStatus, UploadState, UploadStatus};
+use sealfold_protocol::api::RoundStatus;
 use sealfold_protocol::bytes::Random;
 use sealfold_protocol::manifest::{Manifest, Model};
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::roster::{Commit, Roster};
-use sealfold_protocol::seal::{self, SealingWriter};
-use sealfold_protocol::update::{Preamble, UpdateHeader, plain_length};
 use sealfold_protocol::{Digest, MultiSigned, Signed};
-use std::fs::File;
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
-
-/// The piece of an upload: large enough for speed, small enough to resume.
-const PIECE: usize = 4 << 20;
 
 /// A site at work on one study.
 pub struct Site<'a> {
@@ -151,121 +143,6 @@ impl Site<'_> {
         Err(SiteRefusal::new("measurements", "an image that the manifest lists", found)
             .next("the image needs an amendment that the approvers and this site sign")
             .into())
-    }
-
-    fn header_path(&self, round: u32) -> PathBuf {
-        self.joined.local.round(round).join("header.cose")
-    }
-
-    fn spool(&self, round: u32) -> PathBuf {
-        self.joined.local.round(round).join("update.sealed")
-    }
-
-    /// The header of the update that is sealed to an offer, if there is one.
-    ///
-    /// # Errors
-    /// [`Error::File`].
-    pub fn sealed(&self, offer: &Signed<Offer>) -> Result<Option<Signed<UpdateHeader>>> {
-        let round = offer.statement().round;
-        let Some(bytes) = read_file(&self.header_path(round))? else { return Ok(None) };
-        let header = Signed::<UpdateHeader>::open(&bytes, &self.keys.signing.verifying_key())?;
-        let expected = header.statement().sealed_length()?;
-        let whole = std::fs::metadata(self.spool(round)).is_ok_and(|meta| meta.len() == expected);
-        Ok((whole && header.statement().offer == offer.digest()).then_some(header))
-    }
-
-    /// Seals an update to an offer, into a spool file.
-    ///
-    /// # Errors
-    /// A refusal by `layout` or `finite`; [`Error::File`].
-    pub fn seal(
-        &self,
-        offer: &Signed<Offer>,
-        update: &std::path::Path,
-        metrics: &Metrics,
-    ) -> Result<Signed<UpdateHeader>> {
-        let statement = offer.statement();
-        let info = Offer::seal_info(&offer.digest());
-        let (encapsulation, key) = seal::encapsulate(&statement.update_key, &info)
-            .map_err(sealfold_protocol::Error::from)?;
-        let length = plain_length(self.model());
-        let header = UpdateHeader {
-            study: statement.study,
-            round: statement.round,
-            offer: offer.digest(),
-            site: self.keys.site.clone(),
-            plain_length: length,
-            encapsulation,
-        };
-        let header = Signed::sign(header, &self.keys.signing)?;
-        let preamble = Preamble {
-            examples: metrics.examples,
-            layout: self.model().layout_digest()?,
-            metrics: metrics.metrics.clone(),
-        };
-        let spool = self.spool(statement.round);
-        make_folder(&self.joined.local.round(statement.round))?;
-        let wrong = |error| Error::file(&spool, error);
-        let file = File::create(&spool).map_err(wrong)?;
-        let out = BufWriter::with_capacity(1 << 20, file);
-        let context = header.digest();
-        let mut writer =
-            SealingWriter::new(&key, context.as_bytes(), length, out).map_err(wrong)?;
-        writer.write_all(&preamble.encode()?).map_err(wrong)?;
-        tensors::copy_content(update, self.model(), &mut writer)?;
-        let out = writer.finish().map_err(wrong)?;
-        let file = out.into_inner().map_err(|e| Error::file(&spool, e.error()))?;
-        file.sync_all().map_err(wrong)?;
-        write_file(&self.header_path(statement.round), header.envelope())?;
-        Ok(header)
-    }
-
-    /// A secret that only this site can compute, so that nobody else can write
-    /// into its upload.
-    fn token(&self, header: &Digest) -> String {
-        let label = [b"sealfold/v1/upload-token\0".as_slice(), header.as_bytes()].concat();
-        Digest::of(&[&self.keys.signing.sign(&label)]).to_string()
-    }
-
-    /// Uploads the sealed update from where the host has stopped.
-    ///
-    /// # Errors
-    /// As [`Client::append`]; after a passing error it can be called again.
-    pub fn upload(&self, header: &Signed<UpdateHeader>) -> Result<UploadStatus> {
-        let (digest, round) = (header.digest(), header.statement().round);
-        let token = self.token(&digest);
-        let mut status = self.client.begin_upload(&self.id(), round, header.envelope(), &token)?;
-        let spool = self.spool(round);
-        let mut file = File::open(&spool).map_err(|e| Error::file(&spool, e))?;
-        let bar = self.voice.bar("upload", status.length);
-        while status.state == UploadState::Receiving {
-            bar.set_position(status.received);
-            file.seek(SeekFrom::Start(status.received)).map_err(|e| Error::file(&spool, e))?;
-            let mut piece = Vec::with_capacity(PIECE);
-            let read = (&mut file).take(PIECE as u64).read_to_end(&mut piece);
-            read.map_err(|e| Error::file(&spool, e))?;
-            if piece.is_empty() {
-                return Err(Error::file(&spool, "shorter than its header says"));
-            }
-            status = match self.client.append(&digest, status.received, &piece, &token) {
-                // The host has more or less than we thought: it says where.
-                Err(Error::Host(refusal)) if refusal.check == Check::UploadOffset => {
-                    self.client.upload(&digest)?
-                }
-                other => other?,
-            };
-        }
-        bar.finish_and_clear();
-        Ok(status)
-    }
-
-    /// What the enclave found in a refused update, if it told this site.
-    #[must_use]
-    pub fn finding(&self, header: &Digest, refusal: &Refusal) -> Option<String> {
-        let info = Refusal::seal_info(header);
-        let sealed = refusal.sealed.as_ref()?;
-        let plain = seal::unseal(&self.keys.release_seed, &info, b"", sealed).ok()?;
-        Some(String::from_utf8_lossy(&plain).into_owned())
     }
 
     /// The roster of an offer, checked as a site must check it before it

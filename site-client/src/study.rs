@@ -14,7 +14,7 @@ use sealfold_protocol::api::StudyStatus;
 use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::offer::NextRound;
 use sealfold_protocol::study::Study;
-use sealfold_protocol::{Digest, MultiSigned};
+use sealfold_protocol::{Digest, Error as ProtocolError, MultiSigned};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -94,6 +94,22 @@ impl LocalStudy {
         self.folder.join("models").join(format!("round-{rounds:04}.safetensors"))
     }
 
+    /// Whether this site signed a manifest.
+    ///
+    /// # Errors
+    /// A refusal by `not-approved`; [`Error::File`].
+    fn expect_approved(&self, manifest: &MultiSigned<Manifest>, keys: &Keys) -> Result<()> {
+        let known = self.approved()?.contains(&manifest.digest());
+        if known && manifest.signers().contains(&keys.signing.verifying_key()) {
+            return Ok(());
+        }
+        let expected = "a manifest that this site signed";
+        let found = format!("manifest {}", manifest.digest());
+        Err(SiteRefusal::new("not-approved", expected, found)
+            .next("read it and approve it: sealfold study approve")
+            .into())
+    }
+
     /// The folder of what a round needs.
     #[must_use]
     pub fn round(&self, round: u32) -> PathBuf {
@@ -114,8 +130,9 @@ impl Joined {
     /// and what its policy accepts.
     ///
     /// # Errors
-    /// As [`Joined::open`], [`Joined::expect_approved`] and
-    /// [`Joined::expect_acceptable`].
+    /// A refusal by `manifest` checks, by `study`, and as
+    /// [`Joined::expect_approved`] and [`Joined::expect_acceptable`];
+    /// [`Error::Unsigned`] while others have yet to approve.
     pub fn verify(
         home: &Home,
         keys: &Keys,
@@ -124,7 +141,21 @@ impl Joined {
         status: &StudyStatus,
         now: Timestamp,
     ) -> Result<Self> {
-        let joined = Self::open(home, id, status)?;
+        let joined = match Self::open(home, id, status) {
+            Err(Error::Protocol(ProtocolError::Approvals { required, found, .. })) => {
+                // Whether this site can take part at all is known before that.
+                if let Some(first) = status.manifests.first() {
+                    let first = Manifest::open(&first.0)?;
+                    LocalStudy::new(home, id).expect_approved(&first, keys)?;
+                    acceptable(first.statement(), keys, policy, now)?;
+                }
+                let expected = format!("the approvals of {required} listed approvers");
+                let refusal = SiteRefusal::new("approvers", expected, found)
+                    .next("wait until they have approved it");
+                return Err(Error::Unsigned(refusal));
+            }
+            other => other?,
+        };
         joined.expect_approved(keys)?;
         joined.expect_acceptable(keys, policy, now)?;
         Ok(joined)
@@ -143,16 +174,17 @@ impl Joined {
             SiteRefusal::new("manifest", "the study's manifests", "none")
                 .next("ask the operator what became of them")
         })?;
-        let mut study = Study::open(Manifest::open(&first.0)?)?;
+        let first = Manifest::open(&first.0)?;
+        if first.digest() != id {
+            return Err(SiteRefusal::new("study", id, first.digest())
+                .next("stop: the host shows another study")
+                .into());
+        }
+        let mut study = Study::open(first)?;
         for envelope in envelopes {
             if study.amend(Manifest::open(&envelope.0)?).is_err() {
                 break;
             }
-        }
-        if study.id() != id {
-            return Err(SiteRefusal::new("study", id, study.id())
-                .next("stop: the host shows another study")
-                .into());
         }
         Ok(Self { local: LocalStudy::new(home, id), study })
     }
@@ -162,16 +194,7 @@ impl Joined {
     /// # Errors
     /// A refusal by `not-approved`; [`Error::File`].
     pub fn expect_approved(&self, keys: &Keys) -> Result<()> {
-        let current = self.study.current();
-        let known = self.local.approved()?.contains(&current.digest());
-        if known && current.signers().contains(&keys.signing.verifying_key()) {
-            return Ok(());
-        }
-        let expected = "a manifest that this site signed";
-        let found = format!("manifest {}", current.digest());
-        Err(SiteRefusal::new("not-approved", expected, found)
-            .next("read it and approve it: sealfold study approve")
-            .into())
+        self.local.expect_approved(self.study.current(), keys)
     }
 
     /// Whether the manifest in force is one that this site can take part
@@ -275,7 +298,7 @@ pub fn acceptable(manifest: &Manifest, keys: &Keys, policy: &Policy, now: Timest
 /// Whether enough of the approvers that the policy lists have signed.
 ///
 /// # Errors
-/// A refusal by `approvers`.
+/// [`Error::Unsigned`], by `approvers`.
 pub fn approved_by_known(manifest: &MultiSigned<Manifest>, policy: &Policy) -> Result<()> {
     let signers = manifest.signers();
     let listed = &manifest.statement().approval.approvers;
@@ -291,9 +314,9 @@ pub fn approved_by_known(manifest: &MultiSigned<Manifest>, policy: &Policy) -> R
             "signatures of {} approvers that the policy lists",
             policy.required_approvals()
         );
-        return Err(SiteRefusal::new("approvers", expected, found)
-            .next("ask the approvers whom you know to sign it")
-            .into());
+        let refusal = SiteRefusal::new("approvers", expected, found)
+            .next("ask the approvers whom you know to sign it");
+        return Err(Error::Unsigned(refusal));
     }
     Ok(())
 }

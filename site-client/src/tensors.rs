@@ -26,10 +26,46 @@ const PIECE: usize = 1 << 20;
 /// # Errors
 /// A refusal by `layout` or `finite` naming the tensor; [`Error::File`].
 pub fn copy_content(path: &Path, model: &Model, out: &mut impl Write) -> Result<()> {
-    if path.extension().is_some_and(|extension| extension == "npz") {
-        copy_npz(path, model, out)
-    } else {
-        copy_safetensors(path, model, out)
+    if is_zip(path)? { copy_npz(path, model, out) } else { copy_safetensors(path, model, out) }
+}
+
+/// Whether a file is a zip archive, as an npz is; its name does not matter. A
+/// safetensors file begins with the length of its header, and one that begins
+/// like this would have a header of 64 MiB and more.
+fn is_zip(path: &Path) -> Result<bool> {
+    let mut start = Vec::new();
+    let file = File::open(path).map_err(|e| Error::file(path, e))?;
+    file.take(4).read_to_end(&mut start).map_err(|e| Error::file(path, e))?;
+    Ok(start == b"PK\x03\x04" || start == b"PK\x05\x06")
+}
+
+/// A writer that computes the content digest of what it passes on.
+pub struct Hashing<W> {
+    content: ContentHasher,
+    out: W,
+}
+
+impl<W: Write> Hashing<W> {
+    /// Passes on to this writer.
+    pub fn new(out: W) -> Self {
+        Self { content: ContentHasher::new(), out }
+    }
+
+    /// The content digest of all that was written.
+    #[must_use]
+    pub fn finish(self) -> Digest {
+        self.content.finish()
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.content.update(&bytes[..written]);
+        Ok(written)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
     }
 }
 
@@ -38,19 +74,9 @@ pub fn copy_content(path: &Path, model: &Model, out: &mut impl Write) -> Result<
 /// # Errors
 /// As [`copy_content`].
 pub fn digest(path: &Path, model: &Model) -> Result<Digest> {
-    struct Hashing(ContentHasher);
-    impl Write for Hashing {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.update(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut hashing = Hashing(ContentHasher::new());
+    let mut hashing = Hashing::new(std::io::sink());
     copy_content(path, model, &mut hashing)?;
-    Ok(hashing.0.finish())
+    Ok(hashing.finish())
 }
 
 fn layout(expected: impl ToString, found: impl ToString) -> Error {
@@ -240,9 +266,9 @@ mod tests {
     }
 
     #[test]
-    fn npz_is_read_as_well() {
+    fn npz_is_read_as_well_whatever_its_name() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("update.npz");
+        let path = folder.path().join("update.safetensors");
         let mut archive = ndarray_npy::NpzWriter::new(File::create(&path).unwrap());
         archive.add_array("weights", &ndarray::array![[1f32, 2., 3.], [4., 5., 6.]]).unwrap();
         archive.add_array("bias", &ndarray::arr0(7f32)).unwrap();

@@ -2,10 +2,16 @@
 //!
 //! It reads the global model and writes an update (trained minus global) and
 //! metrics as files, named to it in the environment; any language will do.
+//!
+//! One training command runs at a time, also when its agent was killed and
+//! another one started: a lock on a file says so, and the command itself holds
+//! it, because that file is its standard input. The lock ends with the command.
 
+use crate::error::SiteRefusal;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -41,7 +47,7 @@ pub struct Task<'a> {
     pub command: &'a str,
     /// The global model, safetensors.
     pub model: &'a Path,
-    /// Where the update goes, safetensors.
+    /// Where the update goes, safetensors or npz.
     pub update: &'a Path,
     /// Where the metrics go, JSON.
     pub metrics: &'a Path,
@@ -51,13 +57,61 @@ pub struct Task<'a> {
     pub site: &'a str,
     /// The study.
     pub study: String,
+    /// The empty file that is locked while the command runs.
+    pub lock: &'a Path,
+}
+
+/// Takes hold of the lock of the training command.
+fn take(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    let lock = options.read(true).append(true).create(true).open(path);
+    let lock = lock.map_err(|e| Error::file(path, e))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::Error(error)) => Err(Error::file(path, error)),
+        Err(TryLockError::WouldBlock) => {
+            let found =
+                format!("one of an earlier agent that still runs and holds {}", path.display());
+            Err(SiteRefusal::new("second-trainer", "one training command at a time", found)
+                .next("it is waited for; end it to go on at once")
+                .into())
+        }
+    }
 }
 
 /// Runs the command. Told to stop, it ends the command and all it started.
 ///
 /// # Errors
-/// [`Error::Training`] if it fails or writes nothing; [`Error::Stopped`].
+/// [`Error::Training`] if it fails or writes nothing; a refusal by
+/// `second-trainer`; [`Error::Stopped`].
 pub fn run(task: &Task<'_>, stop: &Arc<AtomicBool>) -> Result<Metrics> {
+    let lock = take(task.lock)?;
+    // NumPy appends this to a name that ends otherwise.
+    let npz = task.update.with_added_extension("npz");
+    for path in [task.update, &npz, task.metrics] {
+        // What an earlier attempt left is not this one's.
+        let _ = std::fs::remove_file(path);
+    }
+    let ended = run_alone(task, &lock, stop);
+    // What a command that has ended left running does not stand in the way.
+    let _ = lock.unlock();
+    ended?;
+    if !task.update.exists() && npz.exists() {
+        std::fs::rename(&npz, task.update).map_err(|e| Error::file(task.update, e))?;
+    }
+    for (path, what) in [(task.update, "SEALFOLD_UPDATE"), (task.metrics, "SEALFOLD_METRICS")] {
+        if !path.exists() {
+            return Err(Error::Training(format!(
+                "{:?} ended well but wrote no file at ${what}",
+                task.command
+            )));
+        }
+    }
+    read_metrics(task.metrics)
+}
+
+fn run_alone(task: &Task<'_>, lock: &File, stop: &Arc<AtomicBool>) -> Result<()> {
+    let input = lock.try_clone().map_err(|e| Error::file(task.lock, e))?;
     let mut child = Command::new("sh")
         .arg("-c")
         .arg(task.command)
@@ -67,7 +121,7 @@ pub fn run(task: &Task<'_>, stop: &Arc<AtomicBool>) -> Result<Metrics> {
         .env("SEALFOLD_ROUND", task.round.to_string())
         .env("SEALFOLD_SITE", task.site)
         .env("SEALFOLD_STUDY", &task.study)
-        .stdin(Stdio::null())
+        .stdin(Stdio::from(input))
         .stdout(Stdio::from(std::io::stderr()))
         .process_group(0)
         .spawn()
@@ -90,15 +144,7 @@ pub fn run(task: &Task<'_>, stop: &Arc<AtomicBool>) -> Result<Metrics> {
     if !status.success() {
         return Err(Error::Training(format!("{:?} ended with {status}", task.command)));
     }
-    for (path, what) in [(task.update, "SEALFOLD_UPDATE"), (task.metrics, "SEALFOLD_METRICS")] {
-        if !path.exists() {
-            return Err(Error::Training(format!(
-                "{:?} ended well but wrote no file at ${what}",
-                task.command
-            )));
-        }
-    }
-    read_metrics(task.metrics)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -115,6 +161,7 @@ mod tests {
             round: 3,
             site: "site-a",
             study: "s".to_owned(),
+            lock: &folder.path().join("training.lock"),
         };
         run(&task, stop)
     }
@@ -126,6 +173,12 @@ mod tests {
         assert_eq!(train(command, &stop).unwrap().examples, 3);
         assert!(train("exit 3", &stop).unwrap_err().to_string().contains("exit status: 3"));
         assert!(train("true", &stop).unwrap_err().to_string().contains("SEALFOLD_UPDATE"));
+    }
+
+    #[test]
+    fn numpy_appends_to_the_name() {
+        let command = "echo x > $SEALFOLD_UPDATE.npz; echo '{\"examples\": 1}' > $SEALFOLD_METRICS";
+        assert_eq!(train(command, &Arc::default()).unwrap().examples, 1);
     }
 
     #[test]

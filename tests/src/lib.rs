@@ -6,10 +6,12 @@
 //! or starts the real host proxy, to see that honest work goes through.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
+pub mod elsewhere;
 pub mod hostile_host;
 pub mod http;
 pub mod machine;
 pub mod misbehaviour;
+pub mod participation;
 pub mod process;
 pub mod site;
 pub mod study;

@@ -98,6 +98,15 @@ impl Server {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Waits until it has printed a text.
+    pub fn hear(&self, text: &str) {
+        let start = Instant::now();
+        while !self.log().contains(text) {
+            assert!(start.elapsed() < START, "it does not say {text:?}: {}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         let _ = self.child.kill();

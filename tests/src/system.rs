@@ -214,44 +214,6 @@ impl System {
         self.sealfold(site, &[command, &["--host", &self.url, &id], more].concat())
     }
 
-    /// An agent whose trainer always gives the same value.
-    #[must_use]
-    pub fn agent(&self, site: &str, value: f32, rounds: u32) -> Server {
-        let update = self.update(value);
-        let train = format!(
-            "cp {} $SEALFOLD_UPDATE && echo '{{\"examples\": 1}}' > $SEALFOLD_METRICS",
-            update.display()
-        );
-        let mut command = self.command(site, &["run", "--host", &self.url, &self.id()]);
-        command.args(["--train", &train, "--poll-seconds", "0.05"]);
-        command.args(["--max-rounds", &rounds.to_string()]);
-        let log = self.folder.path().join(format!("{site}.log"));
-        Server::start_unheard(command, &log)
-    }
-
-    /// An update file of one value.
-    #[must_use]
-    pub fn update(&self, value: f32) -> PathBuf {
-        let path = self.folder.path().join(format!("update-{value}.safetensors"));
-        if !path.exists() {
-            write_tensors(&path, self.study.parameters(), value);
-        }
-        path
-    }
-
-    /// Submits an update of one value.
-    #[must_use]
-    pub fn submit(&self, site: &str, value: f32) -> Ended {
-        let metrics = self.folder.path().join("metrics.json");
-        std::fs::write(&metrics, "{\"examples\": 1}").unwrap();
-        let (update, metrics) = (self.update(value), metrics.to_str().unwrap().to_owned());
-        self.on_study(
-            site,
-            &["submit"],
-            &["--update", update.to_str().unwrap(), "--metrics", &metrics],
-        )
-    }
-
     /// The host as an endpoint.
     #[must_use]
     pub fn endpoint(&self) -> Endpoint {

@@ -7,6 +7,7 @@ use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::roster::Commit;
 use sealfold_tests::http;
+use sealfold_tests::participation::gives;
 use sealfold_tests::process::Server;
 use sealfold_tests::study::Options;
 use sealfold_tests::system::{System, first_value};
@@ -225,4 +226,35 @@ fn agents_that_are_killed_or_stopped_go_on_where_they_were() {
     for site in SITES {
         assert!((model(&system, site, 10) - 10.0).abs() < 1e-6);
     }
+}
+
+#[test]
+fn the_trainer_of_a_killed_agent_never_runs_beside_another() {
+    let system = System::start(&Options::default());
+    let steps = system.folder.path().join("steps");
+    let train = format!(
+        "echo begin >> {0}; sleep 2; echo end >> {0}; {1}",
+        steps.display(),
+        gives(&system.update(1.0))
+    );
+    let mut agent = system.agent_with(SITES[0], &train, 1);
+    let said = || std::fs::read_to_string(&steps).unwrap_or_default();
+    let start = std::time::Instant::now();
+    while said() != "begin\n" {
+        assert!(start.elapsed() < PATIENCE, "{}", agent.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    agent.kill();
+    let agent = system.agent_with(SITES[0], &train, 1);
+    agent.hear("second-trainer");
+    assert_eq!(said(), "begin\n");
+    agent.hear("\"uploaded\"");
+    assert_eq!(said(), "begin\nend\nbegin\nend\n");
+    // A command that leaves something running has ended all the same.
+    let train = format!("sleep 60 <&0 & {}", gives(&system.update(1.0)));
+    let mut agent = system.agent_with(SITES[1], &train, 1);
+    agent.hear("\"uploaded\"");
+    agent.kill();
+    let left = system.home(SITES[1]).join("training.lock");
+    std::fs::File::open(left).unwrap().try_lock().unwrap();
 }

@@ -117,8 +117,15 @@ fn updates_that_are_wrong_are_refused_before_they_leave() {
     std::fs::write(&path, b"nonsense").unwrap();
     assert_eq!(submit(&path).code, 2);
     assert_eq!(system.submit("site-000", 1.0).good().json()["state"], "admitted");
-    // A second update of the round is the first one again.
-    assert_eq!(system.submit("site-000", 2.0).good().json()["state"], "admitted");
+    // The same update again is the first one again, another one is refused.
+    assert_eq!(system.submit("site-000", 1.0).good().json()["state"], "admitted");
+    let second = system.submit("site-000", 2.0);
+    assert_eq!(second.check(), "one-update");
+    let refusal = &second.json()["refusal"];
+    for side in ["expected", "found"] {
+        assert!(refusal[side].to_string().contains("content "), "{refusal}");
+    }
+    assert_ne!(refusal["expected"], refusal["found"]);
     assert_eq!(system.round(1).uploads.len(), 1);
 }
 
@@ -126,7 +133,7 @@ fn updates_that_are_wrong_are_refused_before_they_leave() {
 fn a_second_agent_and_a_restored_folder_are_noticed() {
     let system = System::start(&Options::default());
     let mut agent = system.agent("site-000", 1.0, 1);
-    let _ = system.wait_for(1, "an upload", |round| !round.uploads.is_empty());
+    agent.hear("\"uploaded\"");
     let second = system.on_study("site-000", &["run"], &["--train", "true"]);
     assert_eq!(second.check(), "second-agent");
     agent.kill();
@@ -169,12 +176,11 @@ fn manifests_are_read_strictly_and_approved_knowingly() {
     assert_eq!(other["active"], false);
     assert!(other["missing"].to_string().contains("approvals: 1 of 3"), "{other}");
     let id = other["study"].as_str().unwrap().to_owned();
-    let run = system.sealfold("site-000", &["run", "--host", &system.url, &id, "--train", "true"]);
-    assert_eq!(run.code, 1, "{run:?}");
-    assert!(run.stdout.contains("approvals"), "{run:?}");
+    let verify = system.sealfold("site-000", &["verify", "--host", &system.url, &id]);
+    assert_eq!(verify.check(), "approvers");
     // A study that this site did not sign is none of its business.
     let run = system.sealfold("site-001", &["run", "--host", &system.url, &id, "--train", "true"]);
-    assert_eq!(run.code, 1, "{run:?}");
+    assert_eq!(run.check(), "not-approved");
     // What approving means is said in words.
     let shown = process::run("sealfold", &["study", "show", path.to_str().unwrap()]);
     let shown = String::from_utf8(shown.stdout).unwrap();

@@ -33,7 +33,8 @@ pub struct OnStudy {
 pub struct Submit {
     #[command(flatten)]
     target: Target,
-    /// The update (trained minus global), safetensors or npz.
+    /// The update (trained minus global), safetensors or npz. Once it is
+    /// admitted, the same file again is fine and another one is refused.
     #[arg(long, value_name = "FILE")]
     update: PathBuf,
     /// Its metrics: {"examples": N, "metrics": {...}}.
@@ -57,7 +58,8 @@ pub struct Run {
     #[command(flatten)]
     target: Target,
     /// The training command, for `sh -c`. It reads `$SEALFOLD_MODEL` and writes
-    /// `$SEALFOLD_UPDATE` and `$SEALFOLD_METRICS`.
+    /// `$SEALFOLD_UPDATE` and `$SEALFOLD_METRICS`. A failure is tried again, up
+    /// to five times in a row.
     #[arg(long, value_name = "COMMAND")]
     train: String,
     /// The site's data (CSV), checked against the study before anything else.
@@ -116,30 +118,22 @@ impl Submit {
         let local = LocalStudy::new(&context.home, self.target.study);
         let binding = Binding::open(&context.home, &local)?;
         let site = agent.join(&assignment(&self.target))?;
-        let offer = offer(&site, &site.status()?)?;
+        let status = site.status()?;
+        let offer = offer(&site, &status)?;
         binding.allows(offer.statement().round, &offer.digest())?;
         site.verify(&offer)?;
         let metrics = read_metrics(&self.metrics)?;
-        let header = match site.sealed(&offer)? {
-            Some(header) => header,
-            None => site.seal(&offer, &self.update, &metrics)?,
-        };
-        let mut status = site.upload(&header)?;
-        while status.state == UploadState::Stored {
-            std::thread::sleep(Duration::from_millis(200));
-            status = parts.client.upload(&header.digest())?;
-        }
-        match status.state {
+        let update = site.seal_once(&binding, &status, &offer, &self.update, &metrics)?;
+        let uploaded = site.upload(&offer, &update)?;
+        match site.outcome(&offer, &update, uploaded)? {
             UploadState::Admitted(_) => {
-                let machine = json!({ "header": header.digest(), "state": "admitted" });
-                context.voice.result(&machine, &format!("admitted: {}", header.digest()));
+                let header = update.header.digest();
+                let machine = json!({ "header": header, "state": "admitted" });
+                context.voice.result(&machine, &format!("admitted: {header}"));
                 Ok(0)
             }
             UploadState::Refused(refusal) => {
-                if let Some(finding) = site.finding(&header.digest(), &refusal) {
-                    eprintln!("the enclave found {finding} (told to this site only)");
-                }
-                Err(refusal.into())
+                Err(site.take_refusal(&binding, &offer, &update, &refusal)?)
             }
             state => Err(Error::Usage(format!("the upload ended as {state:?}"))),
         }
@@ -157,7 +151,7 @@ impl OnStudy {
         let site = agent.join(&assignment(&self.target))?;
         let status = site.status()?;
         let offer = offer(&site, &status)?;
-        let header = site.sealed(&offer)?.ok_or_else(|| {
+        let update = site.sealed(&offer)?.ok_or_else(|| {
             SiteRefusal::new("update", "an update that is sealed to this offer", "none")
                 .next("sealfold submit")
         })?;
@@ -165,7 +159,7 @@ impl OnStudy {
             SiteRefusal::new("phase", "a roster", format!("none; {}", status.waiting_for))
         })?;
         let roster = site.roster(&offer, &roster.0)?;
-        site.commit(&mut binding, &offer, &roster, &header.digest())?;
+        site.commit(&mut binding, &offer, &roster, &update.header.digest())?;
         let sites: Vec<_> = roster.statement().sites().into_iter().map(str::to_owned).collect();
         let machine = json!({ "roster": roster.digest(), "sites": sites });
         context.voice.result(&machine, &format!("committed to a roster of {}", sites.join(", ")));

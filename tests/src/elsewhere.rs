@@ -1,0 +1,77 @@
+//! A second enclave behind a second host, with the same study: what an operator
+//! starts who wants a second aggregate of a round.
+
+use crate::http::call;
+use crate::process::{self, Server};
+use crate::system::System;
+use sealfold_protocol::api::{EnclaveStatus, RoundStatus};
+use sealfold_protocol::endpoint::Endpoint;
+use serde_json::json;
+
+/// The second enclave and the second host.
+pub struct Elsewhere {
+    /// The host.
+    pub host: Server,
+    /// The host's URL.
+    pub url: String,
+    _enclave: Server,
+    at: Endpoint,
+    id: String,
+}
+
+impl Elsewhere {
+    /// Starts both, and has every site approve the system's study there too.
+    #[must_use]
+    pub fn start(system: &System) -> Self {
+        let folder = system.folder.path();
+        let door = Endpoint::Unix(folder.join("elsewhere-door.sock"));
+        let (enclave, at) = process::enclave(folder, "elsewhere", &door);
+        let mut command = process::command("sealfold-host");
+        command.args(["serve", "--listen", "tcp://127.0.0.1:0"]);
+        command.args(["--enclave", &at.to_string(), "--door", &door.to_string()]);
+        command.arg("--data").arg(folder.join("elsewhere"));
+        let host = Server::start(command, &folder.join("elsewhere-host.log"));
+        let url = host.place().unwrap();
+        let file = |kind: &str| folder.join(format!("study.{kind}")).display().to_string();
+        let (manifest, model) = (file("toml"), file("safetensors"));
+        for (place, site) in system.study.sites.iter().enumerate() {
+            let mut approve = vec!["study", "approve", &manifest, "--host", &url, "--yes"];
+            // The model last: rounds begin with it, for those who approved.
+            if place + 1 == system.study.sites.len() {
+                approve.extend(["--model", &model]);
+            }
+            let _ = system.sealfold(&site.name, &approve).good();
+        }
+        Self { host, url, _enclave: enclave, at, id: system.id() }
+    }
+
+    /// A command of the site client on the study at this host.
+    #[must_use]
+    pub fn on_study(&self, system: &System, site: &str, command: &str) -> crate::system::Ended {
+        system.sealfold(site, &[command, "--host", &self.url, &self.id])
+    }
+
+    /// Round 1 as this host knows it.
+    #[must_use]
+    pub fn round(&self) -> RoundStatus {
+        let host: Endpoint = self.url.replace("http://", "tcp://").parse().unwrap();
+        let path = format!("/v1/studies/{}/rounds/1", self.id);
+        call(&host, "GET", &path, &json!({})).unwrap()
+    }
+
+    /// Waits until round 1 is in a state.
+    pub fn wait_for(&self, what: &str, holds: impl Fn(&RoundStatus) -> bool) {
+        let start = std::time::Instant::now();
+        while !holds(&self.round()) {
+            assert!(start.elapsed().as_secs() < 60, "{what}: {:?}", self.round());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
+    /// The sites whose commits have reached this enclave.
+    #[must_use]
+    pub fn committed(&self) -> Vec<String> {
+        let status: EnclaveStatus = call(&self.at, "GET", "/v1/status", &json!({})).unwrap();
+        status.committed
+    }
+}

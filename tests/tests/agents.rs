@@ -1,0 +1,83 @@
+//! Agents are left alone: they wait for others, try again, and end when that
+//! does not help.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use sealfold_tests::participation::gives;
+use sealfold_tests::study::Options;
+use sealfold_tests::system::{System, write_tensors};
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(40);
+
+#[test]
+fn an_agent_waits_until_the_others_have_approved() {
+    let system = System::start(&Options::default());
+    let text = std::fs::read_to_string(system.folder.path().join("study.toml")).unwrap();
+    let other = system.folder.path().join("other.toml");
+    std::fs::write(&other, text.replace("name = \"test\"", "name = \"another\"")).unwrap();
+    let approve = |site: &str, more: &[&str]| {
+        let path = other.to_str().unwrap();
+        let fixed = ["study", "approve", path, "--host", &system.url, "--yes"];
+        system.sealfold(site, &[&fixed, more].concat()).good().json()
+    };
+    let id = approve("site-000", &[])["study"].as_str().unwrap().to_owned();
+    let run = |site: &str| {
+        let mut command = system.command(site, &["run", "--host", &system.url, &id]);
+        command.args(["--train", "true", "--poll-seconds", "0.05"]);
+        let log = system.folder.path().join(format!("{site}.log"));
+        sealfold_tests::process::Server::start_unheard(command, &log)
+    };
+    let mut agent = run("site-000");
+    agent.hear("\"waiting\"");
+    assert!(agent.log().contains("refused by check approvers"), "{}", agent.log());
+    // Its own approval is nothing to wait for.
+    let mut hasty = run("site-001");
+    assert_eq!(hasty.wait(PATIENCE), 1, "{}", hasty.log());
+    assert!(hasty.log().contains("not-approved"), "{}", hasty.log());
+    for site in ["site-001", "site-002"] {
+        let _ = approve(site, &[]);
+    }
+    agent.hear("the initial model, which the host does not have");
+    let model = system.folder.path().join("study.safetensors");
+    let _ = approve("site-003", &["--model", model.to_str().unwrap()]);
+    agent.hear("an offer for round 1");
+    agent.terminate();
+    assert_eq!(agent.wait(PATIENCE), 2, "{}", agent.log());
+}
+
+#[test]
+fn a_trainer_that_fails_is_called_again_and_not_for_ever() {
+    let system = System::start(&Options::default());
+    let calls = system.folder.path().join("calls");
+    let count = format!("echo >> {0}; n=$(wc -l < {0})", calls.display());
+    // Fails, leaves half a file, writes no number, and then is fine.
+    let nan = system.folder.path().join("nan.safetensors");
+    write_tensors(&nan, 1000, f32::NAN);
+    let train = format!(
+        "{count}; case $n in 1) echo half > $SEALFOLD_UPDATE; exit 3;; 2) echo > $SEALFOLD_METRICS;; \
+         3) {};; *) {};; esac",
+        gives(&nan),
+        gives(&system.update(1.0)),
+    );
+    let agent = system.agent_with("site-000", &train, 1);
+    agent.hear("\"uploaded\"");
+    let log = agent.log();
+    for text in ["exit status: 3", "wrote no file at $SEALFOLD_UPDATE", "refused by check finite"] {
+        assert!(log.contains(text), "{text}: {log}");
+    }
+    assert!(log.contains("\"of\":5") && !log.contains("\"attempt\":4"), "{log}");
+    // One that always fails ends it.
+    std::fs::write(&calls, "").unwrap();
+    let mut agent = system.agent_with("site-001", &format!("{count}; exit 7"), 1);
+    assert_eq!(agent.wait(PATIENCE), 2, "{}", agent.log());
+    assert_eq!(std::fs::read_to_string(&calls).unwrap().lines().count(), 5);
+    let last = agent.log().lines().last().unwrap().to_owned();
+    assert!(last.contains("exit status: 7") && last.contains("5 attempts in a row"), "{last}");
+    let mut agent = system.agent_with("site-002", &gives(&nan), 1);
+    assert_eq!(agent.wait(PATIENCE), 1, "{}", agent.log());
+    assert!(
+        agent.log().lines().last().unwrap().contains("\"check\":\"finite\""),
+        "{}",
+        agent.log()
+    );
+}
