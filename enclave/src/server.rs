@@ -1,6 +1,7 @@
 //! The engine over HTTP, on whatever endpoint the platform has.
 
 use crate::engine::Engine;
+use crate::erasure::with_wiped_stack;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
@@ -88,7 +89,7 @@ async fn respond(engine: Arc<Engine>, request: Request<Incoming>) -> Response<Fu
     // Passes over records and the NSM block, so no request runs on the
     // runtime's own threads.
     let answer = tokio::task::spawn_blocking(move || {
-        answer(&engine, &parts.method, parts.uri.path(), &body)
+        with_wiped_stack(|| answer(&engine, &parts.method, parts.uri.path(), &body))
     });
     answer.await.unwrap_or_else(|_| {
         reply::<()>(Err(Refusal::new(Check::Request, "an answer", "an engine that failed")))
