@@ -9,6 +9,7 @@
 pub mod hostile_host;
 pub mod http;
 pub mod machine;
+pub mod middle;
 pub mod misbehaviour;
 pub mod process;
 pub mod site;

@@ -146,6 +146,30 @@ fn another_round_study_or_offer() {
 }
 
 #[test]
+fn an_update_of_a_round_that_is_over() {
+    let world = World::new(&Options::default());
+    let old = world.good(0);
+    let (mut next, first) = (world.study.first_offer(), Digest::new([7; 32]));
+    (next.round, next.previous) = (2, Some(first));
+    let offer = world.enclave.offer(&next).unwrap();
+    assert_eq!(offer.statement().round, 2);
+    let refusal = world.refusal(&old);
+    assert_eq!(refusal.check, Check::Round);
+    assert!(refusal.expected.starts_with("round 2 of"), "{refusal}");
+    assert!(refusal.found.starts_with("round 1 of"), "{refusal}");
+    // The old round's key is gone, so its update opens for nobody, whatever
+    // header the site puts before it now.
+    let mut statement = old.header.statement().clone();
+    (statement.round, statement.offer) = (2, offer.digest());
+    let header = Signed::sign(statement, &world.study.sites[0].key).unwrap();
+    let again = Sealed { header, bytes: old.bytes, key: old.key };
+    assert_eq!(world.check(&again), Check::Encapsulation);
+    // The old round does not come back.
+    let refusal = world.enclave.offer(&world.study.first_offer()).unwrap_err();
+    assert_eq!(refusal.check, Check::OneOffer);
+}
+
+#[test]
 fn one_update_a_site_and_the_same_receipt_for_the_same() {
     let world = World::new(&Options::default());
     let update = world.good(0);
