@@ -1,7 +1,7 @@
 //! What no receipt is given for, by name.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use sealfold_protocol::api::MAX_JSON;
+use sealfold_protocol::api::{MAX_HEAD, MAX_JSON};
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::update::{PREAMBLE, Preamble, UpdateHeader};
@@ -256,6 +256,21 @@ fn oversized_and_malformed_requests() {
     };
     assert_eq!(post(b"{}").status, 400);
     assert_eq!(post(&vec![b' '; MAX_JSON + 1]).status, 413);
+    let head = |length: usize| {
+        let headers = [("x-long", &*"a".repeat(length))];
+        http::send(&world.enclave.endpoint, "GET", "/v1/status", &headers, b"")
+    };
+    assert_eq!(head(MAX_HEAD - 100).unwrap().status, 200);
+    for length in [MAX_HEAD + 1, 60_000] {
+        let reply = head(length).unwrap();
+        let refusal: Refusal = serde_json::from_slice(&reply.body).unwrap();
+        assert_eq!((reply.status, refusal.check), (413, Check::Size), "{length}");
+    }
+    // Beyond what is read of a head, the HTTP library ends the connection.
+    for length in [100_000, 3_000_000] {
+        let status = head(length).map_or(431, |reply| reply.status);
+        assert!([413, 431].contains(&status), "{length}: {status}");
+    }
     let route = http::send(&world.enclave.endpoint, "GET", "/v1/secrets", &[], b"").unwrap();
     assert_eq!(route.status, 404);
     // It still serves.
