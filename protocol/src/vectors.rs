@@ -23,6 +23,9 @@ use std::path::PathBuf;
 /// The seed of the instance's signing key and of its update key.
 const INSTANCE: [u8; 32] = [9; 32];
 
+mod sealing;
+use sealing::{sealed_update, sealing};
+
 #[derive(Serialize, Deserialize)]
 struct Vector<T> {
     object: String,
@@ -39,8 +42,10 @@ fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("vectors").join(format!("{name}.json"))
 }
 
-fn writing() -> bool {
-    std::env::var_os("SEALFOLD_WRITE_VECTORS").is_some()
+/// Whether a vector is to be written: all are with `1`, one is with its name.
+/// What is encapsulated is drawn anew then, so all would mean new bytes in most.
+fn writing(name: &str) -> bool {
+    std::env::var("SEALFOLD_WRITE_VECTORS").is_ok_and(|which| which == "1" || which == name)
 }
 
 fn write(name: &str, value: &impl Serialize) {
@@ -59,7 +64,7 @@ where
     T: Statement + PartialEq + std::fmt::Debug,
 {
     let key = SigningKey::from_seed(&seed).unwrap();
-    if writing() {
+    if writing(name) {
         let signed = Signed::sign(make(), &key).unwrap();
         write(name, &vector(vec![seed], signed.statement(), signed.envelope().to_vec()));
     }
@@ -85,7 +90,7 @@ where
         keys()[1..].iter().for_each(|key| signed.add_signature(key).unwrap());
         signed
     };
-    if writing() {
+    if writing(name) {
         let signed = sign(make());
         let seeds = (1..5).map(|i| [i; 32]).collect();
         write(name, &vector(seeds, signed.statement(), signed.envelope().unwrap()));
@@ -173,6 +178,7 @@ fn every_object_has_a_vector_that_holds() {
         },
         [1; 32],
     );
+    sealed_update(&offer, &header);
     signed(
         "receipt",
         || Receipt {
@@ -238,6 +244,20 @@ fn every_object_has_a_vector_that_holds() {
     });
 }
 
+/// The token that our client makes for a header, and what a host keeps of it.
+fn upload_token() -> Value {
+    let (seed, header) = ([1; 32], Digest::new([17; 32]));
+    let key = SigningKey::from_seed(&seed).unwrap();
+    let message = [b"sealfold/v1/upload-token\0".as_slice(), header.as_bytes()].concat();
+    let token = Digest::of(&[&key.sign(&message)]);
+    json!({
+        "signer": Random::new(seed),
+        "header": header,
+        "token": token,
+        "kept_by_the_host": Digest::of(&[token.as_bytes()]),
+    })
+}
+
 #[test]
 fn every_byte_construction_has_a_vector_that_holds() {
     let preamble = Preamble {
@@ -256,6 +276,8 @@ fn every_byte_construction_has_a_vector_that_holds() {
         "aggregate_commitment": release::commitment(&Secret::new([12; 32]), &Digest::new([14; 32])),
         "aggregate_context": hex::encode(release::seal_context(&Digest::new([3; 32]), &Digest::new([15; 32]))),
         "update_info": hex::encode(Offer::seal_info(&Digest::new([3; 32]))),
+        "finding_info": hex::encode(crate::refusal::Refusal::seal_info(&Digest::new([17; 32]))),
+        "upload_token": upload_token(),
         "opening_info": hex::encode(Opening::seal_info(&Digest::new([3; 32]), "site-0")),
         "preamble_sha256": Digest::of(&[&preamble.encode().unwrap()]),
         "preamble_start": hex::encode(&preamble.encode().unwrap()[..160]),
@@ -263,7 +285,7 @@ fn every_byte_construction_has_a_vector_that_holds() {
         "door_write": request(door::Operation::Write, 56),
         "door_finish": request(door::Operation::Finish, 0),
     });
-    if writing() {
+    if writing("constructions") {
         write("constructions", &constructions);
     }
     assert_eq!(read::<Value>("constructions"), constructions);
