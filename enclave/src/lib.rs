@@ -13,11 +13,12 @@
 //! - [`arguments`], [`engine`], [`server`]: one round at a time, served over HTTP.
 
 pub mod admission;
+pub mod arguments;
 pub mod attester;
 pub mod door;
 pub mod engine;
-pub mod fold;
 pub mod erasure;
+pub mod fold;
 pub mod keyed_hash;
 pub mod round;
 pub mod server;
