@@ -3,5 +3,11 @@
 include!("../version.rs");
 
 fn main() {
-    tell_commit(&["enclave/src", "protocol/src", "attestation/src", "aggregation/src"]);
+    tell_commit(&[
+        "enclave/src",
+        "protocol/src",
+        "attestation/src",
+        "aggregation/src",
+        "Cargo.lock",
+    ]);
 }
