@@ -32,7 +32,8 @@ fn bits(value: f64) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    digits.concat()
 }
 
 fn fold(name: &str, rule: Rule, examples: &[u64], largest: f64, learning_rate: f64) -> Value {
@@ -55,17 +56,13 @@ fn fold(name: &str, rule: Rule, examples: &[u64], largest: f64, learning_rate: f
         Rule::WeightedMean => None,
         Rule::NormClippedMean { clip } => Some(bits(clip)),
     };
-    let site = |((examples, update), ((norm, share), factor)): (
-        (&u64, &Vec<u8>),
-        ((&f64, &f64), &f64),
-    )| {
+    let site = |i: usize| {
         json!({
-            "examples": examples, "tensors": hex(update), "norm": bits(*norm),
-            "share": bits(*share), "factor": bits(*factor),
+            "examples": examples[i], "tensors": hex(&updates[i]), "norm": bits(norms[i]),
+            "share": bits(shares[i]), "factor": bits(factors[i]),
         })
     };
-    let numbers = norms.iter().zip(&shares).zip(&factors);
-    let sites: Vec<_> = examples.iter().zip(&updates).zip(numbers).map(site).collect();
+    let sites: Vec<_> = (0..examples.len()).map(site).collect();
     json!({
         "rule": name, "clip": clip, "largest_weight_share": bits(largest),
         "learning_rate": bits(learning_rate), "sites": sites, "base": hex(&base),

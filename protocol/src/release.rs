@@ -121,7 +121,7 @@ impl Opening {
     pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>> {
         // Long enough from the start: a buffer that grows leaves its old bytes.
         let mut bytes = Zeroizing::new(Vec::with_capacity(OPENING_LIMIT));
-        crate::encoding::write(self, &mut *bytes)?;
+        crate::encoding::write(self, &mut bytes)?;
         Ok(bytes)
     }
 

@@ -36,7 +36,7 @@ impl Secret {
     /// # Errors
     /// [`crate::Error::Key`] if the system has no randomness.
     pub fn draw() -> Result<Self> {
-        Self::filled(|bytes| crate::keys::fill_random(bytes))
+        Self::filled(crate::keys::fill_random)
     }
 
     /// A secret that something writes in place.
