@@ -25,6 +25,8 @@ pub mod weights;
 
 #[cfg(test)]
 mod reference;
+#[cfg(test)]
+mod vectors;
 
 /// What can be wrong with the numbers of an aggregation.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

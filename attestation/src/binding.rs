@@ -33,17 +33,18 @@ fn labelled(label: &[u8], value: &[u8; 32]) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     #[test]
     fn an_offer_is_no_nonce() {
-        let hex = |bytes: [u8; 32]| hex::encode(bytes);
-        assert_eq!(
-            hex(binding(&[1; 32])),
-            "c7fdae9bc0af8d44863a17075d71f33b37aa93cdb0503ca20b1b84908615f5d8"
-        );
-        assert_eq!(
-            hex(nonce_hash(&[1; 32])),
-            "436fe9a60b16700051320df9ab6b4b8966490e6b73e6934970f63fba02e32c68"
-        );
+        let text = include_str!("../tests/vectors/binding.json");
+        let vector: BTreeMap<String, String> = serde_json::from_str(text).unwrap();
+        let bytes =
+            |name: &str| -> [u8; 32] { hex::decode(&vector[name]).unwrap().try_into().unwrap() };
+        assert_eq!(binding(&bytes("offer_digest")), bytes("user_data"));
+        assert_eq!(nonce_hash(&bytes("asker_nonce")), bytes("nonce"));
+        // The same 32 bytes, and yet another value.
+        assert_eq!(bytes("offer_digest"), bytes("asker_nonce"));
+        assert_ne!(bytes("user_data"), bytes("nonce"));
     }
 }

@@ -6,6 +6,7 @@
 //! the key and the host that keeps the bytes work together.
 
 use crate::door::{Doors, RecordDoor};
+use crate::erasure::with_wiped_stack;
 use crate::keyed_hash::Tag;
 use crate::round::{Secrets, Terms};
 use sealfold_aggregation::exact_sum::ExactSum;
@@ -39,7 +40,7 @@ struct Seen {
     tag: Tag,
     squares: ExactSum,
     finite: bool,
-    preamble: Option<Vec<u8>>,
+    preamble: Option<Zeroizing<Vec<u8>>>,
 }
 
 /// Reads an update through the door and admits it, or says why not.
@@ -57,7 +58,7 @@ pub fn admit(
 ) -> Result<Admitted, Refusal> {
     let opener = opener(terms, secrets, &header, door)?;
     let seen = read_all(secrets, &header, &opener, door, threads)?;
-    let preamble = seen.preamble.as_deref().unwrap_or_default();
+    let preamble = seen.preamble.as_ref().map_or(&[][..], |chunk| chunk.as_slice());
     let preamble = Preamble::decode(preamble)
         .map_err(|e| sealed(terms, &header, Check::Preamble, "a preamble", &e.to_string()))?;
     let layout = terms.manifest.model.layout_digest()?;
@@ -120,7 +121,9 @@ fn read_all(
     let stop = AtomicBool::new(false);
     let parts = std::thread::scope(|scope| {
         let read = |first| {
-            let seen = read_share(secrets, header, opener, door, first, threads, &stop);
+            let seen = with_wiped_stack(|| {
+                read_share(secrets, header, opener, door, first, threads, &stop)
+            });
             if seen.is_err() {
                 stop.store(true, Ordering::Relaxed);
             }
@@ -160,7 +163,7 @@ fn read_share<D: Doors>(
     let object = header.digest();
     let records = seal::record_count(length);
     let mut door = door.open()?;
-    let mut buffer = Zeroizing::new(Vec::new());
+    let mut buffer = record_buffer();
     let ask = |door: &mut D::Door, record: u64| -> Result<(), Refusal> {
         if record < records {
             let range = seal::record_range(length, record);
@@ -181,7 +184,7 @@ fn read_share<D: Doors>(
             .open_record(record, &mut buffer, |offset, chunk| {
                 hasher.chunk(chunk);
                 if record == 0 && offset < PREAMBLE {
-                    seen.preamble = Some(chunk.to_vec());
+                    seen.preamble = Some(Zeroizing::new(chunk.to_vec()));
                 } else {
                     let inspection = norm::inspect(chunk);
                     seen.finite &= inspection.finite;
@@ -212,6 +215,12 @@ fn sealed(
         .ok()
         .and_then(|site| seal::seal_to(&site.release_key, &info, b"", finding.as_bytes()).ok());
     refusal
+}
+
+/// A buffer for any record, sealed or opened; erased when dropped. It never
+/// grows, so no plaintext is left where it was.
+pub(crate) fn record_buffer() -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(Vec::with_capacity(sealfold_protocol::door::MAX_LENGTH as usize))
 }
 
 /// A length that fits into memory's addresses.

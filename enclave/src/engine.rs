@@ -22,7 +22,7 @@ use sealfold_protocol::release::{Disclosure, Opening, Release, SiteOpening};
 use sealfold_protocol::roster::Roster;
 use sealfold_protocol::seal::{self, RoundSecret};
 use sealfold_protocol::study::Study;
-use sealfold_protocol::{Digest, Signed, SigningKey};
+use sealfold_protocol::{Digest, Secret, Signed, SigningKey};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
@@ -135,7 +135,7 @@ impl Engine {
             offer,
             started: Instant::now(),
         };
-        let hash = KeyedHash::new(Random::draw()?.as_bytes());
+        let hash = KeyedHash::new(Secret::draw()?.as_bytes());
         let secrets = Secrets { round: secret, hash };
         state.stage = Stage::Open(Round::open(terms, secrets));
         Ok(envelope)

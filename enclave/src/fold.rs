@@ -9,8 +9,9 @@
 //! Nothing is disclosed here. The caller discloses the key after this pass has
 //! opened every record of every site and each site's hash was the admitted one.
 
-use crate::admission::{Admitted, panicked, usize_of};
+use crate::admission::{Admitted, panicked, record_buffer, usize_of};
 use crate::door::{DoorError, Doors, RecordDoor};
+use crate::erasure::with_wiped_stack;
 use crate::keyed_hash::Tag;
 use crate::round::{Plan, Terms};
 use sealfold_aggregation::accumulate::Row;
@@ -21,13 +22,12 @@ use sealfold_protocol::content;
 use sealfold_protocol::manifest;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::release::{self, AggregatePreamble, Opening};
-use sealfold_protocol::seal::{self, InputKey, RecordSeal, Sealer};
+use sealfold_protocol::seal::{self, RecordSeal, Sealer};
 use sealfold_protocol::update::PREAMBLE;
-use sealfold_protocol::{Digest, Error};
+use sealfold_protocol::{Digest, Error, Secret};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use zeroize::Zeroizing;
 
 /// A sealed aggregate that lies at the host, and what would open it.
 pub struct Folded {
@@ -96,10 +96,9 @@ pub fn fold(
     threads: usize,
 ) -> Result<Folded, Failure> {
     let length = sealfold_protocol::update::plain_length(&terms.manifest.model);
-    let opening = Opening { key: Random::draw()?, blinding: Random::draw()? };
+    let opening = Opening { key: Secret::draw()?, blinding: Secret::draw()? };
     let context = release::seal_context(&terms.offer.digest(), &plan.roster.digest());
-    let key = InputKey::new(*opening.key.as_bytes());
-    let (sealer, prefix) = Sealer::new(&key, &context, length).map_err(Error::from)?;
+    let (sealer, prefix) = Sealer::new(&opening.key, &context, length).map_err(Error::from)?;
     let preamble = AggregatePreamble {
         layout: terms.manifest.model.layout_digest()?,
         roster: plan.roster.digest(),
@@ -119,7 +118,7 @@ pub fn fold(
     let shares = std::thread::scope(|scope| {
         let job = &job;
         let work = move || {
-            let share = fold_share(job, door);
+            let share = with_wiped_stack(|| fold_share(job, door));
             if share.is_err() {
                 job.stop.store(true, Ordering::Relaxed);
             }
@@ -175,8 +174,10 @@ fn fold_share(job: &Job<'_>, door: &impl Doors) -> Result<Share, Failure> {
     // writes, so that neither side waits for the other to read.
     let (mut reader, mut writer) = (door.open()?, door.open()?);
     let mut row = Row::new();
-    // Records are opened in place, so both hold plaintext in the end.
-    let (mut sealed, mut plain) = (Zeroizing::new(Vec::new()), Zeroizing::new(Vec::new()));
+    // Records are opened in place, so both hold plaintext in the end. They are
+    // as long as they ever get from the start: one that grows leaves what it
+    // held behind.
+    let (mut sealed, mut plain) = (record_buffer(), record_buffer());
     let mut next = ask_next(job, &mut reader)?;
     while !job.stop.load(Ordering::Relaxed) {
         let Some(seal) = next else { break };

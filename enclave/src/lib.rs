@@ -9,12 +9,15 @@
 //! - [`fold`]: the pass over all updates that makes the aggregate;
 //! - [`keyed_hash`]: what ties the two passes together;
 //! - [`door`]: the one connection that the enclave ever opens;
-//! - [`engine`], [`server`]: one round at a time, served over HTTP.
+//! - [`erasure`]: what is left of it all in memory;
+//! - [`arguments`], [`engine`], [`server`]: one round at a time, served over HTTP.
 
 pub mod admission;
+pub mod arguments;
 pub mod attester;
 pub mod door;
 pub mod engine;
+pub mod erasure;
 pub mod fold;
 pub mod keyed_hash;
 pub mod round;

@@ -1,12 +1,16 @@
 //! The engine over HTTP, on whatever endpoint the platform has.
 
 use crate::engine::Engine;
+use crate::erasure::with_wiped_stack;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
+use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use sealfold_protocol::api::{EnvelopeBody, EvidenceRequest, MAX_JSON, OfferRequest};
+use sealfold_protocol::api::{
+    self, EnvelopeBody, EvidenceRequest, MAX_HEAD_READ, MAX_JSON, OfferRequest,
+};
 use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::endpoint::{AsyncStream, Endpoint};
 use sealfold_protocol::refusal::{Check, Refusal};
@@ -33,14 +37,7 @@ pub async fn serve(engine: Arc<Engine>, endpoint: &Endpoint) -> io::Result<()> {
     let listener = endpoint
         .listen_async()
         .map_err(|error| io::Error::new(error.kind(), format!("{endpoint}: {error}")))?;
-    let place = match (endpoint, listener.tcp_port()) {
-        (Endpoint::Tcp(address), Some(port)) => {
-            let host = address.rsplit_once(':').map_or("", |(host, _)| host);
-            format!("tcp://{host}:{port}")
-        }
-        _ => endpoint.to_string(),
-    };
-    eprintln!("listening on {place}");
+    eprintln!("listening on {}", listener.place(endpoint));
     let clock = engine.clone();
     tokio::spawn(async move {
         let mut seconds = tokio::time::interval(Duration::from_secs(1));
@@ -74,13 +71,16 @@ async fn connection(engine: Arc<Engine>, stream: AsyncStream) {
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(64 << 10)
+        .max_buf_size(MAX_HEAD_READ)
         .serve_connection(TokioIo::new(stream), service)
         .await;
 }
 
 async fn respond(engine: Arc<Engine>, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (parts, body) = request.into_parts();
+    if let Err(refusal) = api::expect_head(head_length(&parts)) {
+        return reply::<()>(Err(refusal));
+    }
     let body = match read(body).await {
         Ok(body) => body,
         Err(refusal) => return reply::<()>(Err(refusal)),
@@ -88,7 +88,7 @@ async fn respond(engine: Arc<Engine>, request: Request<Incoming>) -> Response<Fu
     // Passes over records and the NSM block, so no request runs on the
     // runtime's own threads.
     let answer = tokio::task::spawn_blocking(move || {
-        answer(&engine, &parts.method, parts.uri.path(), &body)
+        with_wiped_stack(|| answer(&engine, &parts.method, parts.uri.path(), &body))
     });
     answer.await.unwrap_or_else(|_| {
         reply::<()>(Err(Refusal::new(Check::Request, "an answer", "an engine that failed")))
@@ -122,6 +122,13 @@ fn answer(engine: &Engine, method: &Method, path: &str, body: &[u8]) -> Response
             format!("{method} {}", path.chars().take(100).collect::<String>()),
         ))),
     }
+}
+
+/// The bytes of a request's head, without its spaces and line ends.
+fn head_length(parts: &Parts) -> usize {
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    target + fields.sum::<usize>()
 }
 
 async fn read(body: Incoming) -> Result<Bytes, Refusal> {

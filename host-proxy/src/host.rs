@@ -116,10 +116,12 @@ impl Host {
     /// A refusal by `storage`.
     pub async fn forget_upload(&self, header: &Digest) -> Result<(), Refusal> {
         self.state.lock().await.uploads.remove(header);
+        // The bytes first: killed in between, the host still knows the upload
+        // and forgets it again; bytes without a header would stay for good.
+        self.staging.forget_update(header.as_bytes());
         for part in ["header", "token", "outcome"] {
             self.store.delete(&format!("uploads/{header}/{part}")).await?;
         }
-        self.staging.forget_update(header.as_bytes());
         Ok(())
     }
 }

@@ -71,6 +71,11 @@ fn schemas() -> Value {
     let list = |schema: &Value| json!({ "type": "array", "items": schema });
     let object = |fields: Value, required: &[&str]| json!({ "type": "object", "properties": fields, "required": required });
     let phase = json!({ "enum": ["idle", "open", "rostered", "released", "closed"] });
+    let state = json!({ "anyOf": [
+        { "enum": ["receiving", "stored"] },
+        object(json!({ "admitted": envelope }), &["admitted"]),
+        object(json!({ "refused": reference("Refusal") }), &["refused"]),
+    ] });
     json!({
         "EnvelopeBody": object(json!({ "envelope": envelope }), &["envelope"]),
         "EvidenceRequest": object(json!({ "nonce": hex }), &["nonce"]),
@@ -102,7 +107,7 @@ fn schemas() -> Value {
         "UploadStatus": object(
             json!({
                 "site": string, "header": hex, "received": integer, "length": integer,
-                "state": { "description": "receiving, stored, {admitted: receipt} or {refused: Refusal}" },
+                "state": state,
             }),
             &["site", "header", "received", "length", "state"],
         ),

@@ -15,12 +15,7 @@ const MAX_CONNECTIONS: usize = 256;
 /// If `from` cannot be listened on.
 pub async fn relay(from: &Endpoint, to: &Endpoint) -> io::Result<()> {
     let listener = from.listen_async()?;
-    eprintln!(
-        "listening on {}",
-        listener
-            .tcp_port()
-            .map_or_else(|| from.to_string(), |port| { format!("tcp://127.0.0.1:{port}") })
-    );
+    eprintln!("listening on {}", listener.place(from));
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return Ok(()) };

@@ -14,6 +14,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sealfold_protocol::Digest;
+use sealfold_protocol::api::MAX_HEAD_READ;
 use sealfold_protocol::endpoint::{AsyncStream, Endpoint};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -151,12 +152,9 @@ async fn accept(
     let listener =
         endpoint.listen_async().with_context(|| format!("cannot listen at {endpoint}"))?;
     let scheme = if tls.is_some() { "https" } else { "http" };
-    match (endpoint, listener.tcp_port()) {
-        (Endpoint::Tcp(address), Some(port)) => {
-            let host = address.rsplit_once(':').map_or("", |(host, _)| host);
-            eprintln!("listening on {scheme}://{host}:{port}");
-        }
-        _ => eprintln!("listening on {endpoint}"),
+    match listener.place(endpoint) {
+        Endpoint::Tcp(address) => eprintln!("listening on {scheme}://{address}"),
+        place => eprintln!("listening on {place}"),
     }
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let peers = Peers::default();
@@ -185,6 +183,7 @@ async fn accept(
             let _ = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
+                .max_buf_size(MAX_HEAD_READ)
                 .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
                 .await;
             drop((place, peer));

@@ -6,7 +6,7 @@
 
 use crate::Digest;
 use crate::bytes::{Envelope, Random};
-use crate::refusal::Refusal;
+use crate::refusal::{Check, Refusal};
 use serde::{Deserialize, Serialize};
 
 /// The phase of a round.
@@ -181,3 +181,24 @@ pub const MAX_JSON: usize = 4 << 20;
 /// the upload: a secret of the site, given when the upload was created. The
 /// host keeps its SHA-256.
 pub const UPLOAD_TOKEN: &str = "upload-token";
+
+/// The longest head of a request: the bytes of its target and of its fields'
+/// names and values.
+pub const MAX_HEAD: usize = 16 << 10;
+/// How much of a head is read at most before its end must have come. The HTTP
+/// library reads up to twice as much in the worst case, and answers by itself,
+/// with status 431 and no body, before it closes the connection.
+pub const MAX_HEAD_READ: usize = 64 << 10;
+
+/// Refuses a head of more than [`MAX_HEAD`] bytes.
+///
+/// # Errors
+/// A refusal by `size`.
+pub fn expect_head(length: usize) -> Result<(), Refusal> {
+    if length > MAX_HEAD {
+        let expected = format!("a head of at most {MAX_HEAD} bytes");
+        return Err(Refusal::new(Check::Size, expected, format!("{length} bytes"))
+            .next("send fewer or shorter header fields"));
+    }
+    Ok(())
+}

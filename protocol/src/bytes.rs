@@ -101,8 +101,9 @@ fixed_bytes!(
     Pcr, 48
 );
 fixed_bytes!(
-    /// 32 bytes that a party drew at random: a site's nonce, an object's name
-    /// at the record door, the blinding of a commitment.
+    /// 32 bytes that a party drew at random and that are no secret: a site's
+    /// nonce, an object's name at the record door. What must stay secret is a
+    /// [`Secret`](crate::Secret).
     Random, 32
 );
 

@@ -17,8 +17,13 @@ const DEPTH: usize = 16;
 /// [`Error::Malformed`] if the value has no CBOR form.
 pub fn to_vec<T: Serialize>(value: &T) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    ciborium::into_writer(value, &mut bytes).map_err(|e| Error::malformed("value", e))?;
+    write(value, &mut bytes)?;
     Ok(bytes)
+}
+
+/// Encodes a value into a buffer of the caller's, behind what it holds.
+pub(crate) fn write<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<()> {
+    ciborium::into_writer(value, bytes).map_err(|e| Error::malformed("value", e))
 }
 
 /// Decodes a value of at most `limit` bytes that is in its one encoding.

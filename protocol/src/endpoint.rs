@@ -318,12 +318,17 @@ impl AsyncListener {
         })
     }
 
-    /// The TCP port, where the system chose one.
+    /// Where it listens: the endpoint that was asked for, with the TCP port
+    /// that the system chose if that was 0.
     #[must_use]
-    pub fn tcp_port(&self) -> Option<u16> {
-        match self {
-            Self::Tcp(listener) => listener.local_addr().ok().map(|address| address.port()),
-            _ => None,
+    pub fn place(&self, asked: &Endpoint) -> Endpoint {
+        match (self, asked) {
+            (Self::Tcp(listener), Endpoint::Tcp(address)) => {
+                let host = address.rsplit_once(':').map_or("", |(host, _)| host);
+                let port = listener.local_addr().map(|address| address.port());
+                Endpoint::Tcp(port.map_or(address.clone(), |port| format!("{host}:{port}")))
+            }
+            _ => asked.clone(),
         }
     }
 }

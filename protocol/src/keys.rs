@@ -74,10 +74,15 @@ impl VerifyingKey {
 /// [`Error::Key`] if the system has no randomness.
 pub fn random() -> Result<[u8; 32]> {
     let mut bytes = [0; 32];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|_| Error::Key { what: "randomness", reason: "the system gave none" })?;
+    fill_random(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Fills bytes from the operating system, in place.
+pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<()> {
+    SystemRandom::new()
+        .fill(bytes)
+        .map_err(|_| Error::Key { what: "randomness", reason: "the system gave none" })
 }
 
 #[cfg(test)]

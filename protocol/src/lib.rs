@@ -14,7 +14,8 @@
 //!   chain of its amendments;
 //! - [`offer`], [`update`], [`roster`], [`release`], [`abandonment`]: the
 //!   statements of a round;
-//! - [`seal`]: how an update is encrypted to the enclave's key;
+//! - [`seal`]: how an update is encrypted to the enclave's key, and
+//!   [`secret`]: what keys are kept in;
 //! - [`content`]: how models and aggregates are named by a digest;
 //! - [`endpoint`], [`door`], [`api`]: how bytes get from one part to another.
 
@@ -36,6 +37,7 @@ pub mod release;
 pub mod report;
 pub mod roster;
 pub mod seal;
+pub mod secret;
 pub mod study;
 pub mod update;
 #[cfg(test)]
@@ -45,3 +47,4 @@ pub use bytes::{Digest, Pcr, VerifyingKey};
 pub use envelope::{MultiSigned, Signed, Statement};
 pub use error::{Error, Result};
 pub use keys::SigningKey;
+pub use secret::Secret;

@@ -7,9 +7,10 @@
 //! nothing about it to others.
 
 use crate::bytes::Random;
-use crate::seal::SealedMessage;
-use crate::{Digest, Error, Result, Statement};
+use crate::seal::{InputKey, SealedMessage};
+use crate::{Digest, Error, Result, Secret, Statement};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 /// What an instance says when it releases an aggregate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,14 +50,36 @@ pub enum Disclosure {
     Sites(Vec<SiteOpening>),
 }
 
-/// What opens the sealed aggregate.
+/// What opens the sealed aggregate; a secret until it is disclosed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Opening {
     /// The input key of the sealed bytes.
-    pub key: Random,
+    #[serde(with = "disclosed")]
+    pub key: InputKey,
     /// The blinding of the commitment.
-    pub blinding: Random,
+    #[serde(with = "disclosed")]
+    pub blinding: Secret,
+}
+
+/// The form of a secret in the one place where it is disclosed.
+mod disclosed {
+    use super::Secret;
+    use crate::bytes::Random;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use zeroize::Zeroizing;
+
+    pub fn serialize<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.serialize_str(&Zeroizing::new(hex::encode(secret.as_bytes())))
+        } else {
+            serializer.serialize_bytes(secret.as_bytes())
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
+        Random::deserialize(deserializer).map(|bytes| Secret::copy_of(bytes.as_bytes()))
+    }
 }
 
 impl std::fmt::Debug for Opening {
@@ -91,12 +114,15 @@ impl Opening {
         [b"sealfold/v1/release\0".as_slice(), offer.as_bytes(), site.as_bytes()].concat()
     }
 
-    /// Encodes for sealing.
+    /// Encodes for sealing; erased when dropped.
     ///
     /// # Errors
     /// Never for a value of this type.
-    pub fn encode(&self) -> Result<Vec<u8>> {
-        crate::encoding::to_vec(self)
+    pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>> {
+        // Long enough from the start: a buffer that grows leaves its old bytes.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(OPENING_LIMIT));
+        crate::encoding::write(self, &mut bytes)?;
+        Ok(bytes)
     }
 
     /// Decodes what a site unsealed.
@@ -112,7 +138,7 @@ impl Opening {
 /// The commitment to an aggregate: SHA-256 of a label, the blinding and the
 /// aggregate's [content digest](crate::content).
 #[must_use]
-pub fn commitment(blinding: &Random, content: &Digest) -> Digest {
+pub fn commitment(blinding: &Secret, content: &Digest) -> Digest {
     Digest::of(&[b"sealfold/v1/aggregate\0", blinding.as_bytes(), content.as_bytes()])
 }
 

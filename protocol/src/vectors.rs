@@ -11,9 +11,9 @@ use crate::offer::Offer;
 use crate::release::{self, Disclosure, Opening, Release, SiteOpening};
 use crate::report::ModelReport;
 use crate::roster::{Commit, Member, Roster};
-use crate::seal::{self, Encapsulation, InputKey, RoundSecret, Sealer};
+use crate::seal;
 use crate::update::{Preamble, Receipt, UpdateHeader};
-use crate::{Digest, MultiSigned, Signed, SigningKey, Statement, content};
+use crate::{Digest, MultiSigned, Secret, Signed, SigningKey, Statement, content};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -22,6 +22,9 @@ use std::path::PathBuf;
 
 /// The seed of the instance's signing key and of its update key.
 const INSTANCE: [u8; 32] = [9; 32];
+
+mod sealing;
+use sealing::{sealed_update, sealing};
 
 #[derive(Serialize, Deserialize)]
 struct Vector<T> {
@@ -39,8 +42,10 @@ fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("vectors").join(format!("{name}.json"))
 }
 
-fn writing() -> bool {
-    std::env::var_os("SEALFOLD_WRITE_VECTORS").is_some()
+/// Whether a vector is to be written: all are with `1`, one is with its name.
+/// What is encapsulated is drawn anew then, so all would mean new bytes in most.
+fn writing(name: &str) -> bool {
+    std::env::var("SEALFOLD_WRITE_VECTORS").is_ok_and(|which| which == "1" || which == name)
 }
 
 fn write(name: &str, value: &impl Serialize) {
@@ -59,7 +64,7 @@ where
     T: Statement + PartialEq + std::fmt::Debug,
 {
     let key = SigningKey::from_seed(&seed).unwrap();
-    if writing() {
+    if writing(name) {
         let signed = Signed::sign(make(), &key).unwrap();
         write(name, &vector(vec![seed], signed.statement(), signed.envelope().to_vec()));
     }
@@ -85,7 +90,7 @@ where
         keys()[1..].iter().for_each(|key| signed.add_signature(key).unwrap());
         signed
     };
-    if writing() {
+    if writing(name) {
         let signed = sign(make());
         let seeds = (1..5).map(|i| [i; 32]).collect();
         write(name, &vector(seeds, signed.statement(), signed.envelope().unwrap()));
@@ -117,82 +122,6 @@ fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|i| u8::try_from(i * 31 % 251).unwrap()).collect()
 }
 
-#[derive(Serialize, Deserialize)]
-struct Sealing {
-    /// The seed of the X-Wing key.
-    seed: Random,
-    public_key: seal::PublicKey,
-    /// HPKE's info, hex.
-    info: String,
-    encapsulation: Encapsulation,
-    /// HPKE's export, the input key of the bulk.
-    input_key: Random,
-    objects: Vec<SealedObject>,
-}
-
-#[derive(Serialize, Deserialize, PartialEq, Debug)]
-struct SealedObject {
-    /// hex.
-    context: String,
-    /// hex.
-    salt: String,
-    /// The plaintext is so long; byte i is i * 31 mod 251.
-    plain_length: u64,
-    sealed_length: u64,
-    /// Salt and commitment, hex.
-    header: String,
-    /// SHA-256 of the sealed object.
-    sealed_sha256: Digest,
-}
-
-fn sealed_object(key: &InputKey, length: usize) -> SealedObject {
-    let (context, salt) = (b"sealfold test vector".as_slice(), [5; 24]);
-    let (sealer, header) = Sealer::with_salt(key, context, length as u64, salt).unwrap();
-    let plain = pattern(length);
-    let mut object = header.to_vec();
-    for (record, part) in sealer.records().zip(plain.chunks(seal::RECORD).chain([&[][..]])) {
-        record.seal(part, &mut object).unwrap();
-    }
-    SealedObject {
-        context: hex::encode(context),
-        salt: hex::encode(salt),
-        plain_length: length as u64,
-        sealed_length: object.len() as u64,
-        header: hex::encode(header),
-        sealed_sha256: Digest::of(&[&object]),
-    }
-}
-
-fn sealing() -> Sealing {
-    let lengths = [0, 1, seal::CHUNK, seal::RECORD - 1, seal::RECORD, 2 * seal::RECORD + 17];
-    let objects = |key: &InputKey| -> Vec<SealedObject> {
-        lengths.map(|length| sealed_object(key, length)).into()
-    };
-    let secret = RoundSecret::from_seed(&INSTANCE);
-    if writing() {
-        let public_key = secret.public_key().unwrap();
-        let info = Offer::seal_info(&Digest::new([3; 32]));
-        let (encapsulation, key) = seal::encapsulate(&public_key, &info).unwrap();
-        let sealing = Sealing {
-            seed: Random::new(INSTANCE),
-            public_key,
-            info: hex::encode(info),
-            encapsulation,
-            input_key: Random::new(*key.as_bytes()),
-            objects: objects(&key),
-        };
-        write("sealing", &sealing);
-    }
-    let vector: Sealing = read("sealing");
-    assert_eq!(secret.public_key().unwrap(), vector.public_key);
-    let info = hex::decode(&vector.info).unwrap();
-    let key = secret.decapsulate(&vector.encapsulation, &info).unwrap();
-    assert_eq!(key.as_bytes(), vector.input_key.as_bytes());
-    let expected = objects(&key);
-    assert_eq!(expected, vector.objects);
-    vector
-}
-
 fn amendment_of(first: &MultiSigned<Manifest>) -> Manifest {
     let mut amended = manifest();
     amended.study.rounds = 30;
@@ -201,7 +130,7 @@ fn amendment_of(first: &MultiSigned<Manifest>) -> Manifest {
 }
 
 fn release_of(roster: &Signed<Roster>, manifest: Digest, disclosure: Disclosure) -> Release {
-    let blinding = Random::new([12; 32]);
+    let blinding = Secret::new([12; 32]);
     let (length, statement) = (seal::CHUNK + 48, roster.statement());
     Release {
         study: statement.study,
@@ -249,6 +178,7 @@ fn every_object_has_a_vector_that_holds() {
         },
         [1; 32],
     );
+    sealed_update(&offer, &header);
     signed(
         "receipt",
         || Receipt {
@@ -277,7 +207,7 @@ fn every_object_has_a_vector_that_holds() {
     );
     let commit = signed("commit", || Commit::to(&roster, "site-0", header.digest()), [1; 32]);
     commit.statement().expect(&roster).unwrap();
-    let opening = Opening { key: Random::new([11; 32]), blinding: Random::new([12; 32]) };
+    let opening = Opening { key: Secret::new([11; 32]), blinding: Secret::new([12; 32]) };
     let everyone = Disclosure::Everyone(opening.clone());
     signed("release-everyone", || release_of(&roster, of.manifest, everyone), INSTANCE);
     let site = &manifest().sites[0];
@@ -314,6 +244,20 @@ fn every_object_has_a_vector_that_holds() {
     });
 }
 
+/// The token that our client makes for a header, and what a host keeps of it.
+fn upload_token() -> Value {
+    let (seed, header) = ([1; 32], Digest::new([17; 32]));
+    let key = SigningKey::from_seed(&seed).unwrap();
+    let message = [b"sealfold/v1/upload-token\0".as_slice(), header.as_bytes()].concat();
+    let token = Digest::of(&[&key.sign(&message)]);
+    json!({
+        "signer": Random::new(seed),
+        "header": header,
+        "token": token,
+        "kept_by_the_host": Digest::of(&[token.as_bytes()]),
+    })
+}
+
 #[test]
 fn every_byte_construction_has_a_vector_that_holds() {
     let preamble = Preamble {
@@ -329,9 +273,11 @@ fn every_byte_construction_has_a_vector_that_holds() {
     let constructions = json!({
         "layout_digest": manifest().model.layout_digest().unwrap(),
         "content_digests": [digest_of(0), digest_of(1), digest_of(seal::RECORD), digest_of(seal::RECORD + 1)],
-        "aggregate_commitment": release::commitment(&Random::new([12; 32]), &Digest::new([14; 32])),
+        "aggregate_commitment": release::commitment(&Secret::new([12; 32]), &Digest::new([14; 32])),
         "aggregate_context": hex::encode(release::seal_context(&Digest::new([3; 32]), &Digest::new([15; 32]))),
         "update_info": hex::encode(Offer::seal_info(&Digest::new([3; 32]))),
+        "finding_info": hex::encode(crate::refusal::Refusal::seal_info(&Digest::new([17; 32]))),
+        "upload_token": upload_token(),
         "opening_info": hex::encode(Opening::seal_info(&Digest::new([3; 32]), "site-0")),
         "preamble_sha256": Digest::of(&[&preamble.encode().unwrap()]),
         "preamble_start": hex::encode(&preamble.encode().unwrap()[..160]),
@@ -339,7 +285,7 @@ fn every_byte_construction_has_a_vector_that_holds() {
         "door_write": request(door::Operation::Write, 56),
         "door_finish": request(door::Operation::Finish, 0),
     });
-    if writing() {
+    if writing("constructions") {
         write("constructions", &constructions);
     }
     assert_eq!(read::<Value>("constructions"), constructions);

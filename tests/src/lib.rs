@@ -10,6 +10,7 @@ pub mod elsewhere;
 pub mod hostile_host;
 pub mod http;
 pub mod machine;
+pub mod middle;
 pub mod misbehaviour;
 pub mod participation;
 pub mod process;

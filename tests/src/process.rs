@@ -2,6 +2,7 @@
 
 use sealfold_protocol::endpoint::Endpoint;
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -119,6 +120,25 @@ impl Server {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+}
+
+impl Server {
+    /// Whether these bytes stand anywhere in the memory that the process can
+    /// write to: heap, stacks (of ended threads too), static data.
+    #[must_use]
+    pub fn memory_holds(&self, bytes: &[u8]) -> bool {
+        let of = |name: &str| format!("/proc/{}/{name}", self.child.id());
+        let memory = File::open(of("mem")).unwrap();
+        let maps = std::fs::read_to_string(of("maps")).unwrap();
+        maps.lines().filter(|line| line.split(' ').nth(1).unwrap().starts_with("rw")).any(|line| {
+            let (start, end) = line.split(' ').next().unwrap().split_once('-').unwrap();
+            let [start, end] = [start, end].map(|hex| u64::from_str_radix(hex, 16).unwrap());
+            let mut region = vec![0; usize::try_from(end - start).unwrap()];
+            // Reserved address space has no pages to read.
+            memory.read_exact_at(&mut region, start).is_ok()
+                && region.windows(bytes.len()).any(|window| window == bytes)
+        })
     }
 }
 

@@ -120,7 +120,9 @@ impl Site {
         floats(tensors)
     }
 
-    fn opening(&self, release: &Signed<Release>) -> Opening {
+    /// What opens a released aggregate.
+    #[must_use]
+    pub fn opening(&self, release: &Signed<Release>) -> Opening {
         match &release.statement().disclosure {
             Disclosure::Everyone(opening) => opening.clone(),
             Disclosure::Sites(openings) => {

@@ -1,7 +1,7 @@
 //! What no receipt is given for, by name.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use sealfold_protocol::api::MAX_JSON;
+use sealfold_protocol::api::{MAX_HEAD, MAX_JSON};
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::update::{PREAMBLE, Preamble, UpdateHeader};
@@ -146,6 +146,30 @@ fn another_round_study_or_offer() {
 }
 
 #[test]
+fn an_update_of_a_round_that_is_over() {
+    let world = World::new(&Options::default());
+    let old = world.good(0);
+    let (mut next, first) = (world.study.first_offer(), Digest::new([7; 32]));
+    (next.round, next.previous) = (2, Some(first));
+    let offer = world.enclave.offer(&next).unwrap();
+    assert_eq!(offer.statement().round, 2);
+    let refusal = world.refusal(&old);
+    assert_eq!(refusal.check, Check::Round);
+    assert!(refusal.expected.starts_with("round 2 of"), "{refusal}");
+    assert!(refusal.found.starts_with("round 1 of"), "{refusal}");
+    // The old round's key is gone, so its update opens for nobody, whatever
+    // header the site puts before it now.
+    let mut statement = old.header.statement().clone();
+    (statement.round, statement.offer) = (2, offer.digest());
+    let header = Signed::sign(statement, &world.study.sites[0].key).unwrap();
+    let again = Sealed { header, bytes: old.bytes, key: old.key };
+    assert_eq!(world.check(&again), Check::Encapsulation);
+    // The old round does not come back.
+    let refusal = world.enclave.offer(&world.study.first_offer()).unwrap_err();
+    assert_eq!(refusal.check, Check::OneOffer);
+}
+
+#[test]
 fn one_update_a_site_and_the_same_receipt_for_the_same() {
     let world = World::new(&Options::default());
     let update = world.good(0);
@@ -232,6 +256,21 @@ fn oversized_and_malformed_requests() {
     };
     assert_eq!(post(b"{}").status, 400);
     assert_eq!(post(&vec![b' '; MAX_JSON + 1]).status, 413);
+    let head = |length: usize| {
+        let headers = [("x-long", &*"a".repeat(length))];
+        http::send(&world.enclave.endpoint, "GET", "/v1/status", &headers, b"")
+    };
+    assert_eq!(head(MAX_HEAD - 100).unwrap().status, 200);
+    for length in [MAX_HEAD + 1, 60_000] {
+        let reply = head(length).unwrap();
+        let refusal: Refusal = serde_json::from_slice(&reply.body).unwrap();
+        assert_eq!((reply.status, refusal.check), (413, Check::Size), "{length}");
+    }
+    // Beyond what is read of a head, the HTTP library ends the connection.
+    for length in [100_000, 3_000_000] {
+        let status = head(length).map_or(431, |reply| reply.status);
+        assert!([413, 431].contains(&status), "{length}: {status}");
+    }
     let route = http::send(&world.enclave.endpoint, "GET", "/v1/secrets", &[], b"").unwrap();
     assert_eq!(route.status, 404);
     // It still serves.

@@ -1,61 +1,14 @@
-//! The host as sites and operators meet it: its API document, TLS, the relay.
+//! The host as sites and operators meet it: limits, TLS, the relay.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use sealfold_protocol::api::MAX_PIECE;
+use sealfold_protocol::api::{MAX_HEAD, MAX_PIECE, UPLOAD_TOKEN};
+use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::endpoint::Endpoint;
 use sealfold_tests::http;
 use sealfold_tests::process::{self, Server};
 use sealfold_tests::study::Options;
 use sealfold_tests::system::{Ended, System};
-use serde_json::Value;
-use std::collections::BTreeSet;
-
-#[test]
-fn the_api_document_is_the_servers_own_api() {
-    let system = System::start(&Options::default());
-    let document: Value = serde_json::from_slice(&system.get("/v1/openapi.json").body).unwrap();
-    assert_eq!(document["openapi"], "3.1.0");
-    let methods = ["GET", "POST", "PUT", "PATCH", "DELETE"];
-    let mut documented = 0;
-    for (path, operations) in document["paths"].as_object().unwrap() {
-        let filled = path
-            .replace("{study}", &system.id())
-            .replace("{round}", "1")
-            .replace("{header}", &"00".repeat(32));
-        let listed: BTreeSet<String> =
-            operations.as_object().unwrap().keys().map(|m| m.to_uppercase()).collect();
-        for method in methods {
-            let reply = http::send(&system.endpoint(), method, &filled, &[], b"").unwrap();
-            let text = String::from_utf8_lossy(&reply.body).into_owned();
-            let unknown = text.contains("a method of /v1/openapi.json")
-                || text.contains("a path of /v1/openapi.json");
-            assert_eq!(unknown, !listed.contains(method), "{method} {filled}: {text}");
-            documented += usize::from(listed.contains(method));
-        }
-        // What succeeds has the fields that the document demands.
-        if listed.contains("GET") {
-            expect_shape(&document, &operations["get"], &system.get(&filled));
-        }
-    }
-    assert!(documented >= 20, "{documented}");
-    let odd = system.get("/v1/no/such/path");
-    assert_eq!(odd.status, 404);
-    assert_eq!(serde_json::from_slice::<Value>(&odd.body).unwrap()["check"], "not-found");
-}
-
-fn expect_shape(document: &Value, operation: &Value, reply: &http::Reply) {
-    let which = if reply.status < 300 { "2XX" } else { "default" };
-    let content = &operation["responses"][which]["content"]["application/json"]["schema"];
-    let Some(name) = content["$ref"].as_str() else { return };
-    let schema = &document["components"]["schemas"][name.rsplit('/').next().unwrap()];
-    let body: Value = serde_json::from_slice(&reply.body).unwrap();
-    for field in schema["required"].as_array().unwrap() {
-        assert!(body.get(field.as_str().unwrap()).is_some(), "{name} lacks {field}: {body}");
-    }
-    for field in body.as_object().unwrap().keys() {
-        assert!(schema["properties"].get(field).is_some(), "{name} has {field}, not documented");
-    }
-}
+use serde_json::{Value, json};
 
 #[test]
 fn requests_that_are_too_large_or_no_requests_are_refused_by_name() {
@@ -78,6 +31,28 @@ fn requests_that_are_too_large_or_no_requests_are_refused_by_name() {
     assert_eq!(send("GET", &format!("/v1/studies/{study}/rounds/0"), b"").1, "not-found");
     assert_eq!(send("GET", &format!("/v1/studies/{study}/rounds/99"), b"").1, "not-found");
     assert_eq!(send("GET", &format!("/v1/studies/{study}/rounds/1/aggregate"), b"").1, "phase");
+    let updates = format!("/v1/studies/{study}/rounds/1/updates");
+    let long = json!({ "envelope": Envelope(vec![0; 20_000]) }).to_string();
+    let token = |value: &str, body: &str| {
+        let json = [("content-type", "application/json"), (UPLOAD_TOKEN, value)];
+        http::send(&system.endpoint(), "POST", &updates, &json, body.as_bytes())
+    };
+    let check = |reply: http::Reply| {
+        let refusal: Value = serde_json::from_slice(&reply.body).unwrap();
+        (reply.status, refusal["check"].as_str().unwrap_or_default().to_owned())
+    };
+    // A header of an update, and headers of the request, that are too long.
+    assert_eq!(check(token(&"ab".repeat(32), &long).unwrap()), (413, "size".to_owned()));
+    for length in [MAX_HEAD + 1, 60_000] {
+        let reply = token(&"a".repeat(length), "{}").unwrap();
+        assert_eq!(check(reply), (413, "size".to_owned()), "{length}");
+    }
+    // Beyond what is read of a head, the HTTP library ends the connection.
+    for length in [100_000, 3_000_000] {
+        let status = token(&"a".repeat(length), "{}").map_or(431, |reply| reply.status);
+        assert!([413, 431].contains(&status), "{length}: {status}");
+    }
+    assert_eq!(send("GET", &upload, b"").1, "not-found");
     // Another model than the manifest's.
     let model = format!("/v1/studies/{study}/model");
     assert_eq!(send("PUT", &model, &[1; 4000]).1, "chain");
@@ -172,6 +147,14 @@ fn the_relay_stands_between_any_two_endpoints() {
     let reply = http::send(&endpoint, "GET", "/v1/status", &[], b"").unwrap();
     assert_eq!(reply.status, 200);
     assert!(String::from_utf8_lossy(&reply.body).contains("\"phase\":\"open\""));
+    // It says where it listens, as it was asked: on all addresses here.
+    let mut command = process::command("sealfold-host");
+    command.args(["relay", "--from", "tcp://0.0.0.0:0", "--to", &middle]);
+    let all = Server::start(command, &folder.join("relay-3.log"));
+    let place = all.place().unwrap();
+    let port = place.strip_prefix("tcp://0.0.0.0:").unwrap_or_else(|| panic!("{place}"));
+    let endpoint: Endpoint = format!("tcp://127.0.0.1:{port}").parse().unwrap();
+    assert_eq!(http::send(&endpoint, "GET", "/v1/status", &[], b"").unwrap().status, 200);
 }
 
 #[test]

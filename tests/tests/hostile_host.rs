@@ -257,3 +257,41 @@ fn a_dead_door_is_the_hosts_affair_and_the_round_goes_on_when_it_answers() {
     world.host.door.put(name, bytes);
     assert!(world.enclave.release(&world.offer).is_ok());
 }
+
+#[test]
+fn a_round_that_is_over_leaves_neither_key_nor_plaintext_in_the_enclaves_memory() {
+    let options = Options { parameters: 200_000, readers: "sites", ..Options::default() };
+    let world = World::admitted(&options);
+    world.commit(0..4);
+    let memory = |bytes: &[u8]| world.enclave.server.memory_holds(bytes);
+    // A fold that fails first: its key and its rows are nobody's either.
+    let victim = *world.sealed[3].header.digest().as_bytes();
+    let length = world.sealed[3].header.statement().plain_length;
+    let last = seal::record_range(length, seal::record_count(length) - 1).start;
+    world.host.door.tamper(move |request, bytes| {
+        if request.object == victim && request.offset == last {
+            bytes[0] ^= 1;
+        }
+    });
+    assert_eq!(world.enclave.release(&world.offer).unwrap_err().check, Check::Record);
+    for value in [1.0, 2.0, 3.0, 4.0, 2.5f32] {
+        assert!(!memory(&value.to_le_bytes().repeat(16)), "a row or a record of {value}");
+    }
+    world.host.door.behave();
+    world.commit(0..3);
+    let release = world.enclave.release(&world.offer).unwrap();
+    // What is public is found, so the search sees what there is.
+    assert!(memory(world.offer.envelope()));
+    for (sealed, site) in world.sealed.iter().zip(&world.study.sites) {
+        assert!(!memory(sealed.key.as_bytes()), "the key of the update of {}", site.name);
+    }
+    let opening = world.study.sites[0].opening(&release);
+    assert!(!memory(opening.key.as_bytes()), "the key of the aggregate");
+    assert!(!memory(opening.blinding.as_bytes()), "the blinding of the aggregate");
+    for value in [1.0, 2.0, 3.0, 4.0f32] {
+        assert!(!memory(&value.to_le_bytes().repeat(16)), "a record of {value}");
+    }
+    for sum in [2.0, 2.5f64] {
+        assert!(!memory(&sum.to_le_bytes().repeat(8)), "a row of {sum}");
+    }
+}

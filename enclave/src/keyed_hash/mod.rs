@@ -23,6 +23,7 @@
 //! - The tags of all records are combined by XOR, in any order. Every pass
 //!   visits each record once, so no tag cancels another.
 
+use sealfold_protocol::Secret;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -37,7 +38,7 @@ const TABLE: usize = CHUNK + 16;
 /// The hash function of one round.
 pub struct KeyedHash {
     table: Zeroizing<Vec<u8>>,
-    record_key: Zeroizing<[u8; 32]>,
+    record_key: Secret,
     product: Product,
 }
 
@@ -54,15 +55,14 @@ impl KeyedHash {
             .update(secret)
             .finalize_xof()
             .fill(&mut table);
-        let record_key =
-            Zeroizing::new(blake3::derive_key("sealfold v1 keyed hash, records", secret));
+        let record_key = Secret::new(blake3::derive_key("sealfold v1 keyed hash, records", secret));
         Self { table, record_key, product }
     }
 
     /// Begins the hash of one record of one update.
     #[must_use]
     pub fn record(&self, header: &[u8; 32], record: u64) -> RecordHasher<'_> {
-        let mut records = blake3::Hasher::new_keyed(&self.record_key);
+        let mut records = blake3::Hasher::new_keyed(self.record_key.as_bytes());
         records.update(header).update(&record.to_le_bytes());
         RecordHasher { hash: self, records }
     }

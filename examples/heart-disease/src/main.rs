@@ -8,11 +8,14 @@ use std::process::ExitCode;
 
 /// The example study of sealfold: four hospitals' real data.
 #[derive(Debug, Parser)]
-#[command(name = "heart-disease", version, about)]
+#[command(name = "heart-disease", version = VERSION, about)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
+
+/// Version and commit.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SEALFOLD_COMMIT"), ")");
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use metrics::counter;
-use sealfold_protocol::api::{MAX_JSON, MAX_PIECE};
+use sealfold_protocol::api::{self, MAX_JSON, MAX_PIECE};
 use sealfold_protocol::refusal::{Check, Refusal};
 use serde::Serialize;
 use std::sync::Arc;
@@ -134,7 +134,18 @@ pub fn router(host: Arc<Host>) -> Router {
         .layer(DefaultBodyLimit::max(MAX_JSON))
         .layer(middleware::from_fn(refusals))
         .layer(middleware::from_fn(detached))
+        .layer(middleware::from_fn(bounded_head))
         .with_state(host)
+}
+
+/// Refuses a request whose head is too long.
+async fn bounded_head(request: Request, next: Next) -> Response {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+    match api::expect_head(target + fields.sum::<usize>()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => Refused(refusal).into_response(),
+    }
 }
 
 /// Runs a request to its end even if the client hangs up, so that what is on

@@ -91,22 +91,7 @@ pub fn record_range(plain: u64, record: u64) -> Range<u64> {
 }
 
 /// The key from which an object's keys are derived; erased when dropped.
-#[derive(Clone)]
-pub struct InputKey(Zeroizing<[u8; KEY]>);
-
-impl InputKey {
-    /// Takes 32 secret, uniformly random bytes.
-    #[must_use]
-    pub fn new(bytes: [u8; KEY]) -> Self {
-        Self(Zeroizing::new(bytes))
-    }
-
-    /// The bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8; KEY] {
-        &self.0
-    }
-}
+pub type InputKey = crate::Secret;
 
 /// What is derived for one object.
 struct Keys {

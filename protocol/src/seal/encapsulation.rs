@@ -4,7 +4,7 @@
 //! opening of an aggregate to a site) are sealed by HPKE itself.
 
 use super::{InputKey, SealError};
-use crate::Result;
+use crate::{Result, Secret};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use hpke::aead::AesGcm256;
@@ -109,7 +109,7 @@ hpke_bytes!(
 
 /// The secret key of one round, inside the enclave; erased when dropped.
 pub struct RoundSecret {
-    seed: Zeroizing<[u8; 32]>,
+    seed: Secret,
 }
 
 impl fmt::Debug for RoundSecret {
@@ -124,14 +124,14 @@ impl RoundSecret {
     /// # Errors
     /// [`SealError::Platform`] without randomness.
     pub fn generate() -> std::result::Result<Self, SealError> {
-        let seed = crate::keys::random().map_err(|_| SealError::Platform("randomness"))?;
-        Ok(Self { seed: Zeroizing::new(seed) })
+        let seed = Secret::draw().map_err(|_| SealError::Platform("randomness"))?;
+        Ok(Self { seed })
     }
 
     /// A key from its 32-byte seed, for a site's release key on disk.
     #[must_use]
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        Self { seed: Zeroizing::new(*seed) }
+        Self { seed: Secret::copy_of(seed) }
     }
 
     /// The public key.
@@ -162,7 +162,7 @@ impl RoundSecret {
     }
 
     fn private(&self) -> std::result::Result<HpkePrivate, SealError> {
-        HpkePrivate::from_bytes(self.seed.as_slice())
+        HpkePrivate::from_bytes(self.seed.as_bytes())
             .map_err(|_| SealError::Encapsulation("secret key"))
     }
 }
@@ -193,9 +193,7 @@ pub fn encapsulate(
 fn export(
     fill: impl FnOnce(&mut [u8]) -> std::result::Result<(), hpke::HpkeError>,
 ) -> std::result::Result<InputKey, SealError> {
-    let mut key = Zeroizing::new([0; 32]);
-    fill(key.as_mut_slice()).map_err(|_| SealError::Platform("key export"))?;
-    Ok(InputKey::new(*key))
+    InputKey::filled(fill).map_err(|_| SealError::Platform("key export"))
 }
 
 /// A short message that HPKE sealed to one key.

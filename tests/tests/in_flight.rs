@@ -1,0 +1,185 @@
+//! Processes that die, clients that hang up and disks that rot while a pass
+//! over records is under way: held in the middle, so that it surely is.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use sealfold_protocol::api::{Phase, UPLOAD_OFFSET, UPLOAD_TOKEN, UploadState, UploadStatus};
+use sealfold_protocol::bytes::Envelope;
+use sealfold_protocol::offer::Offer;
+use sealfold_protocol::roster::Roster;
+use sealfold_protocol::{Signed, seal};
+use sealfold_tests::http;
+use sealfold_tests::middle::Middle;
+use sealfold_tests::process::Server;
+use sealfold_tests::study::Options;
+use sealfold_tests::system::{System, first_value};
+use serde_json::json;
+use std::io::Write;
+use std::time::Duration;
+
+const SITES: [&str; 4] = ["site-000", "site-001", "site-002", "site-003"];
+const VALUES: [f32; 4] = [1.0, 2.0, 4.0, 8.0];
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Eight records an update.
+const PARAMETERS: usize = 500_000;
+
+fn start() -> (System, Middle) {
+    let system = System::start(&Options { parameters: PARAMETERS, ..Options::default() });
+    let middle = Middle::before(&system.folder.path().join("door.sock"));
+    (system, middle)
+}
+
+fn agents(system: &System) -> Vec<Server> {
+    SITES.iter().zip(VALUES).map(|(site, value)| system.agent(site, value, 1)).collect()
+}
+
+fn finish(system: &System, agents: Vec<Server>) {
+    for mut agent in agents {
+        let code = agent.wait(PATIENCE);
+        assert_eq!(code, 0, "{}\n{}", agent.log(), system.host.log());
+    }
+}
+
+fn model(system: &System, site: &str) -> f32 {
+    let name = format!("studies/{}/models/round-0001.safetensors", system.id());
+    first_value(&system.home(site).join(name))
+}
+
+fn expect_mean_of_all(system: &System) {
+    for site in SITES {
+        assert!((model(system, site) - 3.75).abs() < 1e-6, "{site}");
+    }
+}
+
+/// Lets all updates be admitted, and holds the fold in its middle.
+fn hold_a_fold(system: &System, middle: &Middle) -> Vec<Server> {
+    for (site, value) in SITES.iter().zip(VALUES) {
+        assert_eq!(system.submit(site, value).good().json()["state"], "admitted");
+    }
+    let _ = system.wait_for(1, "a roster", |round| round.roster.is_some());
+    middle.hold_after(3 << 20);
+    let agents = agents(system);
+    middle.wait_until_held();
+    let round = system.round(1);
+    assert_eq!((round.phase, round.commits.len()), (Phase::Rostered, 4), "{round:?}");
+    agents
+}
+
+#[test]
+fn an_enclave_that_is_killed_while_it_admits() {
+    let (mut system, middle) = start();
+    middle.hold_after(1 << 20);
+    let agents = agents(&system);
+    middle.wait_until_held();
+    let round = system.wait_for(1, "a complete upload", |round| {
+        round.uploads.iter().any(|upload| upload.state == UploadState::Stored)
+    });
+    assert!(round.uploads.iter().all(|u| !matches!(u.state, UploadState::Admitted(_))));
+    system.restart_enclave();
+    middle.let_through();
+    finish(&system, agents);
+    assert_ne!(system.round(1).offer, round.offer);
+    expect_mean_of_all(&system);
+}
+
+#[test]
+fn a_host_that_is_killed_while_its_enclave_admits() {
+    let (mut system, middle) = start();
+    middle.hold_after(1 << 20);
+    let agents = agents(&system);
+    middle.wait_until_held();
+    let offer = system.round(1).offer;
+    middle.step_aside();
+    system.restart_host();
+    middle.let_through();
+    finish(&system, agents);
+    // The enclave lived on, and so did its offer.
+    assert_eq!(system.round(1).offer, offer);
+    expect_mean_of_all(&system);
+}
+
+#[test]
+fn a_host_that_is_killed_while_its_enclave_folds() {
+    let (mut system, middle) = start();
+    let agents = hold_a_fold(&system, &middle);
+    let (offer, roster) = (system.round(1).offer, system.round(1).roster);
+    middle.step_aside();
+    system.restart_host();
+    middle.let_through();
+    finish(&system, agents);
+    let round = system.wait_for(1, "the release", |round| round.release.is_some());
+    assert_eq!((round.offer, round.roster), (offer, roster));
+    expect_mean_of_all(&system);
+}
+
+#[test]
+fn a_record_that_rots_between_admission_and_fold_drops_its_site_alone() {
+    let (system, middle) = start();
+    for (site, value) in SITES.iter().zip(VALUES) {
+        let _ = system.submit(site, value).good();
+    }
+    let round = system.wait_for(1, "a roster", |round| round.roster.is_some());
+    let victim = round.uploads.iter().find(|upload| upload.site == SITES[1]).unwrap();
+    let staged = system.folder.path().join("host/staging/updates").join(victim.header.to_string());
+    let mut bytes = std::fs::read(&staged).unwrap();
+    let middle_of_it = seal::record_range(4 * PARAMETERS as u64, 4).start;
+    bytes[usize::try_from(middle_of_it).unwrap() + 1000] ^= 1;
+    std::fs::write(&staged, bytes).unwrap();
+    middle.let_through();
+    let mut agents = agents(&system);
+    let dropped = agents.remove(1);
+    finish(&system, agents);
+    let round = system.wait_for(1, "the release", |round| round.release.is_some());
+    let offer = Offer::open(&round.offer.unwrap().0).unwrap();
+    let key = offer.statement().instance_key;
+    let roster = Signed::<Roster>::open(&round.roster.unwrap().0, &key).unwrap();
+    assert_eq!(roster.statement().sites(), ["site-000", "site-002", "site-003"].into());
+    assert!(roster.statement().attempt >= 2);
+    let log = system.host.log();
+    assert!(log.contains("record 4 of site-001 opens"), "{log}");
+    for site in ["site-000", "site-002", "site-003"] {
+        assert!((model(&system, site) - 13.0 / 3.0).abs() < 1e-6, "{site}");
+    }
+    drop(dropped);
+}
+
+#[test]
+fn a_piece_of_an_upload_that_its_client_cuts_is_not_there() {
+    let (system, _middle) = start();
+    let offer = Offer::open(&system.round(1).offer.unwrap().0).unwrap();
+    let layout = system.study.manifest.statement().model.layout_digest().unwrap();
+    let update = system.study.sites[0].seal(&offer, layout, 1, &vec![1.0; PARAMETERS]);
+    let token = "ab".repeat(32);
+    let status = || -> UploadStatus {
+        let path = format!("/v1/studies/{}/rounds/1/updates", system.id());
+        let body = json!({ "envelope": Envelope(update.header.envelope().to_vec()) }).to_string();
+        let headers = [("content-type", "application/json"), (UPLOAD_TOKEN, token.as_str())];
+        let reply =
+            http::send(&system.endpoint(), "POST", &path, &headers, body.as_bytes()).unwrap();
+        serde_json::from_slice(&reply.body).unwrap()
+    };
+    assert_eq!(status().received, 0);
+    let path = format!("/v1/uploads/{}", update.header.digest());
+    let staged = system.folder.path().join("host/staging/updates");
+    let staged = staged.join(update.header.digest().to_string());
+    for sent in [0, 1, 300_000, update.bytes.len() - 1] {
+        let mut stream = system.endpoint().connect().unwrap();
+        let length = update.bytes.len();
+        let head = format!(
+            "PATCH {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\
+             {UPLOAD_OFFSET}: 0\r\n{UPLOAD_TOKEN}: {token}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&update.bytes[..sent]).unwrap();
+        drop(stream);
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(status().received, 0, "cut after {sent} bytes");
+        assert!(!std::fs::metadata(&staged).is_ok_and(|file| file.len() > 0));
+    }
+    // The whole piece is taken and admitted.
+    let headers = [(UPLOAD_OFFSET, "0"), (UPLOAD_TOKEN, token.as_str())];
+    let reply = http::send(&system.endpoint(), "PATCH", &path, &headers, &update.bytes).unwrap();
+    assert_eq!(reply.status, 200);
+    let _ = system.wait_for(1, "admission", |round| {
+        round.uploads.iter().any(|upload| matches!(upload.state, UploadState::Admitted(_)))
+    });
+}
