@@ -167,12 +167,13 @@ fn folding(bench: &mut Bench) -> (f64, [Limits; 2]) {
     let limits = [1, 2].map(|threads| {
         let limits = limits::measure(bench, threads);
         let name = format!("admission, {SITES} x 25 M float32, {threads} thread(s)");
-        bench.speed(&name, bytes, limits.slower(), || {
+        bench.speed(&name, bytes, Some(limits.slower()), || {
             (0..SITES).for_each(|site| _ = black_box(round.admit(site, threads)));
         });
         let plan = round.plan(2);
         let name = format!("fold alone, {SITES} x 25 M float32, {threads} thread(s)");
-        speeds.push(bench.speed(&name, bytes, limits.slower(), || round.fold(&plan, threads)));
+        speeds
+            .push(bench.speed(&name, bytes, Some(limits.slower()), || round.fold(&plan, threads)));
         limits
     });
     let one = Some(("AES-256-GCM alone, 1 thread", limits[0].cipher));
@@ -204,14 +205,14 @@ fn growth(bench: &mut Bench, limits: Limits) {
         let plan = round.plan(2);
         let name = format!("fold alone, {sites} sites x 4 M float32, 2 threads");
         let bytes = (sites * 16_000_000) as f64;
-        bench.speed(&name, bytes, limits.slower(), || round.fold(&plan, 2));
+        bench.speed(&name, bytes, Some(limits.slower()), || round.fold(&plan, 2));
     }
     for millions in [1, 10, 100] {
         let round = Round::new(4, millions * 1_000_000);
         let plan = round.plan(2);
         let name = format!("fold alone, 4 sites x {millions} M float32, 2 threads");
         let bytes = (4 * millions * 4_000_000) as f64;
-        bench.speed(&name, bytes, limits.slower(), || round.fold(&plan, 2));
+        bench.speed(&name, bytes, Some(limits.slower()), || round.fold(&plan, 2));
     }
 }
 
