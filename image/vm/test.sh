@@ -50,6 +50,6 @@ accounted
 
 # shellcheck disable=SC2086 # two settings
 env $tools SEALFOLD_IMAGES="$checkout/target" \
-    "${CARGO:-cargo}" test --release --locked -p sealfold-tests \
+    "${CARGO:-cargo}" test --release --locked --workspace \
     --features sealfold-enclave/simulation --test nitro --test image --no-fail-fast \
     -- --ignored --test-threads 2 "$@"

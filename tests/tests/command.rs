@@ -123,8 +123,8 @@ fn what_cannot_be_told_is_no_refusal() {
     let manifest = row(&verdict, "manifest");
     assert_eq!((&manifest["state"], &manifest["found"]), (&json!("not-made"), &json!("1")));
     assert_eq!(manifest["expected"], expected);
-    let run = on_other(&["run", "--train", "true"]);
-    expect_refusal(&run, 1, "manifest", expected, "1");
+    let commit = on_other(&["commit"]);
+    expect_refusal(&commit, 1, "approvers", "the approvals of 3 listed approvers", "1");
     // An enclave that died before it made any offer.
     system.enclave.kill();
     system.study = system.found("second", &Options { first_site: 4, ..Options::default() });
@@ -274,7 +274,7 @@ fn peers_and_an_initial_model_of_somebody_else_are_refused() {
         let list: Vec<_> =
             names.iter().map(|(name, key)| format!("{name} = \"{key}\"\n")).collect();
         std::fs::write(&policy, format!("{text}\n[peers]\n{}", list.concat())).unwrap();
-        system.on_study("site-000", &["run"], &["--train", "false", "--max-rounds", "1"])
+        system.on_study("site-000", &["run"], &["--train", "false", "--poll-seconds", "0.01"])
     };
     let expected = "sites that the policy lists, with their keys";
     let all = [(SITES[1], key(1)), (SITES[2], key(2)), (SITES[3], key(3))];
