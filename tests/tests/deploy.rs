@@ -253,7 +253,7 @@ fn the_operators_page_names_what_there_is() {
     }
     // What is quoted is what is printed.
     for (text, source) in [
-        ("the parent to answer on vsock 3:9000 in 20 s", "image/init/src/heartbeat.rs"),
+        ("the parent to answer on vsock 3:9000 in 10 s", "image/init/src/heartbeat.rs"),
         ("an answer of the NSM in 20 s", "image/init/src/randomness.rs"),
         ("nsm-hwrng as the kernel's source", "image/init/src/randomness.rs"),
         ("the device /dev/nsm of a Nitro enclave", "image/init/src/machine.rs"),

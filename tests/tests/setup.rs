@@ -286,7 +286,7 @@ fn keys_under_a_passphrase_need_it_in_every_command() {
         "the passphrase that KEY was encrypted under",
         "another one",
     );
-    assert_eq!(submit(&["--passphrase-file", &right]).check(), "manifest");
+    assert_eq!(submit(&["--passphrase-file", &right]).check(), "approvers");
 }
 
 #[test]

@@ -176,8 +176,8 @@ fn manifests_are_read_strictly_and_approved_knowingly() {
     assert_eq!(other["active"], false);
     assert!(other["missing"].to_string().contains("approvals: 1 of 3"), "{other}");
     let id = other["study"].as_str().unwrap().to_owned();
-    let verify = system.sealfold("site-000", &["verify", "--host", &system.url, &id]);
-    assert_eq!(verify.check(), "approvers");
+    let commit = system.sealfold("site-000", &["commit", "--host", &system.url, &id]);
+    assert_eq!(commit.check(), "approvers");
     // A study that this site did not sign is none of its business.
     let run = system.sealfold("site-001", &["run", "--host", &system.url, &id, "--train", "true"]);
     assert_eq!(run.check(), "not-approved");
