@@ -1,8 +1,9 @@
 //! How the sites of a system take part: their updates, by hand and by agents.
 
 use crate::process::Server;
-use crate::system::{Ended, System, write_tensors};
+use crate::system::{Ended, System, first_value, write_tensors};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 impl System {
     /// An agent whose trainer always gives the same value.
@@ -25,6 +26,21 @@ impl System {
         command.args(["--max-rounds", &rounds.to_string()]);
         let log = self.folder.path().join(format!("{site}.log"));
         Server::start_unheard(command, &log)
+    }
+
+    /// Waits until agents have ended, well.
+    pub fn finish(&self, agents: Vec<Server>, patience: Duration) {
+        for mut agent in agents {
+            let code = agent.wait(patience);
+            assert_eq!(code, 0, "{}\n{}", agent.log(), self.host.log());
+        }
+    }
+
+    /// The first value of the model that a site has after a round.
+    #[must_use]
+    pub fn model(&self, site: &str, round: u32) -> f32 {
+        let name = format!("studies/{}/models/round-{round:04}.safetensors", self.id());
+        first_value(&self.home(site).join(name))
     }
 
     /// An update file of one value.

@@ -8,7 +8,6 @@ use sealfold_protocol::offer::Offer;
 use sealfold_protocol::roster::Commit;
 use sealfold_tests::http;
 use sealfold_tests::participation::gives;
-use sealfold_tests::process::Server;
 use sealfold_tests::study::Options;
 use sealfold_tests::system::{System, first_value};
 use serde_json::json;
@@ -16,18 +15,6 @@ use std::time::Duration;
 
 const SITES: [&str; 4] = ["site-000", "site-001", "site-002", "site-003"];
 const PATIENCE: Duration = Duration::from_secs(40);
-
-fn finish(agents: Vec<Server>) {
-    for mut agent in agents {
-        let code = agent.wait(PATIENCE);
-        assert_eq!(code, 0, "{}", agent.log());
-    }
-}
-
-fn model(system: &System, site: &str, round: u32) -> f32 {
-    let name = format!("studies/{}/models/round-{round:04}.safetensors", system.id());
-    first_value(&system.home(site).join(name))
-}
 
 #[test]
 fn an_enclave_that_dies_while_uploads_run_costs_nothing() {
@@ -41,10 +28,10 @@ fn an_enclave_that_dies_while_uploads_run_costs_nothing() {
     // The agents find another offer, verify it, seal again and finish; those
     // that had submitted too, with what they have kept.
     let agents = SITES.iter().map(|site| system.agent(site, 2.0, 2)).collect();
-    finish(agents);
+    system.finish(agents, PATIENCE);
     assert_ne!(system.wait_for(1, "released", |r| r.phase == Phase::Released).offer, old);
     for site in SITES {
-        assert!((model(&system, site, 2) - 4.0).abs() < 1e-6);
+        assert!((system.model(site, 2) - 4.0).abs() < 1e-6);
     }
 }
 
@@ -76,8 +63,8 @@ fn an_enclave_that_dies_after_commits_is_waited_for_until_the_approvers_abandon(
     std::thread::sleep(Duration::from_millis(600));
     assert_eq!(system.status().rounds_done, 0);
     assert_eq!(abandon("site-002"), 3);
-    finish(agents);
-    assert!((model(&system, "site-003", 1) - 3.75).abs() < 1e-6);
+    system.finish(agents, PATIENCE);
+    assert!((system.model("site-003", 1) - 3.75).abs() < 1e-6);
 }
 
 #[test]
@@ -221,10 +208,10 @@ fn agents_that_are_killed_or_stopped_go_on_where_they_were() {
     last.terminate();
     assert_eq!(last.wait(PATIENCE), 2, "{}", last.log());
     let last = system.agent(SITES[3], 1.0, 10);
-    finish(others);
-    finish(vec![first, last]);
+    system.finish(others, PATIENCE);
+    system.finish(vec![first, last], PATIENCE);
     for site in SITES {
-        assert!((model(&system, site, 10) - 10.0).abs() < 1e-6);
+        assert!((system.model(site, 10) - 10.0).abs() < 1e-6);
     }
 }
 

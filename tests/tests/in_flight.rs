@@ -11,7 +11,7 @@ use sealfold_tests::http;
 use sealfold_tests::middle::Middle;
 use sealfold_tests::process::Server;
 use sealfold_tests::study::Options;
-use sealfold_tests::system::{System, first_value};
+use sealfold_tests::system::System;
 use serde_json::json;
 use std::io::Write;
 use std::time::Duration;
@@ -32,21 +32,9 @@ fn agents(system: &System) -> Vec<Server> {
     SITES.iter().zip(VALUES).map(|(site, value)| system.agent(site, value, 1)).collect()
 }
 
-fn finish(system: &System, agents: Vec<Server>) {
-    for mut agent in agents {
-        let code = agent.wait(PATIENCE);
-        assert_eq!(code, 0, "{}\n{}", agent.log(), system.host.log());
-    }
-}
-
-fn model(system: &System, site: &str) -> f32 {
-    let name = format!("studies/{}/models/round-0001.safetensors", system.id());
-    first_value(&system.home(site).join(name))
-}
-
 fn expect_mean_of_all(system: &System) {
     for site in SITES {
-        assert!((model(system, site) - 3.75).abs() < 1e-6, "{site}");
+        assert!((system.model(site, 1) - 3.75).abs() < 1e-6, "{site}");
     }
 }
 
@@ -76,7 +64,7 @@ fn an_enclave_that_is_killed_while_it_admits() {
     assert!(round.uploads.iter().all(|u| !matches!(u.state, UploadState::Admitted(_))));
     system.restart_enclave();
     middle.let_through();
-    finish(&system, agents);
+    system.finish(agents, PATIENCE);
     assert_ne!(system.round(1).offer, round.offer);
     expect_mean_of_all(&system);
 }
@@ -91,7 +79,7 @@ fn a_host_that_is_killed_while_its_enclave_admits() {
     middle.step_aside();
     system.restart_host();
     middle.let_through();
-    finish(&system, agents);
+    system.finish(agents, PATIENCE);
     // The enclave lived on, and so did its offer.
     assert_eq!(system.round(1).offer, offer);
     expect_mean_of_all(&system);
@@ -105,7 +93,7 @@ fn a_host_that_is_killed_while_its_enclave_folds() {
     middle.step_aside();
     system.restart_host();
     middle.let_through();
-    finish(&system, agents);
+    system.finish(agents, PATIENCE);
     let round = system.wait_for(1, "the release", |round| round.release.is_some());
     assert_eq!((round.offer, round.roster), (offer, roster));
     expect_mean_of_all(&system);
@@ -127,7 +115,7 @@ fn a_record_that_rots_between_admission_and_fold_drops_its_site_alone() {
     middle.let_through();
     let mut agents = agents(&system);
     let dropped = agents.remove(1);
-    finish(&system, agents);
+    system.finish(agents, PATIENCE);
     let round = system.wait_for(1, "the release", |round| round.release.is_some());
     let offer = Offer::open(&round.offer.unwrap().0).unwrap();
     let key = offer.statement().instance_key;
@@ -137,7 +125,7 @@ fn a_record_that_rots_between_admission_and_fold_drops_its_site_alone() {
     let log = system.host.log();
     assert!(log.contains("record 4 of site-001 opens"), "{log}");
     for site in ["site-000", "site-002", "site-003"] {
-        assert!((model(&system, site) - 13.0 / 3.0).abs() < 1e-6, "{site}");
+        assert!((system.model(site, 1) - 13.0 / 3.0).abs() < 1e-6, "{site}");
     }
     drop(dropped);
 }

@@ -10,7 +10,7 @@ use sealfold_tests::http;
 use sealfold_tests::machine::{self, Image, Sockets};
 use sealfold_tests::process::{self, Server};
 use sealfold_tests::study::Options;
-use sealfold_tests::system::{Ended, Platform, System, first_value};
+use sealfold_tests::system::{Ended, Platform, System};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,18 +20,6 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 fn on(image: &Image, options: &Options) -> System {
     System::start_on(Platform::Machine(image.clone()), options)
-}
-
-fn finish(agents: Vec<Server>) {
-    for mut agent in agents {
-        let code = agent.wait(PATIENCE);
-        assert_eq!(code, 0, "{}", agent.log());
-    }
-}
-
-fn model(system: &System, site: &str, round: u32) -> f32 {
-    let name = format!("studies/{}/models/round-{round:04}.safetensors", system.id());
-    first_value(&system.home(site).join(name))
 }
 
 /// The checks of a verdict that were not met.
@@ -170,10 +158,10 @@ fn a_machine_that_dies_before_commits_costs_nothing() {
     }
     let old = system.round(1).offer;
     system.restart_enclave();
-    finish(SITES.iter().map(|site| system.agent(site, 2.0, 2)).collect());
+    system.finish(SITES.iter().map(|site| system.agent(site, 2.0, 2)).collect(), PATIENCE);
     assert_ne!(system.wait_for(1, "released", |r| r.phase == Phase::Released).offer, old);
     for site in SITES {
-        assert!((model(&system, site, 2) - 4.0).abs() < 1e-6);
+        assert!((system.model(site, 2) - 4.0).abs() < 1e-6);
     }
 }
 
@@ -198,10 +186,24 @@ fn a_machine_that_dies_after_commits_is_replaced_only_by_the_approvers() {
     }
     let agents =
         SITES.iter().zip([1.0, 2.0, 4.0, 8.0]).map(|(s, v)| system.agent(s, v, 1)).collect();
-    finish(agents);
+    system.finish(agents, PATIENCE);
     for site in SITES {
-        assert!((model(&system, site, 1) - 3.75).abs() < 1e-6);
+        assert!((system.model(site, 1) - 3.75).abs() < 1e-6);
     }
+}
+
+#[test]
+#[ignore = "needs a virtual machine: make test-nitro"]
+fn a_machine_that_is_gone_is_named_with_what_to_do() {
+    let mut system = on(&Image::of("simulation"), &Options::default());
+    system.enclave.kill();
+    let next = "the operator starts the enclave";
+    let round = system.wait_for(1, "the operator", |round| round.waiting_for.contains(next));
+    assert!(round.waiting_for.contains("expected an enclave at hybrid-vsock://"), "{round:?}");
+    // A site can tell nothing, and is told what to do.
+    let ended = system.on_study(SITES[0], &["verify"], &[]);
+    assert_eq!(ended.code, 2, "{ended:?}");
+    assert!(ended.stdout.contains(next) || ended.stderr.contains(next), "{ended:?}");
 }
 
 #[test]
@@ -215,10 +217,10 @@ fn updates_of_three_times_the_machines_memory_go_through_it() {
     let agents =
         SITES.iter().zip([1.0, 2.0, 4.0, 8.0]).map(|(s, v)| system.agent(s, v, 1)).collect();
     let start = Instant::now();
-    finish(agents);
+    system.finish(agents, PATIENCE);
     println!("208 MB through 64 MiB in {:.1} s", start.elapsed().as_secs_f64());
     for site in SITES {
-        assert!((model(&system, site, 1) - 3.75).abs() < 1e-6);
+        assert!((system.model(site, 1) - 3.75).abs() < 1e-6);
     }
 }
 
