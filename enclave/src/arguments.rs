@@ -39,7 +39,7 @@ pub struct Simulation {
     /// it is not there.
     #[arg(long, value_name = "FILE")]
     pub simulation_root: std::path::PathBuf,
-    /// SIMULATION ONLY: print the [simulation] section of a policy and the
+    /// SIMULATION ONLY: print the policy section `simulation` and the
     /// measurements of this binary as TOML, and exit.
     #[arg(long)]
     pub print_policy: bool,
