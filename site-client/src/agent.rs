@@ -20,7 +20,6 @@ use crate::update::SealedUpdate;
 use crate::{Error, Result, data};
 use jiff::Timestamp;
 use sealfold_attestation::Policy;
-use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::api::{RoundStatus, UploadState};
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::Check;
@@ -212,7 +211,9 @@ impl Agent<'_> {
             other => other?,
         }
         let status = site.status()?;
-        self.notice(site, &mut memory.binding, &status)?;
+        for (round, reason) in site.notice(&mut memory.binding, &status)? {
+            self.voice.event("abandoned", json!({ "round": round, "reason": reason }));
+        }
         if status.release.is_some()
             && let Some(head) = site.finish(&memory.binding, &status)?
         {
@@ -305,28 +306,5 @@ impl Agent<'_> {
             }
             Err(error) => Err(error),
         }
-    }
-
-    /// Looks at what the host shows of abandonments and of this site's own
-    /// commits.
-    fn notice(&self, site: &Site<'_>, binding: &mut Binding, status: &RoundStatus) -> Result<()> {
-        for commit in &status.commits {
-            let mine = Signed::<Commit>::open(&commit.0, &site.keys.signing.verifying_key());
-            if let Ok(commit) = mine {
-                binding.expect_remembered(&commit.statement().roster)?;
-            }
-        }
-        let (id, manifest) = (site.joined.local.id, site.joined.manifest());
-        for envelope in &status.abandonments {
-            // One that still lacks signatures is none yet.
-            let Ok(abandonment) = Abandonment::open(&envelope.0, &id, manifest) else { continue };
-            let statement = abandonment.statement();
-            if binding.bound_to(statement.round) == Some(statement.offer) {
-                binding.abandon(statement.round, statement.offer)?;
-                let (round, reason) = (statement.round, statement.reason.clone());
-                self.voice.event("abandoned", json!({ "round": round, "reason": reason }));
-            }
-        }
-        Ok(())
     }
 }

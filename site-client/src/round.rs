@@ -11,6 +11,7 @@ use crate::study::Joined;
 use crate::{Error, Result};
 use jiff::Timestamp;
 use sealfold_attestation::{Claims, Evidence, Policy, Verdict, verify_live};
+use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::api::RoundStatus;
 use sealfold_protocol::bytes::Random;
 use sealfold_protocol::manifest::{Manifest, Model};
@@ -49,6 +50,37 @@ impl Site<'_> {
     /// As [`Client::round`].
     pub fn status(&self) -> Result<RoundStatus> {
         self.client.round(&self.id(), self.joined.next()?.round)
+    }
+
+    /// Looks at what the host shows of this site's own commits, which it must
+    /// remember, and of abandonments, which let it go on. The rounds that were
+    /// abandoned, with the reasons.
+    ///
+    /// # Errors
+    /// A refusal by `state-restored`; [`Error::File`].
+    pub fn notice(
+        &self,
+        binding: &mut Binding,
+        status: &RoundStatus,
+    ) -> Result<Vec<(u32, String)>> {
+        for commit in &status.commits {
+            let mine = Signed::<Commit>::open(&commit.0, &self.keys.signing.verifying_key());
+            if let Ok(commit) = mine {
+                binding.expect_remembered(&commit.statement().roster)?;
+            }
+        }
+        let mut abandoned = Vec::new();
+        for envelope in &status.abandonments {
+            // One that still lacks signatures is none yet.
+            let opened = Abandonment::open(&envelope.0, &self.id(), self.joined.manifest());
+            let Ok(abandonment) = opened else { continue };
+            let statement = abandonment.statement();
+            if binding.bound_to(statement.round) == Some(statement.offer) {
+                binding.abandon(statement.round, statement.offer)?;
+                abandoned.push((statement.round, statement.reason.clone()));
+            }
+        }
+        Ok(abandoned)
     }
 
     /// The offer that stands, if it is the one that follows in this site's own

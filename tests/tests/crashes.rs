@@ -68,6 +68,33 @@ fn an_enclave_that_dies_after_commits_is_waited_for_until_the_approvers_abandon(
 }
 
 #[test]
+fn a_site_that_works_by_hand_goes_on_after_an_abandonment() {
+    let mut system = System::start(&Options::default());
+    for site in SITES {
+        let _ = system.submit(site, 1.0).good();
+    }
+    let _ = system.wait_for(1, "a roster", |round| round.roster.is_some());
+    let _ = system.on_study(SITES[0], &["commit"], &[]).good();
+    system.restart_enclave();
+    let round = system.wait_for(1, "approvers", |r| r.waiting_for.contains("study abandon"));
+    // Without an offer that stands nothing can be told.
+    let verdict = system.on_study(SITES[0], &["verify"], &[]);
+    assert_eq!(verdict.code, 2, "{verdict:?}");
+    assert_eq!(verdict.json()["outcome"], "undecided");
+    assert_eq!(system.submit(SITES[0], 1.0).code, 1);
+    let offer = Offer::open(&round.offer.unwrap().0).unwrap().digest().to_string();
+    for site in &SITES[..3] {
+        let more = ["--round", "1", "--offer", &offer, "--reason", "x", "--yes"];
+        let _ = system.on_study(site, &["study", "abandon"], &more).good();
+    }
+    let _ = system.wait_for(1, "a new offer", |round| {
+        let new = round.offer.as_ref().map(|o| Offer::open(&o.0).unwrap().digest().to_string());
+        new.is_some_and(|new| new != offer)
+    });
+    assert_eq!(system.submit(SITES[0], 1.0).good().json()["state"], "admitted");
+}
+
+#[test]
 fn after_an_abandonment_a_roster_without_one_site_is_refused_by_every_site() {
     let mut system = System::start(&Options { deadlines: [2, 30, 600], ..Options::default() });
     for site in SITES {

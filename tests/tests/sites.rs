@@ -153,6 +153,16 @@ fn a_second_agent_and_a_restored_folder_are_noticed() {
     let mut agent = system.agent("site-000", 1.0, 1);
     assert_eq!(agent.wait(Duration::from_mins(1)), 1, "{}", agent.log());
     assert!(agent.log().contains("state-restored"), "{}", agent.log());
+    // By hand no less.
+    for command in ["commit", "submit"] {
+        std::fs::remove_dir_all(&home).unwrap();
+        cp(&copy, &home);
+        let ended = match command {
+            "commit" => system.on_study("site-000", &["commit"], &[]),
+            _ => system.submit("site-000", 1.0),
+        };
+        assert_eq!(ended.check(), "state-restored", "{command}");
+    }
 }
 
 #[test]

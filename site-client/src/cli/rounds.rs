@@ -104,6 +104,10 @@ fn assignment(target: &Target) -> Assignment {
 }
 
 fn offer(site: &Site<'_>, status: &RoundStatus) -> Result<Signed<Offer>> {
+    if status.release.is_some() {
+        let refusal = SiteRefusal::new("phase", "a round under way", "one that is released");
+        return Err(refusal.next("sealfold fetch, then the next round").into());
+    }
     site.offer(status)?.ok_or_else(|| {
         SiteRefusal::new("phase", "an offer", format!("none; {}", status.waiting_for)).into()
     })
@@ -116,9 +120,10 @@ impl Submit {
         let stop = Arc::default();
         let agent = parts.agent(context, &stop);
         let local = LocalStudy::new(&context.home, self.target.study);
-        let binding = Binding::open(&context.home, &local)?;
+        let mut binding = Binding::open(&context.home, &local)?;
         let site = agent.join(&assignment(&self.target))?;
         let status = site.status()?;
+        site.notice(&mut binding, &status)?;
         let offer = offer(&site, &status)?;
         binding.allows(offer.statement().round, &offer.digest())?;
         site.verify(&offer)?;
@@ -150,6 +155,7 @@ impl OnStudy {
         let mut binding = Binding::open(&context.home, &local)?;
         let site = agent.join(&assignment(&self.target))?;
         let status = site.status()?;
+        site.notice(&mut binding, &status)?;
         let offer = offer(&site, &status)?;
         let update = site.sealed(&offer)?.ok_or_else(|| {
             SiteRefusal::new("update", "an update that is sealed to this offer", "none")
@@ -206,12 +212,13 @@ impl Fetch {
         let stop = Arc::default();
         let agent = parts.agent(context, &stop);
         let local = LocalStudy::new(&context.home, self.target.study);
-        let binding = Binding::open(&context.home, &local)?;
+        let mut binding = Binding::open(&context.home, &local)?;
         let site = agent.join(&assignment(&self.target))?;
         site.fetch_initial()?;
         let rounds = site.joined.manifest().study.rounds;
         while site.joined.next()?.round <= rounds {
             let status = site.status()?;
+            site.notice(&mut binding, &status)?;
             if site.finish(&binding, &status)?.is_none() {
                 break;
             }

@@ -10,6 +10,7 @@ use sealfold::study::Joined;
 use sealfold::{Error, Result};
 use sealfold_attestation::{Evidence, Outcome, State, Verdict, verify_document};
 use sealfold_protocol::Digest;
+use sealfold_protocol::refusal::Check;
 use serde::Serialize;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -102,8 +103,13 @@ impl Verify {
             let status = site.status()?;
             (site.offer(&status)?, status.waiting_for)
         };
-        if let Some(offer) = offer {
-            let verdict = site.verdict(&offer)?;
+        // The offer that the host shows may be one whose enclave is gone.
+        let verdict = match offer.map(|offer| (site.verdict(&offer), offer)) {
+            None => None,
+            Some((Err(Error::Host(refusal)), _)) if refusal.check == Check::Phase => None,
+            Some((verdict, offer)) => Some((verdict?, offer)),
+        };
+        if let Some((verdict, offer)) = verdict {
             table = Table::of(&verdict);
             let (measured, otherwise) = match verdict.into_claims() {
                 Ok(claims) => (site.expect_measured(&offer, &claims), State::Failed),
@@ -173,7 +179,12 @@ impl Table {
         };
         match result {
             Ok(()) => {}
-            Err(error @ (Error::Refused(_) | Error::Protocol(_) | Error::Evidence(_))) => {
+            Err(
+                error @ (Error::Refused(_)
+                | Error::Unsigned(_)
+                | Error::Protocol(_)
+                | Error::Evidence(_)),
+            ) => {
                 row.state = otherwise;
                 if let Some(refusal) = error.refusal() {
                     let other = refusal.check != name;
