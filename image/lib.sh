@@ -5,6 +5,13 @@
 # Built tools live outside the checkout, so that a second checkout, or CI,
 # does not build them again.
 CACHE=${SEALFOLD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sealfold}
+for folder in "$CACHE" "${SEALFOLD_SOURCES:-/}" "$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"; do
+    case $folder in
+    *[[:space:]]*) echo "error: $folder: expected a path without white space" >&2 && exit 1 ;;
+    /*) ;;
+    *) echo "error: $folder: expected an absolute path" >&2 && exit 1 ;;
+    esac
+done
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -76,10 +83,12 @@ key_of() {
     done | sha256sum | cut -c 1-16
 }
 
-# cached FOLDER: is it there, whole and unchanged since it was built?
+# cached FOLDER: is it there, whole and unchanged since it was built? This guards
+# against accidents; whoever can write into the cache can change what is built.
 cached() {
     [ -f "$1/SHA256SUMS" ] || return 1
-    (cd "$1" && sha256sum --quiet --strict -c SHA256SUMS >/dev/null 2>&1) && return 0
+    (cd "$1" && sha256sum --quiet --strict -c SHA256SUMS >/dev/null 2>&1 &&
+        [ "$(find . -type f ! -name SHA256SUMS | sort)" = "$(cut -c 67- SHA256SUMS)" ]) && return 0
     say "cache: $1 was changed or is not whole; building it again"
     rm -rf "$1"
     return 1

@@ -13,6 +13,7 @@ use ring::digest::{Context, SHA384};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use std::io::{self, Read};
+use webpki::EndEntityCert;
 
 /// The header: magic, version, flags, memory, CPUs, sections, CRC.
 const HEADER: usize = 548;
@@ -22,6 +23,10 @@ const SECTION: usize = 12;
 const MAX_SECTIONS: usize = 32;
 /// The longest signature section: a certificate and a signature.
 const MAX_SIGNATURE: u64 = 64 << 10;
+/// The longest command line that x86 takes.
+const MAX_COMMAND_LINE: u64 = 2048;
+/// Up to here a bzImage says how long it is.
+const KERNEL_HEAD: usize = 0x206;
 /// The version of the format that is read.
 const VERSION: u16 = 4;
 
@@ -153,6 +158,12 @@ pub fn measure(mut file: impl Read) -> Result<Measurement, EifError> {
         if kind == Section::Signature && own > MAX_SIGNATURE {
             return Err(wrong("signature", "at most 64 KiB", own));
         }
+        if kind == Section::CommandLine && own > MAX_COMMAND_LINE {
+            return Err(wrong("command line", "at most 2 KiB", own));
+        }
+        if own == 0 && kind != Section::Metadata {
+            return Err(wrong("section", "bytes that are measured", format!("an empty {kind:?}")));
+        }
         while left > 0 {
             let take = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
             let piece = &mut buffer[..take];
@@ -163,6 +174,8 @@ pub fn measure(mut file: impl Read) -> Result<Measurement, EifError> {
                 Section::Kernel | Section::CommandLine => {
                     image.update(piece);
                     boot.update(piece);
+                    let room = usize::try_from(MAX_COMMAND_LINE).unwrap_or(0) - kept.len();
+                    kept.extend_from_slice(&piece[..take.min(room)]);
                 }
                 Section::Ramdisk => {
                     image.update(piece);
@@ -172,8 +185,11 @@ pub fn measure(mut file: impl Read) -> Result<Measurement, EifError> {
                 Section::Signature => kept.extend_from_slice(piece),
             }
         }
-        if kind == Section::Signature {
-            certificate = Some(signer(&kept)?);
+        match kind {
+            Section::Kernel => expect_nothing_behind(&kept, own)?,
+            Section::CommandLine => expect_text(&kept)?,
+            Section::Signature => certificate = Some(signer(&kept)?),
+            Section::Metadata | Section::Ramdisk => {}
         }
         offset = offset.saturating_add(SECTION as u64).saturating_add(own);
     }
@@ -197,6 +213,30 @@ pub fn measure(mut file: impl Read) -> Result<Measurement, EifError> {
     Ok(Measurement { name: String::new(), pcr0, pcr1, pcr2, pcr8 })
 }
 
+/// The registers cover kernel, command line and ramdisks without their lengths,
+/// so bytes behind the kernel could be the command line's: a bzImage says how
+/// long it is (Linux, Documentation/arch/x86/boot.rst).
+fn expect_nothing_behind(head: &[u8], length: u64) -> Result<(), EifError> {
+    let Some(head) = head.get(..KERNEL_HEAD).filter(|head| head[0x202..] == *b"HdrS") else {
+        return Err(wrong("kernel", "a bzImage", "something else"));
+    };
+    let sectors = if head[0x1f1] == 0 { 4 } else { u64::from(head[0x1f1]) };
+    let paragraphs = u32::from_le_bytes([head[0x1f4], head[0x1f5], head[0x1f6], head[0x1f7]]);
+    let own = (sectors + 1) * 512 + u64::from(paragraphs) * 16;
+    if own != length {
+        return Err(wrong("kernel", format!("{own} bytes, as it says"), length));
+    }
+    Ok(())
+}
+
+/// Nor is a part of a ramdisk the command line's.
+fn expect_text(line: &[u8]) -> Result<(), EifError> {
+    match line.iter().find(|byte| !(b' '..=b'~').contains(*byte)) {
+        Some(byte) => Err(wrong("command line", "printable ASCII", format!("{byte:#04x}"))),
+        None => Ok(()),
+    }
+}
+
 /// The value of a register, once extended by a digest.
 fn extend(contents: Context) -> Bytes<48> {
     let mut context = Context::new(&SHA384);
@@ -212,7 +252,16 @@ fn extend(contents: Context) -> Bytes<48> {
 fn signer(section: &[u8]) -> Result<Vec<u8>, EifError> {
     let broken = |found: String| wrong("signature", "a signing certificate", found);
     let pem = certificate_of(section).map_err(|error| broken(error.to_string()))?;
+    // One block and nothing else, so that all readers see the same certificate.
+    let text = String::from_utf8_lossy(&pem);
+    let text = text.trim_end();
+    let blocks = text.matches("-----BEGIN").count();
+    let (start, end) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
+    if blocks != 1 || !text.starts_with(start) || !text.ends_with(end) {
+        return Err(wrong("signature", "one CERTIFICATE in PEM, and nothing else", text.len()));
+    }
     let der = CertificateDer::from_pem_slice(&pem).map_err(|error| broken(error.to_string()))?;
+    EndEntityCert::try_from(&der).map_err(|error| broken(error.to_string()))?;
     Ok(der.to_vec())
 }
 
@@ -265,8 +314,17 @@ mod tests {
         [header, body].concat()
     }
 
+    /// A bzImage of one setup sector and one paragraph.
+    const KERNEL: [u8; 1040] = {
+        let mut bytes = [7; 1040];
+        (bytes[0x1f1], bytes[0x1f4]) = (1, 1);
+        (bytes[0x1f5], bytes[0x1f6], bytes[0x1f7]) = (0, 0, 0);
+        (bytes[0x202], bytes[0x203], bytes[0x204], bytes[0x205]) = (b'H', b'd', b'r', b'S');
+        bytes
+    };
+
     const GOOD: [(u16, &[u8]); 5] =
-        [(1, b"kernel"), (2, b"quiet"), (5, b"{}"), (3, b"init"), (3, b"app")];
+        [(1, &KERNEL), (2, b"quiet"), (5, b"{}"), (3, b"init"), (3, b"app")];
 
     #[test]
     fn registers_cover_the_parts_that_they_are_named_for() {
@@ -300,6 +358,25 @@ mod tests {
         }
         assert!(measure(&[&good[..], b"x"].concat()[..]).is_err());
         assert_eq!(measure(&good[..]).unwrap(), measured);
+    }
+
+    #[test]
+    fn bytes_that_moved_between_kernel_command_line_and_ramdisk_are_refused() {
+        let refused =
+            |sections: &[(u16, &[u8])]| measure(&eif(sections)[..]).unwrap_err().to_string();
+        // The same registers, and a kernel with another command line.
+        let longer = [&KERNEL[..], b"qui"].concat();
+        let text = refused(&[(1, &longer), (2, b"et"), GOOD[2], GOOD[3], GOOD[4]]);
+        assert!(text.contains("kernel: expected 1040 bytes, as it says, found 1043"), "{text}");
+        let text = refused(&[GOOD[0], (2, b"quiet\x1f\x8b"), GOOD[2], GOOD[3], GOOD[4]]);
+        assert!(text.contains("command line: expected printable ASCII"), "{text}");
+        for empty in [1, 3, 4] {
+            let mut sections = GOOD;
+            sections[empty].1 = b"";
+            assert!(refused(&sections).contains("found an empty"), "{empty}");
+        }
+        let text = refused(&[(1, b"kernel"), GOOD[1], GOOD[2], GOOD[3], GOOD[4]]);
+        assert!(text.contains("expected a bzImage"), "{text}");
     }
 
     #[test]

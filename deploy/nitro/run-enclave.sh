@@ -86,7 +86,12 @@ $found" "run the image that the sites accepted, or have them accept this one: do
 
 # The address is taken where an enclave of an earlier run, or of somebody else,
 # is still there. It is not this script's to end.
-if enclaves | grep -qF "\"EnclaveCID\":$cid,"; then
+if ! there=$(enclaves); then
+    say "nitro-cli does not say which enclaves run"
+    say "  next: nitro-cli describe-enclaves, as this user"
+    exit 1
+fi
+if printf '%s\n' "$there" | grep -qE "\"EnclaveCID\":$cid[,}]"; then
     say "an enclave with CID $cid runs already; it was not started from here and is left alone"
     say "  next: nitro-cli describe-enclaves, and end it by its id if it is yours"
     exit 1
@@ -115,7 +120,12 @@ missing=0
 while [ -z "$stopping" ]; do
     nap
     [ -z "$stopping" ] || break
-    if enclaves | grep -F "\"EnclaveID\":\"$id\"" | grep -qF '"State":"RUNNING"'; then
+    # No answer is no news: to end an enclave that runs would cost its round.
+    if ! there=$(enclaves); then
+        say "nitro-cli does not answer; enclave $id is left alone"
+        continue
+    fi
+    if printf '%s\n' "$there" | grep -F "\"EnclaveID\":\"$id\"" | grep -qF '"State":"RUNNING"'; then
         missing=0
         continue
     fi

@@ -25,7 +25,9 @@ compile() {
     mkdir src
     dpkg-deb --fsys-tarfile "$DEB" | tar -xO ./usr/src/linux-source-6.12.tar.xz |
         tar -xJ -C src --strip-components=1
-    # Nothing of when, where and by whom it was built may be in the result.
+    # Nothing of when, where and by whom it was built may be in the result, nor
+    # what the environment asks for.
+    unset KCFLAGS KCPPFLAGS KAFLAGS CROSS_COMPILE LLVM ARCH MAKEFLAGS MAKEOVERRIDES
     export KBUILD_BUILD_TIMESTAMP=@1 KBUILD_BUILD_USER=sealfold KBUILD_BUILD_HOST=sealfold
     export KBUILD_BUILD_VERSION=1 LC_ALL=C
     make -C src -s KCONFIG_ALLCONFIG="$fragment" allnoconfig

@@ -455,10 +455,11 @@ fn an_enclave_that_is_gone_ends_the_script_which_names_it() {
     wait_until("booted", || script.log().contains("has booted"));
     assert_eq!(instance.asked(), [start_command(&instance)]);
     // As long as it is there, the script stays, also when nitro-cli fails for
-    // a while.
-    instance.put("failures", "5");
-    wait_until("looks", || instance.looks() > 12);
-    assert!(script.log().contains("look 5 of 6") && !script.log().contains("is gone"));
+    // longer than it may be missing.
+    instance.put("failures", "9");
+    wait_until("looks", || instance.looks() > 16);
+    assert!(script.log().contains("nitro-cli does not answer"), "{}", script.log());
+    assert!(!script.log().contains("is gone"), "{}", script.log());
     // Another enclave, and ours on its way out, are not ours running.
     instance.put("enclaves", listed(&[(ANOTHER, 20, "RUNNING"), (OURS, 16, "TERMINATING")]));
     assert_eq!(script.wait(PATIENCE), 1, "{}", script.log());
