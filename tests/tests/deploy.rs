@@ -276,8 +276,12 @@ fn the_operators_page_names_what_there_is() {
 /// An image that is one to `sealfold measure`, with this application.
 fn image(application: &[u8]) -> Vec<u8> {
     const HEADER: usize = 548;
+    // A bzImage of one setup sector and one paragraph.
+    let mut kernel = vec![0; 1040];
+    (kernel[0x1f1], kernel[0x1f4]) = (1, 1);
+    kernel[0x202..0x206].copy_from_slice(b"HdrS");
     let sections: [(u16, &[u8]); 5] =
-        [(1, b"kernel"), (2, b"quiet"), (5, b"{}"), (3, b"init"), (3, application)];
+        [(1, &kernel), (2, b"quiet"), (5, b"{}"), (3, b"init"), (3, application)];
     let mut header = vec![0; HEADER];
     header[..6].copy_from_slice(b".eif\0\x04");
     header[27] = 5;
