@@ -3,7 +3,7 @@
 # a process to watch: `nitro-cli run-enclave` itself returns as soon as the
 # image has booted and its heartbeat was answered.
 #
-# Not tried on EC2; tests/tests/deploy.rs runs it with a nitro-cli that is made
+# Not tried on EC2; tests/tests/start_script.rs runs it with a nitro-cli that is made
 # up. It needs nitro-cli and sealfold on the path.
 #
 # Exit codes: 0 it was told to stop; 1 the enclave is gone or did not start, and
@@ -103,13 +103,13 @@ stopping=
 trap 'stopping=1' TERM INT HUP
 
 say "starting $image: CID $cid, $cpus CPUs, $memory MiB"
-if ! answer=$(nitro-cli run-enclave --eif-path "$image" --cpu-count "$cpus" \
+if ! answer=$(timeout 300 nitro-cli run-enclave --eif-path "$image" --cpu-count "$cpus" \
     --memory "$memory" --enclave-cid "$cid" --enclave-name "$name"); then
     say "nitro-cli did not start the enclave; its error code is above"
     say "  next: the table in docs/operating.md, or nitro-cli explain --error-code CODE"
     exit 1
 fi
-id=$(printf '%s\n' "$answer" | sed -n 's/.*"EnclaveID": *"\([^"]*\)".*/\1/p' | head -n 1)
+id=$(printf '%s\n' "$answer" | grep -o '"EnclaveID": *"[^"]*"' | head -n 1 | cut -d '"' -f 4)
 if [ -z "$id" ]; then
     say "expected an EnclaveID in nitro-cli's answer, found: $answer"
     exit 1
@@ -138,7 +138,7 @@ while [ -z "$stopping" ]; do
 done
 
 say "told to stop; ending enclave $id"
-nitro-cli terminate-enclave --enclave-id "$id" >&2 || {
+timeout 60 nitro-cli terminate-enclave --enclave-id "$id" >&2 || {
     say "nitro-cli did not end enclave $id"
     exit 1
 }

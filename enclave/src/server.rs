@@ -4,7 +4,7 @@ use crate::engine::Engine;
 use crate::erasure::with_wiped_stack;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::http::request::Parts;
+use hyper::http::uri::PathAndQuery;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -78,7 +78,9 @@ async fn connection(engine: Arc<Engine>, stream: AsyncStream) {
 
 async fn respond(engine: Arc<Engine>, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (parts, body) = request.into_parts();
-    if let Err(refusal) = api::expect_head(head_length(&parts)) {
+    let target = parts.uri.path_and_query().map(PathAndQuery::as_str);
+    let fields = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    if let Err(refusal) = api::expect_head(target, fields) {
         return reply::<()>(Err(refusal));
     }
     let body = match read(body).await {
@@ -122,13 +124,6 @@ fn answer(engine: &Engine, method: &Method, path: &str, body: &[u8]) -> Response
             format!("{method} {}", path.chars().take(100).collect::<String>()),
         ))),
     }
-}
-
-/// The bytes of a request's head, without its spaces and line ends.
-fn head_length(parts: &Parts) -> usize {
-    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
-    target + fields.sum::<usize>()
 }
 
 async fn read(body: Incoming) -> Result<Bytes, Refusal> {

@@ -190,11 +190,17 @@ pub const MAX_HEAD: usize = 16 << 10;
 /// with status 431 and no body, before it closes the connection.
 pub const MAX_HEAD_READ: usize = 64 << 10;
 
-/// Refuses a head of more than [`MAX_HEAD`] bytes.
+/// Refuses a head of more than [`MAX_HEAD`] bytes: a request's target, and its
+/// fields' names and values.
 ///
 /// # Errors
 /// A refusal by `size`.
-pub fn expect_head(length: usize) -> Result<(), Refusal> {
+pub fn expect_head<'a>(
+    target: Option<&str>,
+    fields: impl Iterator<Item = (&'a str, &'a [u8])>,
+) -> Result<(), Refusal> {
+    let fields = fields.map(|(name, value)| name.len() + value.len());
+    let length = target.map_or(0, str::len) + fields.sum::<usize>();
     if length > MAX_HEAD {
         let expected = format!("a head of at most {MAX_HEAD} bytes");
         return Err(Refusal::new(Check::Size, expected, format!("{length} bytes"))

@@ -44,17 +44,14 @@ impl std::fmt::Display for Violation {
         if !self.column.is_empty() {
             write!(f, " of {:?}", self.column)?;
         }
-        write!(f, ": expected {}, found {}", self.expected, self.count)?;
-        if !self.rows.is_empty() {
-            let rows: Vec<_> = self.rows.iter().map(ToString::to_string).collect();
-            write!(
-                f,
-                " (rows {}{})",
-                rows.join(", "),
-                if self.count > rows.len() as u64 { ", ..." } else { "" }
-            )?;
+        write!(f, ": expected {}, found ", self.expected)?;
+        if self.rows.is_empty() {
+            return write!(f, "{}", self.count);
         }
-        Ok(())
+        let rows: Vec<_> = self.rows.iter().map(ToString::to_string).collect();
+        let more = if self.count > rows.len() as u64 { ", ..." } else { "" };
+        let word = if self.count == 1 { "row" } else { "rows" };
+        write!(f, "otherwise in {} {word}: {}{more}", self.count, rows.join(", "))
     }
 }
 
@@ -263,12 +260,12 @@ mod tests {
         assert_eq!(
             text,
             [
-                "number of \"age\": expected numbers or empty cells, found 1 (rows 3)",
-                "integer of \"age\": expected whole numbers, found 1 (rows 1)",
-                "range of \"age\": expected 0 to 120 years, found 1 (rows 2)",
-                "category of \"cp\": expected one of [1.0, 2.0], found 1 (rows 2)",
+                "number of \"age\": expected numbers or empty cells, found otherwise in 1 row: 3",
+                "integer of \"age\": expected whole numbers, found otherwise in 1 row: 1",
+                "range of \"age\": expected 0 to 120 years, found otherwise in 1 row: 2",
+                "category of \"cp\": expected one of [1.0, 2.0], found otherwise in 1 row: 2",
                 "missing-share of \"cp\": expected at most 25.0 % missing of 3 rows, found 1",
-                "outcome of \"num\": expected a number in every row, found 1 (rows 2)",
+                "outcome of \"num\": expected a number in every row, found otherwise in 1 row: 2",
                 "minimum-rows: expected at least 4 rows, found 3",
             ]
         );
@@ -285,7 +282,7 @@ mod tests {
             text,
             [
                 "duplicate-column of \"age\": expected one column of this name, found 2",
-                "fields: expected 4 fields in every row, as in the header, found 2 (rows 2, 3)",
+                "fields: expected 4 fields in every row, as in the header, found otherwise in 2 rows: 2, 3",
             ]
         );
         assert_eq!((report.rows, report.with_outcome), (4, 1));

@@ -17,6 +17,7 @@ pub mod client;
 pub mod data;
 pub mod error;
 pub mod home;
+pub mod in_words;
 pub mod keys;
 pub mod release;
 pub mod report;

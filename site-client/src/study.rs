@@ -18,11 +18,6 @@ use sealfold_protocol::{Digest, Error as ProtocolError, MultiSigned};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// What k does not protect from, in the words that every approval shows.
-pub const WITHOUT_NOISE: &str = "This study adds no site-level noise: the smallest roster protects \
-within a round. Rosters that differ between rounds, and hospital totals, can still be compared by \
-whoever reads releases.";
-
 /// Where the site's chain of releases stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -319,51 +314,4 @@ pub fn approved_by_known(manifest: &MultiSigned<Manifest>, policy: &Policy) -> R
         return Err(Error::Unsigned(refusal));
     }
     Ok(())
-}
-
-/// A manifest in words, for those who approve.
-#[must_use]
-pub fn describe(manifest: &Manifest, id: &Digest) -> String {
-    let mut text = format!(
-        "study        {} ({id})\npurpose      {}\nintended use {}\nrounds       {}\nvalid        {} to {}\n",
-        manifest.study.name,
-        manifest.study.purpose,
-        manifest.study.intended_use,
-        manifest.study.rounds,
-        manifest.study.valid_from,
-        manifest.study.valid_until,
-    );
-    let names: Vec<_> = manifest.sites.iter().map(|site| site.name.as_str()).collect();
-    let readers = match manifest.release.readers {
-        sealfold_protocol::manifest::Readers::Everyone => "everyone",
-        sealfold_protocol::manifest::Readers::Sites => "the sites only",
-    };
-    text.push_str(&format!(
-        "sites        {} ({})\ncohort       {}\nfeatures     {}\nminimum rows {}\nmodel        {} \
-         parameters in {} tensors, initial {}\nrule         {:?}, largest share {}\nreaders      \
-         {readers}\napprovals    {} of {}\n",
-        names.len(),
-        names.join(", "),
-        manifest.data.cohort,
-        manifest.data.features.len(),
-        manifest.data.minimum_rows,
-        manifest.model.parameters(),
-        manifest.model.tensors.len(),
-        manifest.model.initial.short(),
-        manifest.aggregation.rule,
-        manifest.aggregation.largest_weight_share,
-        manifest.approval.required,
-        manifest.approval.approvers.len(),
-    ));
-    let (k, c) = (manifest.quorum.smallest_roster, manifest.quorum.colluders);
-    text.push_str(&format!(
-        "\nNo aggregate of fewer than {k} sites is ever released, and {c} colluding sites are \
-         withstood.\n"
-    ));
-    for weakness in &manifest.quorum.accepts {
-        text.push_str(&format!("WEAKER ({weakness}): {}.\n", weakness.meaning()));
-    }
-    text.push_str(WITHOUT_NOISE);
-    text.push('\n');
-    text
 }

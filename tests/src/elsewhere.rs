@@ -7,6 +7,7 @@ use crate::system::System;
 use sealfold_protocol::api::{EnclaveStatus, RoundStatus};
 use sealfold_protocol::endpoint::Endpoint;
 use serde_json::json;
+use std::path::Path;
 
 /// The second enclave and the second host.
 pub struct Elsewhere {
@@ -14,7 +15,7 @@ pub struct Elsewhere {
     pub host: Server,
     /// The host's URL.
     pub url: String,
-    _enclave: Server,
+    _enclave: Option<Server>,
     at: Endpoint,
     id: String,
 }
@@ -24,11 +25,17 @@ impl Elsewhere {
     #[must_use]
     pub fn start(system: &System) -> Self {
         let folder = system.folder.path();
-        let door = Endpoint::Unix(folder.join("elsewhere-door.sock"));
-        let (enclave, at) = process::enclave(folder, "elsewhere", &door);
+        let (enclave, at) = process::enclave(folder, "elsewhere", &door(folder));
+        Self { _enclave: Some(enclave), ..Self::in_front_of(system, at) }
+    }
+
+    /// A second host alone, in front of an enclave that runs.
+    #[must_use]
+    pub fn in_front_of(system: &System, at: Endpoint) -> Self {
+        let folder = system.folder.path();
         let mut command = process::command("sealfold-host");
         command.args(["serve", "--listen", "tcp://127.0.0.1:0"]);
-        command.args(["--enclave", &at.to_string(), "--door", &door.to_string()]);
+        command.args(["--enclave", &at.to_string(), "--door", &door(folder).to_string()]);
         command.arg("--data").arg(folder.join("elsewhere"));
         let host = Server::start(command, &folder.join("elsewhere-host.log"));
         let url = host.place().unwrap();
@@ -42,7 +49,7 @@ impl Elsewhere {
             }
             let _ = system.sealfold(&site.name, &approve).good();
         }
-        Self { host, url, _enclave: enclave, at, id: system.id() }
+        Self { host, url, _enclave: None, at, id: system.id() }
     }
 
     /// A command of the site client on the study at this host.
@@ -74,4 +81,8 @@ impl Elsewhere {
         let status: EnclaveStatus = call(&self.at, "GET", "/v1/status", &json!({})).unwrap();
         status.committed
     }
+}
+
+fn door(folder: &Path) -> Endpoint {
+    Endpoint::Unix(folder.join("elsewhere-door.sock"))
 }

@@ -17,3 +17,4 @@ pub mod process;
 pub mod site;
 pub mod study;
 pub mod system;
+pub mod tls;

@@ -1,7 +1,13 @@
 //! How the sites of a system take part: their updates, by hand and by agents.
 
+use crate::http;
 use crate::process::Server;
 use crate::system::{Ended, System, first_value, write_tensors};
+use sealfold_protocol::Signed;
+use sealfold_protocol::api::{UPLOAD_TOKEN, UploadStatus};
+use sealfold_protocol::bytes::Envelope;
+use sealfold_protocol::update::UpdateHeader;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,6 +57,51 @@ impl System {
             write_tensors(&path, self.study.parameters(), value);
         }
         path
+    }
+
+    /// Agents of all sites, each with its own power of two.
+    #[must_use]
+    pub fn agents(&self, rounds: u32) -> Vec<Server> {
+        self.powers().map(|(site, value)| self.agent(site, value, rounds)).collect()
+    }
+
+    /// Submits an update of every site, each its own power of two; returns when
+    /// there is a roster of them.
+    pub fn submit_all(&self) {
+        for (site, value) in self.powers() {
+            let _ = self.submit(site, value).good();
+        }
+        let _ = self.wait_for(1, "a roster", |round| round.roster.is_some());
+    }
+
+    fn powers(&self) -> impl Iterator<Item = (&str, f32)> {
+        let powers = std::iter::successors(Some(1.0), |value| Some(value * 2.0));
+        self.study.sites.iter().map(|site| site.name.as_str()).zip(powers)
+    }
+
+    /// Sites commit to the roster of round 1.
+    pub fn commit(&self, sites: &[&str]) {
+        for site in sites {
+            let _ = self.on_study(site, &["commit"], &[]).good();
+        }
+    }
+
+    /// Approvers sign the abandonment of an offer of round 1.
+    pub fn abandon(&self, offer: &str, sites: &[&str]) {
+        let more = ["--round", "1", "--offer", offer, "--reason", "a test", "--yes"];
+        for site in sites {
+            let _ = self.on_study(site, &["study", "abandon"], &more).good();
+        }
+    }
+
+    /// Begins an upload by hand, or finds where it stands.
+    #[must_use]
+    pub fn begin_upload(&self, header: &Signed<UpdateHeader>, token: &str) -> UploadStatus {
+        let path = format!("/v1/studies/{}/rounds/1/updates", self.id());
+        let body = json!({ "envelope": Envelope(header.envelope().to_vec()) }).to_string();
+        let headers = [("content-type", "application/json"), (UPLOAD_TOKEN, token)];
+        let reply = http::send(&self.endpoint(), "POST", &path, &headers, body.as_bytes()).unwrap();
+        serde_json::from_slice(&reply.body).unwrap()
     }
 
     /// Submits an update of one value.

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use sealfold_protocol::Signed;
-use sealfold_protocol::api::{Phase, UPLOAD_OFFSET, UPLOAD_TOKEN, UploadState, UploadStatus};
+use sealfold_protocol::api::{Phase, UPLOAD_OFFSET, UPLOAD_TOKEN, UploadState};
 use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::roster::Commit;
@@ -38,19 +38,13 @@ fn an_enclave_that_dies_while_uploads_run_costs_nothing() {
 #[test]
 fn an_enclave_that_dies_after_commits_is_waited_for_until_the_approvers_abandon() {
     let mut system = System::start(&Options::default());
-    for (site, value) in SITES.iter().zip([1.0, 2.0, 4.0, 8.0]) {
-        let _ = system.submit(site, value).good();
-    }
-    let _ = system.wait_for(1, "a roster", |round| round.roster.is_some());
-    for site in &SITES[..2] {
-        let _ = system.on_study(site, &["commit"], &[]).good();
-    }
+    system.submit_all();
+    system.commit(&SITES[..2]);
     system.restart_enclave();
     let round = system.wait_for(1, "approvers", |r| r.waiting_for.contains("study abandon"));
     let offer = Offer::open(&round.offer.unwrap().0).unwrap().digest().to_string();
     // No agent goes on by itself.
-    let agents: Vec<_> =
-        SITES.iter().zip([1.0, 2.0, 4.0, 8.0]).map(|(s, v)| system.agent(s, v, 1)).collect();
+    let agents = system.agents(1);
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(system.status().rounds_done, 0);
     // Two signatures are not enough, a third is.
@@ -83,10 +77,7 @@ fn a_site_that_works_by_hand_goes_on_after_an_abandonment() {
     assert_eq!(verdict.json()["outcome"], "undecided");
     assert_eq!(system.submit(SITES[0], 1.0).code, 1);
     let offer = Offer::open(&round.offer.unwrap().0).unwrap().digest().to_string();
-    for site in &SITES[..3] {
-        let more = ["--round", "1", "--offer", &offer, "--reason", "x", "--yes"];
-        let _ = system.on_study(site, &["study", "abandon"], &more).good();
-    }
+    system.abandon(&offer, &SITES[..3]);
     let _ = system.wait_for(1, "a new offer", |round| {
         let new = round.offer.as_ref().map(|o| Offer::open(&o.0).unwrap().digest().to_string());
         new.is_some_and(|new| new != offer)
@@ -108,10 +99,7 @@ fn after_an_abandonment_a_roster_without_one_site_is_refused_by_every_site() {
     system.restart_enclave();
     let round = system.wait_for(1, "approvers", |r| r.waiting_for.contains("study abandon"));
     let offer = Offer::open(&round.offer.unwrap().0).unwrap().digest().to_string();
-    for site in &SITES[..3] {
-        let more = ["--round", "1", "--offer", &offer, "--reason", "x", "--yes"];
-        let _ = system.on_study(site, &["study", "abandon"], &more).good();
-    }
+    system.abandon(&offer, &SITES[..3]);
     let _ = system.wait_for(1, "a new offer", |round| {
         round
             .offer
@@ -139,14 +127,7 @@ fn a_host_that_is_killed_in_every_phase_loses_nothing_that_it_acknowledged() {
     let layout = system.study.manifest.statement().model.layout_digest().unwrap();
     let update = system.study.sites[0].seal(&offer, layout, 1, &vec![1.0; 700_000]);
     let (name, token) = (update.header.digest().to_string(), "ab".repeat(32));
-    let begin = |system: &System| -> UploadStatus {
-        let path = format!("/v1/studies/{}/rounds/1/updates", system.id());
-        let body = json!({ "envelope": Envelope(update.header.envelope().to_vec()) }).to_string();
-        let headers = [("content-type", "application/json"), (UPLOAD_TOKEN, token.as_str())];
-        let reply =
-            http::send(&system.endpoint(), "POST", &path, &headers, body.as_bytes()).unwrap();
-        serde_json::from_slice(&reply.body).unwrap()
-    };
+    let begin = |system: &System| system.begin_upload(&update.header, &token);
     let append = |system: &System, token: &str, offset: usize, piece: &[u8]| {
         let offset = offset.to_string();
         let headers = [(UPLOAD_OFFSET, offset.as_str()), (UPLOAD_TOKEN, token)];

@@ -8,6 +8,7 @@ use sealfold_tests::http;
 use sealfold_tests::process::{self, Server};
 use sealfold_tests::study::Options;
 use sealfold_tests::system::{Ended, System};
+use sealfold_tests::tls::TlsHost;
 use serde_json::{Value, json};
 
 #[test]
@@ -108,25 +109,15 @@ fn sites_reach_the_host_over_tls_under_an_authority_of_their_own() {
     let output = command.arg("--data").arg(folder.join("host")).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("another host"), "{output:?}");
 
-    let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let (certificate, private) = (folder.join("tls.pem"), folder.join("tls.key"));
-    std::fs::write(&certificate, key.cert.pem()).unwrap();
-    std::fs::write(&private, key.signing_key.serialize_pem()).unwrap();
-    let mut command = process::command("sealfold-host");
-    command.args(["serve", "--listen", "tcp://127.0.0.1:0", "--tls-cert"]).arg(&certificate);
-    command.arg("--tls-key").arg(&private).arg("--data").arg(folder.join("tls-host"));
-    command.args(["--enclave", "unix:///nowhere", "--door"]);
-    command.arg(format!("unix://{}", folder.join("tls-door.sock").display()));
-    let host = Server::start(command, &folder.join("tls.log"));
-    let place = host.place().unwrap();
-    let url = place.replace("127.0.0.1", "localhost");
+    let host = TlsHost::start(&["localhost"]);
+    let (system, url) = (&host.system, host.url("localhost"));
     assert!(url.starts_with("https://"), "{url}");
-    let manifest = folder.join("study.toml");
+    let manifest = system.folder.path().join("study.toml");
     let approve = |ca: &[&str]| -> Ended {
         let fixed = ["study", "approve", manifest.to_str().unwrap(), "--host", &url, "--yes"];
         system.sealfold("site-001", &[&fixed, ca].concat())
     };
-    let _ = approve(&["--ca", certificate.to_str().unwrap()]).good();
+    let _ = approve(&["--ca", host.certificate.to_str().unwrap()]).good();
     let refused = approve(&[]);
     assert_eq!(refused.code, 2, "{refused:?}");
 }

@@ -2,8 +2,7 @@
 //! over records is under way: held in the middle, so that it surely is.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use sealfold_protocol::api::{Phase, UPLOAD_OFFSET, UPLOAD_TOKEN, UploadState, UploadStatus};
-use sealfold_protocol::bytes::Envelope;
+use sealfold_protocol::api::{Phase, UPLOAD_OFFSET, UPLOAD_TOKEN, UploadState};
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::roster::Roster;
 use sealfold_protocol::{Signed, seal};
@@ -12,7 +11,6 @@ use sealfold_tests::middle::Middle;
 use sealfold_tests::process::Server;
 use sealfold_tests::study::Options;
 use sealfold_tests::system::System;
-use serde_json::json;
 use std::io::Write;
 use std::time::Duration;
 
@@ -137,14 +135,7 @@ fn a_piece_of_an_upload_that_its_client_cuts_is_not_there() {
     let layout = system.study.manifest.statement().model.layout_digest().unwrap();
     let update = system.study.sites[0].seal(&offer, layout, 1, &vec![1.0; PARAMETERS]);
     let token = "ab".repeat(32);
-    let status = || -> UploadStatus {
-        let path = format!("/v1/studies/{}/rounds/1/updates", system.id());
-        let body = json!({ "envelope": Envelope(update.header.envelope().to_vec()) }).to_string();
-        let headers = [("content-type", "application/json"), (UPLOAD_TOKEN, token.as_str())];
-        let reply =
-            http::send(&system.endpoint(), "POST", &path, &headers, body.as_bytes()).unwrap();
-        serde_json::from_slice(&reply.body).unwrap()
-    };
+    let status = || system.begin_upload(&update.header, &token);
     assert_eq!(status().received, 0);
     let path = format!("/v1/uploads/{}", update.header.digest());
     let staged = system.folder.path().join("host/staging/updates");

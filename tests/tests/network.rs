@@ -2,12 +2,13 @@
 //! person sees of a transfer.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use sealfold_tests::process::{self, Server};
+use sealfold_tests::process::{self};
 use sealfold_tests::study::Options;
 use sealfold_tests::system::{Ended, System, write_tensors};
+use sealfold_tests::tls::TlsHost;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
@@ -69,59 +70,31 @@ fn tunnel(site: &TcpStream, asked: &Mutex<Vec<String>>) {
     });
 }
 
-/// A host that serves TLS under an authority of the test's own.
-struct TlsHost {
-    system: System,
-    _host: Server,
-    certificate: PathBuf,
-    port: String,
-}
-
-impl TlsHost {
-    fn start() -> Self {
-        let system = System::start(&Options::default());
-        let folder = system.folder.path();
-        let names = vec!["localhost".to_owned(), NAME.to_owned()];
-        let key = rcgen::generate_simple_self_signed(names).unwrap();
-        let (certificate, private) = (folder.join("tls.pem"), folder.join("tls.key"));
-        std::fs::write(&certificate, key.cert.pem()).unwrap();
-        std::fs::write(&private, key.signing_key.serialize_pem()).unwrap();
-        let mut command = process::command("sealfold-host");
-        command.args(["serve", "--listen", "tcp://127.0.0.1:0", "--tls-cert"]).arg(&certificate);
-        command.arg("--tls-key").arg(&private).arg("--data").arg(folder.join("tls-host"));
-        command.args(["--enclave", "unix:///nowhere", "--door"]);
-        command.arg(format!("unix://{}", folder.join("tls-door.sock").display()));
-        let host = Server::start(command, &folder.join("tls.log"));
-        let port = host.place().unwrap().rsplit(':').next().unwrap().to_owned();
-        Self { system, _host: host, certificate, port }
+/// Approves the study at this host, under a name, in an environment.
+fn approve_at(host: &TlsHost, name: &str, more: &[&str], environment: &[(&str, &str)]) -> Ended {
+    let manifest = host.system.folder.path().join("study.toml");
+    let url = host.url(name);
+    let fixed = ["study", "approve", manifest.to_str().unwrap(), "--host", &url, "--yes"];
+    let mut command = host.system.command("site-001", &[&fixed[..], more].concat());
+    for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY"] {
+        command.env_remove(name);
     }
-
-    /// Approves the study at this host, under a name, in an environment.
-    fn approve(&self, name: &str, more: &[&str], environment: &[(&str, &str)]) -> Ended {
-        let manifest = self.system.folder.path().join("study.toml");
-        let url = format!("https://{name}:{}", self.port);
-        let fixed = ["study", "approve", manifest.to_str().unwrap(), "--host", &url, "--yes"];
-        let mut command = self.system.command("site-001", &[&fixed[..], more].concat());
-        for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY"] {
-            command.env_remove(name);
-        }
-        for name in ["http_proxy", "NO_PROXY", "no_proxy", "SEALFOLD_CA", "SSL_CERT_FILE"] {
-            command.env_remove(name);
-        }
-        command.envs(environment.iter().copied()).output().unwrap().into()
+    for name in ["http_proxy", "NO_PROXY", "no_proxy", "SEALFOLD_CA", "SSL_CERT_FILE"] {
+        command.env_remove(name);
     }
+    command.envs(environment.iter().copied()).output().unwrap().into()
 }
 
 #[test]
 fn an_authority_is_taken_from_the_environment() {
-    let host = TlsHost::start();
+    let host = TlsHost::start(&["localhost", NAME]);
     let ca = host.certificate.to_str().unwrap();
     let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let other = host.system.folder.path().join("other.pem");
     std::fs::write(&other, key.cert.pem()).unwrap();
     let other = other.to_str().unwrap();
     let approve = |more: &[&str], environment: &[(&str, &str)]| {
-        host.approve("localhost", more, environment).code
+        approve_at(&host, "localhost", more, environment).code
     };
     assert_eq!(approve(&[], &[]), 2, "the public authorities do not know it");
     assert_eq!(approve(&["--ca", ca], &[]), 0);
@@ -135,7 +108,7 @@ fn an_authority_is_taken_from_the_environment() {
     // A file without a certificate is no reason to fall back.
     let empty = host.system.folder.path().join("study.toml");
     let empty = empty.to_str().unwrap();
-    let ended = host.approve("localhost", &[], &[("SEALFOLD_CA", empty)]);
+    let ended = approve_at(&host, "localhost", &[], &[("SEALFOLD_CA", empty)]);
     assert_eq!(ended.code, 2, "{ended:?}");
     let refusal = &ended.json()["refusal"];
     assert_eq!(refusal["check"], "ca");
@@ -146,33 +119,33 @@ fn an_authority_is_taken_from_the_environment() {
 
 #[test]
 fn a_host_is_reached_through_a_proxy() {
-    let (host, proxy) = (TlsHost::start(), Proxy::start());
+    let (host, proxy) = (TlsHost::start(&["localhost", NAME]), Proxy::start());
     let (ca, url) = (["--ca", host.certificate.to_str().unwrap()], proxy.url());
-    let through = format!("CONNECT {NAME}:{} HTTP/1.1", host.port);
+    let through = format!("CONNECT {NAME}:{} HTTP/1.1", host.place.rsplit(':').next().unwrap());
     // The name means nothing here; the proxy knows it.
-    assert_eq!(host.approve(NAME, &ca, &[]).code, 2);
+    assert_eq!(approve_at(&host, NAME, &ca, &[]).code, 2);
     assert_eq!(proxy.asked(), Vec::<String>::new());
-    let _ = host.approve(NAME, &[&ca[..], &["--proxy", &url]].concat(), &[]).good();
+    let _ = approve_at(&host, NAME, &[&ca[..], &["--proxy", &url]].concat(), &[]).good();
     assert_eq!(proxy.asked(), [through.as_str()]);
-    let _ = host.approve(NAME, &ca, &[("HTTPS_PROXY", &url)]).good();
+    let _ = approve_at(&host, NAME, &ca, &[("HTTPS_PROXY", &url)]).good();
     assert_eq!(proxy.asked(), [through.as_str()]);
     // NO_PROXY is for what stands in the same house.
     let direct = [("HTTPS_PROXY", url.as_str()), ("NO_PROXY", NAME)];
-    assert_eq!(host.approve(NAME, &ca, &direct).code, 2);
-    let _ = host.approve("localhost", &ca, &[("HTTPS_PROXY", &url)]).good();
+    assert_eq!(approve_at(&host, NAME, &ca, &direct).code, 2);
+    let _ = approve_at(&host, "localhost", &ca, &[("HTTPS_PROXY", &url)]).good();
     assert_eq!(proxy.asked(), Vec::<String>::new());
     // The proxy sees TLS, whose authority is the site's own choice.
-    let ended = host.approve(NAME, &["--proxy", &url], &[]);
+    let ended = approve_at(&host, NAME, &["--proxy", &url], &[]);
     assert_eq!(ended.code, 2, "{ended:?}");
     assert_eq!(proxy.asked(), [through.as_str()]);
-    let odd = host.approve(NAME, &[&ca[..], &["--proxy", "nonsense://x y"]].concat(), &[]);
+    let odd = approve_at(&host, NAME, &[&ca[..], &["--proxy", "nonsense://x y"]].concat(), &[]);
     assert_eq!((odd.code, odd.json()["refusal"]["check"].as_str()), (2, Some("proxy")));
     // A proxy that is not there.
     let gone = format!(
         "http://127.0.0.1:{}",
         TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
     );
-    assert_eq!(host.approve(NAME, &[&ca[..], &["--proxy", &gone]].concat(), &[]).code, 2);
+    assert_eq!(approve_at(&host, NAME, &[&ca[..], &["--proxy", &gone]].concat(), &[]).code, 2);
 }
 
 /// What a command prints on a terminal.

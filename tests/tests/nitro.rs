@@ -6,6 +6,7 @@
 use sealfold_attestation::nitro::Document;
 use sealfold_protocol::api::{EvidenceReply, Phase};
 use sealfold_protocol::offer::Offer;
+use sealfold_tests::elsewhere::Elsewhere;
 use sealfold_tests::http;
 use sealfold_tests::machine::{self, Image, Sockets};
 use sealfold_tests::process::{self, Server};
@@ -169,23 +170,25 @@ fn a_machine_that_dies_before_commits_costs_nothing() {
 #[ignore = "needs a virtual machine: make test-nitro"]
 fn a_machine_that_dies_after_commits_is_replaced_only_by_the_approvers() {
     let mut system = on(&Image::of("simulation"), &Options::default());
-    for (site, value) in SITES.iter().zip([1.0, 2.0, 4.0, 8.0]) {
-        let _ = system.submit(site, value).good();
-    }
-    let _ = system.wait_for(1, "a roster", |round| round.roster.is_some());
-    for site in &SITES[..2] {
-        let _ = system.on_study(site, &["commit"], &[]).good();
-    }
+    system.submit_all();
+    system.commit(&SITES[..2]);
     system.restart_enclave();
     let round = system.wait_for(1, "approvers", |r| r.waiting_for.contains("study abandon"));
     let offer = Offer::open(&round.offer.unwrap().0).unwrap().digest().to_string();
-    assert_eq!(system.status().rounds_done, 0);
-    for site in &SITES[..3] {
-        let more = ["--round", "1", "--offer", &offer, "--reason", "the machine died", "--yes"];
-        let _ = system.on_study(site, &["study", "abandon"], &more).good();
+    // A host that shows them the new machine all the same is refused by name.
+    let at = Sockets::new(system.folder.path()).enclave();
+    let elsewhere = Elsewhere::in_front_of(&system, at);
+    elsewhere.wait_for("an offer of the new machine", |round| round.offer.is_some());
+    for site in &SITES[..2] {
+        let ended = elsewhere.on_study(&system, site, "verify").good();
+        assert_eq!(ended.json()["outcome"], "accepted");
+        let ended = system.submit_file(site, &system.update(1.0), &elsewhere.url);
+        assert_eq!(ended.check(), "bound-to-another-offer");
     }
-    let agents =
-        SITES.iter().zip([1.0, 2.0, 4.0, 8.0]).map(|(s, v)| system.agent(s, v, 1)).collect();
+    assert_eq!(system.status().rounds_done, 0);
+    drop(elsewhere);
+    system.abandon(&offer, &SITES[..3]);
+    let agents = system.agents(1);
     system.finish(agents, PATIENCE);
     for site in SITES {
         assert!((system.model(site, 1) - 3.75).abs() < 1e-6);
@@ -214,8 +217,7 @@ fn updates_of_three_times_the_machines_memory_go_through_it() {
     assert!(4 * 4 * parameters > (3 * image.mebibytes as usize) << 20);
     let options = Options { parameters, rounds: 1, ..Options::default() };
     let system = on(&image, &options);
-    let agents =
-        SITES.iter().zip([1.0, 2.0, 4.0, 8.0]).map(|(s, v)| system.agent(s, v, 1)).collect();
+    let agents = system.agents(1);
     let start = Instant::now();
     system.finish(agents, PATIENCE);
     println!("208 MB through 64 MiB in {:.1} s", start.elapsed().as_secs_f64());

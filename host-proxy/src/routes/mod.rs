@@ -5,6 +5,7 @@ use crate::host::Host;
 use crate::{limits, openapi, page};
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -140,9 +141,9 @@ pub fn router(host: Arc<Host>) -> Router {
 
 /// Refuses a request whose head is too long.
 async fn bounded_head(request: Request, next: Next) -> Response {
-    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
-    match api::expect_head(target + fields.sum::<usize>()) {
+    let target = request.uri().path_and_query().map(PathAndQuery::as_str);
+    let fields = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    match api::expect_head(target, fields) {
         Ok(()) => next.run(request).await,
         Err(refusal) => Refused(refusal).into_response(),
     }

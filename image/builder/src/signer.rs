@@ -15,6 +15,16 @@ pub fn open(key: &str, certificate: &Path) -> anyhow::Result<SignKeyData> {
     let parsed = X509::from_pem(&pem).with_context(|| {
         format!("{}: expected a certificate in PEM, found something else", certificate.display())
     })?;
+    // What some readers skip and others take is refused, so that everybody sees
+    // the same certificate in the image.
+    let text = String::from_utf8_lossy(&pem);
+    ensure!(
+        text.matches("-----BEGIN").count() == 1
+            && text.starts_with("-----BEGIN CERTIFICATE-----")
+            && text.trim_end().ends_with("-----END CERTIFICATE-----"),
+        "{}: expected one CERTIFICATE block in PEM and nothing else",
+        certificate.display()
+    );
     let public = parsed.public_key()?;
     let curve = public.ec_key().ok().and_then(|key| key.group().curve_name());
     ensure!(
