@@ -5,7 +5,7 @@
 //
 // - calling a function that was compiled for instructions which the processor
 //   must have: each call stands behind the run-time check for exactly those;
-// - loading 16 or 64 bytes from a slice: each load takes a pointer from a
+// - loading 16, 32 or 64 bytes from a slice: each load takes a pointer from a
 //   slice of that length, and the instructions used need no alignment.
 
 /// The two sums of one chunk.
@@ -20,9 +20,12 @@ pub enum Product {
     /// One product an instruction (PCLMULQDQ).
     #[cfg(target_arch = "x86_64")]
     Pclmul,
+    /// Two products an instruction (VPCLMULQDQ on 256 bits).
+    #[cfg(target_arch = "x86_64")]
+    Vpclmul256,
     /// Four products an instruction (VPCLMULQDQ on 512 bits).
     #[cfg(target_arch = "x86_64")]
-    Vpclmul,
+    Vpclmul512,
 }
 
 impl Product {
@@ -35,8 +38,11 @@ impl Product {
             if is_x86_feature_detected!("pclmulqdq") {
                 ways.push(Self::Pclmul);
             }
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("vpclmulqdq") {
-                ways.push(Self::Vpclmul);
+            if has_256() {
+                ways.push(Self::Vpclmul256);
+            }
+            if has_512() {
+                ways.push(Self::Vpclmul512);
             }
         }
         ways
@@ -63,15 +69,31 @@ impl Product {
                 unsafe { x86::pclmul(keys, chunk) }
             }
             #[cfg(target_arch = "x86_64")]
-            Self::Vpclmul => {
-                assert!(
-                    is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("vpclmulqdq")
-                );
+            Self::Vpclmul256 => {
+                assert!(has_256());
                 // SAFETY: the processor has the instructions.
-                unsafe { x86::vpclmul(keys, chunk) }
+                unsafe { x86::vpclmul_256(keys, chunk) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Vpclmul512 => {
+                assert!(has_512());
+                // SAFETY: the processor has the instructions.
+                unsafe { x86::vpclmul_512(keys, chunk) }
             }
         }
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_256() -> bool {
+    is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("vpclmulqdq")
+        && is_x86_feature_detected!("pclmulqdq")
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_512() -> bool {
+    is_x86_feature_detected!("avx512f") && has_256()
 }
 
 /// Zeros at the end complete the last pair.
@@ -102,9 +124,10 @@ fn multiply_halves(pair: u128) -> u128 {
 mod x86 {
     use super::{Sums, portable};
     use std::arch::x86_64::{
-        __m128i, __m512i, _mm_clmulepi64_si128, _mm_loadu_si128, _mm_setzero_si128,
-        _mm_storeu_si128, _mm_xor_si128, _mm512_clmulepi64_epi128, _mm512_loadu_si512,
-        _mm512_setzero_si512, _mm512_storeu_si512, _mm512_xor_si512,
+        __m128i, __m256i, __m512i, _mm_clmulepi64_si128, _mm_loadu_si128, _mm_setzero_si128,
+        _mm_storeu_si128, _mm_xor_si128, _mm256_clmulepi64_epi128, _mm256_loadu_si256,
+        _mm256_setzero_si256, _mm256_storeu_si256, _mm256_xor_si256, _mm512_clmulepi64_epi128,
+        _mm512_loadu_si512, _mm512_setzero_si512, _mm512_storeu_si512, _mm512_xor_si512,
     };
 
     /// Multiplies the low half of each pair by its high half.
@@ -138,8 +161,44 @@ mod x86 {
         unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
     }
 
+    #[target_feature(enable = "avx2,vpclmulqdq,pclmulqdq")]
+    pub fn vpclmul_256(keys: &[u8], chunk: &[u8]) -> Sums {
+        let (twos, rest) = chunk.as_chunks::<32>();
+        // The second sum's keys are the first's, one pair on.
+        let (first_keys, _) = keys.as_chunks::<32>();
+        let (second_keys, _) = keys[16..].as_chunks::<32>();
+        // Two sums each, so that no addition waits for the one before.
+        let mut sums = [[_mm256_setzero_si256(); 2]; 2];
+        let steps = twos.chunks(2).zip(first_keys.chunks(2)).zip(second_keys.chunks(2));
+        for ((twos, first), second) in steps {
+            for (lane, two) in twos.iter().enumerate() {
+                let two = load_two(two);
+                for (sum, key) in sums.iter_mut().zip([&first[lane], &second[lane]]) {
+                    let mixed = _mm256_xor_si256(two, load_two(key));
+                    let product = _mm256_clmulepi64_epi128::<LOW_BY_HIGH>(mixed, mixed);
+                    sum[lane] = _mm256_xor_si256(sum[lane], product);
+                }
+            }
+        }
+        let Sums(mut total) = pclmul(&keys[twos.len() * 32..], rest);
+        for (total, [one, two]) in total.iter_mut().zip(sums) {
+            let mut bytes = [0; 32];
+            // SAFETY: the pointer is to 32 bytes that are ours.
+            unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), _mm256_xor_si256(one, two)) };
+            let (products, _) = bytes.as_chunks::<16>();
+            products.iter().for_each(|product| *total ^= u128::from_le_bytes(*product));
+        }
+        Sums(total)
+    }
+
+    #[target_feature(enable = "avx2")]
+    fn load_two(bytes: &[u8; 32]) -> __m256i {
+        // SAFETY: the pointer is to 32 bytes; the load needs no alignment.
+        unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+    }
+
     #[target_feature(enable = "avx512f,vpclmulqdq,pclmulqdq")]
-    pub fn vpclmul(keys: &[u8], chunk: &[u8]) -> Sums {
+    pub fn vpclmul_512(keys: &[u8], chunk: &[u8]) -> Sums {
         let (quads, rest) = chunk.as_chunks::<64>();
         // The second sum's keys are the first's, one pair on.
         let (first_keys, _) = keys.as_chunks::<64>();

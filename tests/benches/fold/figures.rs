@@ -23,12 +23,19 @@ impl Bench {
     }
 
     /// The median of the seconds that a run takes.
-    pub fn seconds(&mut self, name: &str, mut run: impl FnMut()) -> f64 {
+    pub fn seconds(&mut self, name: &str, run: impl FnMut()) -> f64 {
+        self.seconds_after(name, || (), run)
+    }
+
+    /// The same of a run that needs something made ready each time, which is not
+    /// counted.
+    fn seconds_after(&mut self, name: &str, mut ready: impl FnMut(), mut run: impl FnMut()) -> f64 {
         let mut times: Vec<Duration> = Vec::new();
         self.criterion.bench_function(name, |bencher| {
             bencher.iter_custom(|iterations| {
                 let mut total = Duration::ZERO;
                 for _ in 0..iterations {
+                    ready();
                     let start = Instant::now();
                     run();
                     let time = start.elapsed();
@@ -50,7 +57,19 @@ impl Bench {
         limit: Option<(&str, f64)>,
         run: impl FnMut(),
     ) -> f64 {
-        let speed = bytes / self.seconds(name, run) / 1e9;
+        self.speed_after(name, bytes, limit, || (), run)
+    }
+
+    /// As [`Bench::speed`], and [`Bench::seconds_after`].
+    pub fn speed_after(
+        &mut self,
+        name: &str,
+        bytes: f64,
+        limit: Option<(&str, f64)>,
+        ready: impl FnMut(),
+        run: impl FnMut(),
+    ) -> f64 {
+        let speed = bytes / self.seconds_after(name, ready, run) / 1e9;
         self.note(name, speed, "GB/s", limit);
         speed
     }
