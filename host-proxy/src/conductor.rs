@@ -421,8 +421,7 @@ impl Conductor {
                 (self.host.staging.aggregate(object.as_bytes()), format!("aggregates/{object}"));
             // After a crash it may be there already and the staged file gone.
             if self.host.store.length(&name).await?.is_none() {
-                let file = tokio::fs::File::open(path).await.map_err(crate::store::failed)?;
-                self.host.store.put_large(&name, file).await?;
+                self.host.store.put_file(&name, &path).await?;
             }
             let mut state = self.host.state.lock().await;
             let round = state.study_mut(&id)?.rounds.entry(number).or_default();

@@ -108,26 +108,17 @@ impl Connection {
 
     fn read(&mut self, request: &Request) -> io::Result<()> {
         let length = u64::from(request.length);
-        let file = match self.open_update(request, length) {
-            Ok(file) => file,
-            Err(error) => return self.status(Err(error)),
-        };
-        // From here on the bytes are promised; if they cannot be read, the
-        // connection ends. `io::copy` moves them within the kernel.
-        Status::Done.write_to(&mut self.stream)?;
-        let sent = match &mut self.stream {
-            Stream::Tcp(stream) => io::copy(&mut (&file).take(length), stream)?,
-            Stream::Unix(stream) => io::copy(&mut (&file).take(length), stream)?,
-            Stream::Vsock(stream) => {
-                self.buffer.resize(request.length as usize, 0);
-                (&file).read_exact(&mut self.buffer)?;
-                stream.write_all(&self.buffer)?;
-                length
-            }
-        };
-        if sent != length {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        // A read and a write were measured faster than `io::copy`, which moves
+        // pages within the kernel one by one.
+        self.buffer.resize(request.length as usize, 0);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let read = self.open_update(request, length).and_then(|f| (&f).read_exact(&mut buffer));
+        self.buffer = buffer;
+        if let Err(error) = read {
+            return self.status(Err(error));
         }
+        Status::Done.write_to(&mut self.stream)?;
+        self.stream.write_all(&self.buffer)?;
         counter!("sealfold_door_read_bytes_total").increment(length);
         Ok(())
     }

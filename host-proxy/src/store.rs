@@ -4,6 +4,7 @@
 //! binary was built with that feature. Everything in it is sealed, signed or
 //! public.
 
+use crate::staging::sync_folder;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
@@ -11,7 +12,7 @@ use object_store::path::Path as Key;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload};
 use sealfold_protocol::refusal::{Check, Refusal};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -25,6 +26,8 @@ const PIECE: usize = 8 << 20;
 pub struct Store {
     inner: Arc<dyn ObjectStore>,
     prefix: Key,
+    /// Where it lies, if it is a folder.
+    folder: Option<PathBuf>,
 }
 
 /// Names the store and what it failed at.
@@ -43,7 +46,7 @@ impl Store {
         std::fs::create_dir_all(path)?;
         forget_unfinished(path)?;
         let inner = LocalFileSystem::new_with_prefix(path)?.with_fsync(true);
-        Ok(Self { inner: Arc::new(inner), prefix: Key::default() })
+        Ok(Self { inner: Arc::new(inner), prefix: Key::default(), folder: Some(path.to_owned()) })
     }
 
     /// An object store by its URL; options come from the environment.
@@ -54,7 +57,7 @@ impl Store {
         let url = url::Url::parse(url)?;
         let options = std::env::vars().map(|(name, value)| (name.to_ascii_lowercase(), value));
         let (inner, prefix) = object_store::parse_url_opts(&url, options)?;
-        Ok(Self { inner: Arc::from(inner), prefix })
+        Ok(Self { inner: Arc::from(inner), prefix, folder: None })
     }
 
     fn key(&self, name: &str) -> Key {
@@ -90,6 +93,25 @@ impl Store {
             upload.put_part(PutPayload::from(piece)).await.map_err(failed)?;
         }
         upload.complete().await.map(|_| ()).map_err(failed)
+    }
+
+    /// Puts a finished file, which is durable already. A folder on the same disk
+    /// takes it as it is; otherwise it is copied, and stays where it was.
+    ///
+    /// # Errors
+    /// A refusal by `storage`.
+    pub async fn put_file(&self, name: &str, file: &Path) -> Result<(), Refusal> {
+        if let Some(folder) = &self.folder {
+            let place = folder.join(self.key(name).as_ref());
+            if let Some(parent) = place.parent() {
+                std::fs::create_dir_all(parent).map_err(failed)?;
+                sync_folder(parent).map_err(failed)?;
+            }
+            if std::fs::rename(file, &place).is_ok() {
+                return sync_folder(&place).map_err(failed);
+            }
+        }
+        self.put_large(name, tokio::fs::File::open(file).await.map_err(failed)?).await
     }
 
     /// A whole document; `None` if there is none.
@@ -187,6 +209,11 @@ mod tests {
         store.put("studies/a/b", b"one".to_vec()).await.unwrap();
         store.put("studies/a/c/d", b"two".to_vec()).await.unwrap();
         store.put_large("big", &b"hello"[..]).await.unwrap();
+        let file = folder.path().with_extension("staged");
+        std::fs::write(&file, b"moved").unwrap();
+        store.put_file("objects/ab", &file).await.unwrap();
+        assert_eq!(store.get("objects/ab").await.unwrap().unwrap(), b"moved");
+        assert!(!file.exists());
         assert_eq!(store.get("studies/a/b").await.unwrap().unwrap(), b"one");
         assert_eq!(store.list("studies").await.unwrap(), ["a/b", "a/c/d"]);
         assert_eq!(store.length("big").await.unwrap(), Some(5));
