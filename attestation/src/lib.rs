@@ -31,7 +31,7 @@ pub mod verdict;
 mod verify;
 
 pub use binding::{binding, nonce_hash};
-pub use policy::{Policy, PolicyError};
+pub use policy::{Budget, Policy, PolicyError};
 pub use verdict::{Check, CheckName, Claims, Outcome, Refused, State, Verdict};
 pub use verify::{verify_document, verify_live, verify_replay};
 

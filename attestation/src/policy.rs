@@ -44,6 +44,9 @@ pub struct Policy {
     /// Names of sites and their signing keys in hex; where it is given, a study
     /// with any other site is refused.
     peers: Option<BTreeMap<String, Bytes<32>>>,
+    /// Where it is given, a study without privacy noise is refused, and each
+    /// study is charged to the budget of the data source that it uses.
+    budgets: Option<BTreeMap<String, Budget>>,
     nitro: Option<Nitro>,
     simulation: Option<Simulation>,
 }
@@ -66,6 +69,16 @@ struct Approval {
 struct RoundTerms {
     smallest_roster: usize,
     colluders: usize,
+}
+
+/// The total privacy budget of one data source, over all studies.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// The privacy loss.
+    pub epsilon: f64,
+    /// The probability with which it may be more.
+    pub delta: f64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -177,6 +190,12 @@ impl Policy {
             format!("{required} of {listed}"),
         )?;
         expect("round.smallest_roster", self.round.smallest_roster > 1, "at least 2", "less")?;
+        for budget in self.budgets.iter().flat_map(BTreeMap::values) {
+            let Budget { epsilon, delta } = *budget;
+            let holds = epsilon.is_finite() && epsilon > 0.0 && (0.0..1.0).contains(&delta);
+            let found = format!("epsilon {epsilon}, delta {delta}");
+            expect("budgets", holds, "a positive epsilon, and a delta from 0, below 1", found)?;
+        }
         let somewhere = self.nitro.is_some() || self.simulation.is_some();
         expect("nitro", somewhere, "a section on the platform", "none")?;
         if let Some(nitro) = &self.nitro {
@@ -249,6 +268,13 @@ impl Policy {
         Some(peers.iter().map(|(name, key)| (name.as_str(), &key.0)).collect())
     }
 
+    /// The budgets of the site's data sources, by name; `None` if the policy
+    /// does not keep any.
+    #[must_use]
+    pub fn budgets(&self) -> Option<&BTreeMap<String, Budget>> {
+        self.budgets.as_ref()
+    }
+
     /// Whether simulated evidence is allowed.
     #[must_use]
     pub fn allows_simulation(&self) -> bool {
@@ -302,6 +328,8 @@ mod tests {
             assert!(refused(line, "").contains(pcr));
         }
         assert!(refused("[round]", "[round]\nsurprise = 1").contains("surprise"));
+        let budget = "[budgets]\nregister = { epsilon = 0, delta = 1e-5 }\n[round]";
+        assert!(refused("[round]", budget).contains("budgets"));
         assert!(refused("max_age_seconds = 300", "max_age_seconds = 0").contains("max_age"));
         assert!(refused("required = 1", "required = 3").contains("approval.required"));
         assert!(refused("\"641a", "\"741a").contains("nitro.roots"));

@@ -7,6 +7,7 @@
 
 use crate::door::{Doors, RecordDoor};
 use crate::erasure::with_wiped_stack;
+use crate::fold::Values;
 use crate::keyed_hash::Tag;
 use crate::round::{Secrets, Terms};
 use sealfold_aggregation::exact_sum::ExactSum;
@@ -14,7 +15,7 @@ use sealfold_aggregation::norm;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::seal::{self, Opener};
-use sealfold_protocol::update::{PREAMBLE, Preamble, Receipt, UpdateHeader};
+use sealfold_protocol::update::{Preamble, Receipt, UpdateHeader};
 use sealfold_protocol::{Signed, SigningKey};
 use std::sync::atomic::{AtomicBool, Ordering};
 use zeroize::Zeroizing;
@@ -57,11 +58,12 @@ pub fn admit(
     key: &SigningKey,
 ) -> Result<Admitted, Refusal> {
     let opener = opener(terms, secrets, &header, door)?;
-    let seen = read_all(secrets, &header, &opener, door, threads)?;
+    let values = Values::of(&terms.manifest)?;
+    let seen = read_all(secrets, &values, &header, &opener, door, threads)?;
     let preamble = seen.preamble.as_ref().map_or(&[][..], |chunk| chunk.as_slice());
-    let preamble = Preamble::decode(preamble)
+    let preamble = Preamble::decode(preamble, values.preamble())
         .map_err(|e| sealed(terms, &header, Check::Preamble, "a preamble", &e.to_string()))?;
-    let layout = terms.manifest.model.layout_digest()?;
+    let layout = terms.manifest.layout_digest()?;
     if preamble.layout != layout {
         return Err(Refusal::new(Check::Layout, layout, preamble.layout));
     }
@@ -113,6 +115,7 @@ fn opener(
 
 fn read_all(
     secrets: &Secrets,
+    values: &Values,
     header: &Signed<UpdateHeader>,
     opener: &Opener,
     door: &impl Doors,
@@ -122,7 +125,7 @@ fn read_all(
     let parts = std::thread::scope(|scope| {
         let read = |first| {
             let seen = with_wiped_stack(|| {
-                read_share(secrets, header, opener, door, first, threads, &stop)
+                read_share(secrets, values, header, opener, door, first, threads, &stop)
             });
             if seen.is_err() {
                 stop.store(true, Ordering::Relaxed);
@@ -150,6 +153,7 @@ fn read_all(
 /// Reads records `first`, `first + step`, and so on.
 fn read_share<D: Doors>(
     secrets: &Secrets,
+    values: &Values,
     header: &Signed<UpdateHeader>,
     opener: &Opener,
     door: &D,
@@ -163,7 +167,7 @@ fn read_share<D: Doors>(
     let object = header.digest();
     let records = seal::record_count(length);
     let mut door = door.open()?;
-    let mut buffer = record_buffer();
+    let (mut buffer, mut decoded) = (record_buffer(), values.scratch());
     let ask = |door: &mut D::Door, record: u64| -> Result<(), Refusal> {
         if record < records {
             let range = seal::record_range(length, record);
@@ -183,14 +187,17 @@ fn read_share<D: Doors>(
         opener
             .open_record(record, &mut buffer, |offset, chunk| {
                 hasher.chunk(chunk);
-                if record == 0 && offset < PREAMBLE {
-                    seen.preamble = Some(Zeroizing::new(chunk.to_vec()));
-                } else {
-                    let inspection = norm::inspect(chunk);
-                    seen.finite &= inspection.finite;
-                    if inspection.finite {
-                        seen.squares.add(inspection.sum_of_squares);
-                    }
+                if record == 0 && offset == 0 {
+                    let preamble = &chunk[..values.preamble().min(chunk.len())];
+                    seen.preamble = Some(Zeroizing::new(preamble.to_vec()));
+                }
+                let Some((_, floats)) = values.decode(record, offset, chunk, &mut decoded) else {
+                    return;
+                };
+                let inspection = norm::inspect(floats);
+                seen.finite &= inspection.finite;
+                if inspection.finite {
+                    seen.squares.add(inspection.sum_of_squares);
                 }
             })
             .map_err(|e| Refusal::new(Check::Record, format!("record {record} opens"), e))?;

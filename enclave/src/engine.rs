@@ -11,6 +11,7 @@ use crate::door::Parent;
 use crate::fold::{self, Failure, Folded};
 use crate::keyed_hash::KeyedHash;
 use crate::round::{Open, Released, Rostered, Round, Secrets, Terms, left};
+use sealfold_aggregation::noise::Seed;
 use sealfold_attestation::{binding, nonce_hash};
 use sealfold_protocol::api::{EnclaveStatus, EvidenceReply, OfferRequest, Phase};
 use sealfold_protocol::bytes::{Envelope, Random};
@@ -95,12 +96,13 @@ impl Engine {
             let expected = format!("a manifest that at least {k} sites signed");
             return Err(Refusal::new(Check::Manifest, expected, format!("{signed} sites")));
         }
+        manifest.check_clip(request.clip)?;
         let mut state = self.state()?;
         if let Some(offer) = state.stage.offer() {
             let standing = offer.statement();
             if standing.manifest == study.current().digest()
-                && (standing.round, standing.base, standing.previous)
-                    == (request.round, request.base, request.previous)
+                && (standing.round, standing.base, standing.previous, standing.clip)
+                    == (request.round, request.base, request.previous, request.clip)
             {
                 return Ok(Envelope(offer.envelope().to_vec()));
             }
@@ -116,6 +118,7 @@ impl Engine {
             )
             .next("start a new instance; sites that committed wait for this one's release or an abandonment"));
         }
+        let noise = self.noise_seed()?;
         let secret = RoundSecret::generate().map_err(sealfold_protocol::Error::from)?;
         let offer = Offer {
             study: study.id(),
@@ -123,6 +126,7 @@ impl Engine {
             round: request.round,
             base: request.base,
             previous: request.previous,
+            clip: request.clip,
             update_key: secret.public_key().map_err(sealfold_protocol::Error::from)?,
             instance_key: self.key.verifying_key(),
         };
@@ -136,9 +140,20 @@ impl Engine {
             started: Instant::now(),
         };
         let hash = KeyedHash::new(Secret::draw()?.as_bytes());
-        let secrets = Secrets { round: secret, hash };
+        let secrets = Secrets { round: secret, hash, noise };
         state.stage = Stage::Open(Round::open(terms, secrets));
         Ok(envelope)
+    }
+
+    /// What an offer's privacy noise is drawn from: the system's randomness and
+    /// the platform's own, so that either alone would do.
+    fn noise_seed(&self) -> Result<Seed, Refusal> {
+        let (system, platform) = (Secret::draw()?, self.attester.random()?);
+        let mut mixed = blake3::Hasher::new_derive_key("sealfold v1 seed of the privacy noise");
+        mixed.update(system.as_bytes()).update(platform.as_bytes());
+        let seed = Seed::new(*mixed.finalize().as_bytes());
+        mixed.zeroize();
+        Ok(seed)
     }
 
     /// Evidence that binds the standing offer and the asker's nonce.
@@ -399,6 +414,8 @@ impl Engine {
             aggregate: folded.commitment,
             object: folded.object,
             plain_length: folded.plain_length,
+            spent: terms.manifest.spent(offer.round)?,
+            below_clip: folded.below_clip,
             disclosure,
         };
         Ok(Signed::sign(release, &self.key)?)

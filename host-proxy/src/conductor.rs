@@ -13,6 +13,7 @@ use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::release::Release;
 use sealfold_protocol::report::ModelReport;
 use sealfold_protocol::roster::Roster;
+use sealfold_protocol::study::Study;
 use sealfold_protocol::{Digest, Signed};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -222,17 +223,22 @@ impl Conductor {
             let Some(approved) = study.approved() else {
                 return Ok(Step::Wait("approvals".to_owned()));
             };
-            let (base, previous) = match number.checked_sub(1).and_then(|n| study.rounds.get(&n)) {
-                Some(last) => match next_base(last) {
-                    Ok(base) => (base, last.release.as_ref().map(Signed::digest)),
-                    Err(waiting) => return Ok(Step::Wait(waiting)),
-                },
-                None => (approved.current().statement().model.initial, None),
-            };
+            let manifest = approved.current().statement();
+            let (base, previous, clip) =
+                match number.checked_sub(1).and_then(|n| study.rounds.get(&n)) {
+                    Some(last) => match next_base(last) {
+                        Ok(base) => {
+                            (base, last.release.as_ref().map(Signed::digest), next_clip(&approved, last))
+                        }
+                        Err(waiting) => return Ok(Step::Wait(waiting)),
+                    },
+                    None => (manifest.model.initial, None, None),
+                };
+            let clip = manifest.round_clip(clip);
             let manifests =
                 approved.manifests().iter().map(sealfold_protocol::MultiSigned::envelope);
             let manifests = manifests.map(|e| Ok(Envelope(e?))).collect::<Result<_, Refusal>>()?;
-            OfferRequest { manifests, round: number, base, previous }
+            OfferRequest { manifests, round: number, base, previous, clip }
         };
         let envelope = match self.host.enclave.offer(&request).await {
             Ok(envelope) => envelope,
@@ -458,6 +464,13 @@ fn is_abandoned(state: &State, id: Digest, round: &Round, offer: &Digest) -> boo
     round.abandonments.get(offer).is_some_and(|abandonment| {
         abandonment.expect_approvals(&approval.approvers, approval.required).is_ok()
     })
+}
+
+/// The clip that a round led to, if its manifest has an adaptive one.
+fn next_clip(study: &Study, last: &Round) -> Option<f64> {
+    let (offer, release) = (last.offer.as_ref()?.statement(), last.release.as_ref()?.statement());
+    let manifest = study.manifests().iter().find(|known| known.digest() == offer.manifest)?;
+    manifest.statement().next_clip(offer.clip, release.below_clip)
 }
 
 /// The base that more than half of the roster's sites have reported. Fewer do

@@ -38,6 +38,9 @@ pub struct OfferRequest {
     pub base: Digest,
     /// The digest of the release before.
     pub previous: Option<Digest>,
+    /// Under an adaptive clip: the clip that the release before leads to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
 }
 
 /// `POST .../evidence`: ask for evidence that is bound to the current offer.

@@ -12,10 +12,16 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
+mod aggregation;
 mod data;
+mod layout;
 mod model;
+mod privacy;
+pub use aggregation::{Aggregation, Leak, Rule, UpdateType};
 pub use data::{Comparison, DataSpecification, Feature, FeatureType, Outcome};
-pub use model::{Dtype, Model, Tensor};
+pub use layout::Evaluation;
+pub use model::{Dtype, Model, Optimiser, Tensor, TensorRole};
+pub use privacy::{AdaptiveClip, Noise, Privacy};
 
 /// The version of the manifest's format that this library reads.
 pub const FORMAT: u32 = 1;
@@ -45,6 +51,9 @@ pub struct Manifest {
     pub aggregation: Aggregation,
     /// The privacy that a release has by noise.
     pub privacy: Privacy,
+    /// What is measured of the base model at each site, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<Evaluation>,
     /// The smallest roster and how many sites may collude.
     pub quorum: Quorum,
     /// How long the phases of a round last.
@@ -86,50 +95,6 @@ pub struct Amends {
     pub study: Digest,
     /// The digest of the manifest that this one replaces.
     pub predecessor: Digest,
-}
-
-/// How updates are combined into the aggregate.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Aggregation {
-    /// The aggregation rule.
-    pub rule: Rule,
-    /// For `norm-clipped-mean`: the largest Euclidean norm of an update that
-    /// enters the mean unscaled.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clip: Option<f64>,
-    /// The largest share of the weights that one site may have, in (0, 1].
-    pub largest_weight_share: f64,
-    /// An update whose Euclidean norm is larger is refused, if given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub norm_limit: Option<f64>,
-}
-
-/// The aggregation rules of this version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Rule {
-    /// The mean of the updates, weighted by their number of examples.
-    WeightedMean,
-    /// The same, each update scaled down to the norm `clip` if it is longer.
-    NormClippedMean,
-}
-
-/// The privacy that releases have by noise.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Privacy {
-    /// Whose contribution the noise hides.
-    pub unit: PrivacyUnit,
-}
-
-/// Whose contribution the noise hides. This version adds no noise, and a
-/// manifest has to say so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PrivacyUnit {
-    /// Nobody's: a release protects a site only by the sum over the roster.
-    None,
 }
 
 /// How long the phases of a round last, by the enclave's own clock.
@@ -265,9 +230,11 @@ impl Manifest {
         expect("study.valid_until", from < until, format!("a time after {from}"), until)?;
         self.data.check()?;
         self.model.check()?;
-        self.check_aggregation()?;
         self.check_sites()?;
         self.quorum.check(self.sites.len())?;
+        self.aggregation.check(&self.quorum)?;
+        self.check_layout()?;
+        self.check_privacy()?;
         self.check_approval()?;
         let deadlines = self.deadlines;
         expect(
@@ -305,36 +272,6 @@ impl Manifest {
             expected: "a site that the manifest lists".to_owned(),
             found: name.chars().take(MAX_NAME).collect(),
         })
-    }
-
-    fn check_aggregation(&self) -> Result<()> {
-        let aggregation = &self.aggregation;
-        let positive = |value: f64| value.is_finite() && value > 0.0;
-        match (aggregation.rule, aggregation.clip) {
-            (Rule::WeightedMean, None) => {}
-            (Rule::WeightedMean, Some(clip)) => {
-                return expect("aggregation.clip", false, "none for weighted-mean", clip);
-            }
-            (Rule::NormClippedMean, clip) => expect(
-                "aggregation.clip",
-                clip.is_some_and(positive),
-                "a positive number for norm-clipped-mean",
-                clip.map_or_else(|| "none".to_owned(), |c| c.to_string()),
-            )?,
-        }
-        let share = aggregation.largest_weight_share;
-        #[allow(clippy::cast_precision_loss)]
-        let least = 1.0 / self.quorum.smallest_roster.max(1) as f64;
-        expect(
-            "aggregation.largest_weight_share",
-            share.is_finite() && share >= least && share <= 1.0,
-            format!("from 1 / smallest_roster = {least} to 1"),
-            share,
-        )?;
-        if let Some(limit) = aggregation.norm_limit {
-            expect("aggregation.norm_limit", positive(limit), "a positive number", limit)?;
-        }
-        Ok(())
     }
 
     fn check_sites(&self) -> Result<()> {
@@ -400,6 +337,10 @@ pub fn is_name(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= MAX_NAME
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+pub(crate) fn is_positive(value: f64) -> bool {
+    value.is_finite() && value > 0.0
 }
 
 pub(crate) fn expect(

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// What an instance offers for a (study, round), once in its life. Evidence of
 /// the instance binds the digest of this statement.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Offer {
     /// The study's identity.
@@ -20,6 +20,9 @@ pub struct Offer {
     pub base: Digest,
     /// The digest of the release before; none in round 1.
     pub previous: Option<Digest>,
+    /// Under an adaptive clip: the clip of this round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
     /// The key that updates of this round are sealed to.
     pub update_key: PublicKey,
     /// The key that signs whatever this instance says.
@@ -66,6 +69,14 @@ impl Offer {
         if next.base != self.base {
             return Err(Error::link("offer's base model", &next.base, &self.base));
         }
+        if next.clip.map(f64::to_bits) != self.clip.map(f64::to_bits) {
+            let show = |clip: Option<f64>| clip.map_or("none".to_owned(), |c| c.to_string());
+            return Err(Error::Link {
+                what: "offer's clip",
+                expected: show(next.clip),
+                found: show(self.clip),
+            });
+        }
         if next.previous != self.previous {
             let show = |digest: Option<Digest>| digest.map_or("none".to_owned(), |d| d.to_string());
             return Err(Error::Link {
@@ -85,7 +96,7 @@ impl Offer {
 }
 
 /// What a site (or a host) knows of the round that comes next.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct NextRound {
     /// The study's identity.
     pub study: Digest,
@@ -97,6 +108,8 @@ pub struct NextRound {
     pub base: Digest,
     /// The last release.
     pub previous: Option<Digest>,
+    /// The clip that the last release leads to, or the manifest's first.
+    pub clip: Option<f64>,
 }
 
 impl NextRound {
@@ -109,6 +122,7 @@ impl NextRound {
             round: 1,
             base: manifest.statement().model.initial,
             previous: None,
+            clip: manifest.statement().first_clip(),
         }
     }
 }

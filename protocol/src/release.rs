@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// What an instance says when it releases an aggregate.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Release {
     /// The study's identity.
@@ -36,8 +36,25 @@ pub struct Release {
     pub object: Random,
     /// The length of the aggregate in bytes.
     pub plain_length: u64,
+    /// Under privacy noise: what this round and all before it cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent: Option<PrivacySpent>,
+    /// Under an adaptive clip: the noisy count that the next clip follows from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below_clip: Option<i64>,
     /// The key, to everyone or to the sites.
     pub disclosure: Disclosure,
+}
+
+/// The privacy loss of a study up to a round, each round counted once. What
+/// an abandoned offer may have released, sites and auditors add.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrivacySpent {
+    /// The loss.
+    pub epsilon: f64,
+    /// The probability with which it may be more.
+    pub delta: f64,
 }
 
 /// To whom the aggregate's key is disclosed.
@@ -166,7 +183,7 @@ impl AggregatePreamble {
     /// # Errors
     /// Never for a value of this type.
     pub fn encode(&self) -> Result<Vec<u8>> {
-        crate::update::pad_to_chunk(&crate::encoding::to_vec(self)?)
+        crate::update::pad(&crate::encoding::to_vec(self)?, crate::update::PREAMBLE)
     }
 
     /// Decodes the first chunk of an aggregate.
@@ -174,7 +191,7 @@ impl AggregatePreamble {
     /// # Errors
     /// If it is not exactly what [`AggregatePreamble::encode`] makes.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let cbor = crate::update::unpad_chunk(bytes)?;
+        let cbor = crate::update::unpad(bytes, crate::update::PREAMBLE)?;
         crate::encoding::from_slice("aggregate preamble", cbor, crate::update::PREAMBLE)
     }
 }

@@ -20,6 +20,11 @@ pub struct Study {
     manifests: Vec<MultiSigned<Manifest>>,
 }
 
+/// A change that no amendment may make.
+fn fixed(what: &'static str, old: &impl std::fmt::Debug, new: &impl std::fmt::Debug) -> Error {
+    Error::Link { what, expected: format!("{old:?}, as before"), found: format!("{new:?}") }
+}
+
 impl Study {
     /// Opens a study with its first manifest.
     ///
@@ -80,8 +85,16 @@ impl Study {
             return Err(Error::link("initial model", &old.model.initial, &new.model.initial));
         }
         if old.model.tensors != new.model.tensors {
-            let (expected, found) = (old.model.layout_digest()?, new.model.layout_digest()?);
+            let (expected, found) = (old.layout_digest()?, new.layout_digest()?);
             return Err(Error::link("model layout", &expected, &found));
+        }
+        if old.model.optimiser != new.model.optimiser {
+            return Err(fixed("optimiser", &old.model.optimiser, &new.model.optimiser));
+        }
+        // What was spent was spent with this noise; another would be accounted
+        // for as if it had been there from the first round.
+        if old.privacy != new.privacy {
+            return Err(fixed("privacy", &old.privacy, &new.privacy));
         }
         for approval in [&old.approval, &new.approval] {
             amendment.expect_approvals(&approval.approvers, approval.required)?;

@@ -1,17 +1,18 @@
 //! The sealed update: its header, what lies inside, and the receipt for it.
 //!
 //! The plaintext of an update is a [preamble](Preamble) of fixed size and then
-//! the tensors in the manifest's order, little-endian. Whatever describes the
+//! its values in the manifest's order, little-endian. Whatever describes the
 //! patients (number of examples, metrics) lies inside; the header has only
 //! what the host may know.
 
-use crate::manifest::Model;
 use crate::seal::{self, Encapsulation};
 use crate::{Digest, Error, Result, Statement, encoding};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The size of the preamble in bytes: one chunk, so that tensors are aligned.
+/// The size of the preamble of an aggregate, and of an update of values that
+/// are four bytes wide: one chunk. A preamble takes 4,096 places, however wide
+/// the values behind it are ([`crate::manifest::Manifest::preamble_length`]).
 pub const PREAMBLE: usize = seal::CHUNK;
 /// The most metrics of an update.
 pub const MAX_METRICS: usize = 64;
@@ -58,12 +59,6 @@ impl UpdateHeader {
     }
 }
 
-/// The length of an update's plaintext for a model.
-#[must_use]
-pub fn plain_length(model: &Model) -> u64 {
-    (PREAMBLE as u64).saturating_add(model.bytes())
-}
-
 /// What describes the patients behind an update. Never leaves the site but
 /// sealed.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -84,24 +79,24 @@ impl std::fmt::Debug for Preamble {
 }
 
 impl Preamble {
-    /// Encodes to [`PREAMBLE`] bytes: the length of the CBOR as four bytes,
+    /// Encodes to so many bytes: the length of the CBOR as four bytes,
     /// little-endian, the CBOR, zeros.
     ///
     /// # Errors
     /// If it breaks a rule or does not fit.
-    pub fn encode(&self) -> Result<Vec<u8>> {
+    pub fn encode(&self, length: usize) -> Result<Vec<u8>> {
         self.check()?;
-        pad_to_chunk(&encoding::to_vec(self)?)
+        pad(&encoding::to_vec(self)?, length)
     }
 
-    /// Decodes the first [`PREAMBLE`] bytes of an update.
+    /// Decodes a preamble of so many bytes.
     ///
     /// # Errors
     /// If they are not exactly what [`Preamble::encode`] makes. The error
     /// carries no value of the preamble.
-    pub fn decode(bytes: &[u8]) -> Result<Self> {
+    pub fn decode(bytes: &[u8], length: usize) -> Result<Self> {
         let malformed = |reason: &str| Error::malformed("update preamble", reason);
-        let cbor = unpad_chunk(bytes)?;
+        let cbor = unpad(bytes, length)?;
         let preamble: Self = encoding::from_slice("update preamble", cbor, PREAMBLE)
             .map_err(|_| malformed("not the CBOR of a preamble"))?;
         preamble.check()?;
@@ -123,28 +118,29 @@ impl Preamble {
     }
 }
 
-/// Puts a preamble's CBOR into one chunk: its length as four bytes,
+/// Puts a preamble's CBOR into its place: its length as four bytes,
 /// little-endian, the CBOR, zeros.
-pub(crate) fn pad_to_chunk(cbor: &[u8]) -> Result<Vec<u8>> {
-    let too_large = || Error::TooLarge { what: "preamble", limit: PREAMBLE - 4, found: cbor.len() };
+pub(crate) fn pad(cbor: &[u8], place: usize) -> Result<Vec<u8>> {
+    let limit = place.saturating_sub(4);
+    let too_large = || Error::TooLarge { what: "preamble", limit, found: cbor.len() };
     let length = u32::try_from(cbor.len()).map_err(|_| too_large())?;
-    if cbor.len() > PREAMBLE - 4 {
+    if cbor.len() > limit {
         return Err(too_large());
     }
-    let mut bytes = Vec::with_capacity(PREAMBLE);
+    let mut bytes = Vec::with_capacity(place);
     bytes.extend_from_slice(&length.to_le_bytes());
     bytes.extend_from_slice(cbor);
-    bytes.resize(PREAMBLE, 0);
+    bytes.resize(place, 0);
     Ok(bytes)
 }
 
-/// Takes a preamble's CBOR out of its chunk.
-pub(crate) fn unpad_chunk(bytes: &[u8]) -> Result<&[u8]> {
+/// Takes a preamble's CBOR out of its place.
+pub(crate) fn unpad(bytes: &[u8], place: usize) -> Result<&[u8]> {
     let malformed = |reason: &str| Error::malformed("preamble", reason);
     let (prefix, rest) = bytes
         .split_first_chunk::<4>()
-        .filter(|_| bytes.len() == PREAMBLE)
-        .ok_or_else(|| malformed("not 16384 bytes"))?;
+        .filter(|_| bytes.len() == place)
+        .ok_or_else(|| malformed("not of the agreed length"))?;
     let length = u32::from_le_bytes(*prefix) as usize;
     if length > rest.len() {
         return Err(malformed("length is beyond the preamble"));
@@ -194,22 +190,26 @@ mod tests {
     }
 
     #[test]
-    fn a_preamble_is_one_chunk_and_comes_back() {
-        let bytes = preamble().encode().unwrap();
-        assert_eq!(bytes.len(), PREAMBLE);
-        assert_eq!(Preamble::decode(&bytes).unwrap(), preamble());
+    fn a_preamble_fills_its_place_and_comes_back() {
+        for length in [PREAMBLE, PREAMBLE / 2, PREAMBLE / 4] {
+            let bytes = preamble().encode(length).unwrap();
+            assert_eq!(bytes.len(), length);
+            assert_eq!(Preamble::decode(&bytes, length).unwrap(), preamble());
+            assert!(Preamble::decode(&bytes, length + 1).is_err());
+        }
+        assert!(preamble().encode(16).is_err());
     }
 
     #[test]
     fn boundless_or_hidden_content_is_refused() {
-        let mut bytes = preamble().encode().unwrap();
+        let mut bytes = preamble().encode(PREAMBLE).unwrap();
         bytes[PREAMBLE - 1] = 1;
-        assert!(Preamble::decode(&bytes).is_err());
+        assert!(Preamble::decode(&bytes, PREAMBLE).is_err());
         for examples in [0, u64::MAX] {
-            assert!(Preamble { examples, ..preamble() }.encode().is_err());
+            assert!(Preamble { examples, ..preamble() }.encode(PREAMBLE).is_err());
         }
         let metrics = BTreeMap::from([("loss".to_owned(), f64::NAN)]);
-        assert!(Preamble { metrics, ..preamble() }.encode().is_err());
+        assert!(Preamble { metrics, ..preamble() }.encode(PREAMBLE).is_err());
     }
 
     proptest! {
@@ -217,7 +217,7 @@ mod tests {
         fn arbitrary_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200),
                                        pad in any::<bool>()) {
             if pad { bytes.resize(PREAMBLE, 0); }
-            let _ = Preamble::decode(&bytes);
+            let _ = Preamble::decode(&bytes, PREAMBLE);
         }
     }
 }

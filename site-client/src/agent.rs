@@ -237,6 +237,7 @@ impl Agent<'_> {
             return Ok(Look::Wait(refusal.to_string()));
         }
         let Some(offer) = site.offer(&status)? else { return Ok(Look::Again) };
+        site.expect_budget(&memory.binding)?;
         if !site.has_verified(&offer)? {
             site.verify(&offer)?;
             let (round, digest) = (next.round, offer.digest().to_string());
@@ -246,10 +247,10 @@ impl Agent<'_> {
         let update = if let Some(update) = site.sealed(&offer)? {
             update
         } else {
-            let Some(command) = &assignment.train else {
+            if assignment.train.is_none() {
                 return Ok(Look::Wait("an update: sealfold submit".to_owned()));
-            };
-            match self.attempt(site, &offer, command)? {
+            }
+            match self.attempt(site, &offer, assignment)? {
                 Ok(update) => update,
                 Err(look) => return Ok(look),
             }

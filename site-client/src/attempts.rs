@@ -4,7 +4,7 @@
 //! corrected meanwhile; so many in a row end the agent, since neither seems to
 //! be the case.
 
-use crate::agent::{Agent, Look, moved_on};
+use crate::agent::{Agent, Assignment, Look, moved_on};
 use crate::binding::Binding;
 use crate::round::Site;
 use crate::training::{self, Metrics, Task};
@@ -89,14 +89,14 @@ impl Agent<'_> {
         &self,
         site: &Site<'_>,
         offer: &Signed<Offer>,
-        command: &str,
+        assignment: &Assignment,
     ) -> Result<std::result::Result<SealedUpdate, Look>> {
         let round = offer.statement().round;
         let trained = Trained::of(&site.joined.local, round);
         let metrics = if trained.is_complete() {
             training::read_metrics(&trained.metrics)
         } else {
-            self.train(site, round, &trained, command)
+            self.train(site, round, &trained, assignment)
         };
         match metrics.and_then(|metrics| site.seal(offer, &trained.update, &metrics)) {
             Ok(update) => {
@@ -120,12 +120,14 @@ impl Agent<'_> {
         site: &Site<'_>,
         round: u32,
         trained: &Trained,
-        command: &str,
+        assignment: &Assignment,
     ) -> Result<Metrics> {
         let folder = trained.update.parent().unwrap_or(Path::new("."));
         crate::home::make_folder(folder)?;
+        let sample = site.draw_sample(round, assignment.data.as_deref())?;
         let task = Task {
-            command,
+            command: assignment.train.as_deref().unwrap_or_default(),
+            sample: sample.as_deref(),
             model: &site.joined.local.model(round - 1),
             update: &trained.update,
             metrics: &trained.metrics,

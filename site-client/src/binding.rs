@@ -200,6 +200,13 @@ impl Binding {
         self.ledger.commits.iter().any(|commit| commit.roster == *roster)
     }
 
+    /// How many of the offers that this site was bound to were abandoned.
+    #[must_use]
+    pub fn abandoned(&self) -> u32 {
+        let counts = self.ledger.rounds.values().map(|bound| bound.abandoned.len());
+        u32::try_from(counts.sum::<usize>()).unwrap_or(u32::MAX)
+    }
+
     /// Notes a verified abandonment.
     ///
     /// # Errors

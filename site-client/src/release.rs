@@ -5,19 +5,20 @@ use crate::error::SiteRefusal;
 use crate::home::write_file;
 use crate::round::Site;
 use crate::study::Head;
+use crate::step::{self, Files};
 use crate::{Error, Result, tensors};
 use sealfold_attestation::{Evidence, verify_replay};
 use sealfold_protocol::api::RoundStatus;
-use sealfold_protocol::content::ContentHasher;
 use sealfold_protocol::offer::Offer;
-use sealfold_protocol::release::{self, AggregatePreamble, Disclosure, Opening, Release};
+use sealfold_protocol::release::{
+    self, AggregatePreamble, Disclosure, Opening, PrivacySpent, Release,
+};
 use sealfold_protocol::report::ModelReport;
 use sealfold_protocol::roster::Roster;
 use sealfold_protocol::seal::{self, InputKey, OpeningReader};
-use sealfold_protocol::update::{PREAMBLE, plain_length};
+use sealfold_protocol::update::PREAMBLE;
 use sealfold_protocol::{Digest, Signed};
-use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, Read};
 
 impl Site<'_> {
     /// Verifies a release and moves the site's chain on: the aggregate is
@@ -59,8 +60,12 @@ impl Site<'_> {
         }
         let base = self.joined.local.model(round - 1);
         let next = self.joined.local.model(round);
-        let base_digest = self.apply(&release, &base, &next)?;
-        let head = Head { round: round + 1, base: base_digest, previous: Some(release.digest()) };
+        let members = roster.statement().members.len();
+        let base_digest = self.apply(&release, members, &base, &next)?;
+        let clip = self.terms(&offer).statement();
+        let clip = clip.next_clip(offer.statement().clip, release.statement().below_clip);
+        let head =
+            Head { round: round + 1, base: base_digest, previous: Some(release.digest()), clip };
         self.joined.local.set_head(&head)?;
         write_file(
             &self.joined.local.folder.join(format!("releases/{round:04}.cose")),
@@ -92,11 +97,40 @@ impl Site<'_> {
                 return Err(sealfold_protocol::Error::link(what, &expected, &found).into());
             }
         }
-        let length = plain_length(self.model());
+        self.expect_privacy(offer, statement)?;
+        let length = self.joined.manifest().aggregate_length();
         if statement.round != of.round || statement.plain_length != length {
             let found = format!("round {}, {} bytes", statement.round, statement.plain_length);
             let expected = format!("round {}, {length} bytes", of.round);
             return Err(SiteRefusal::new("release", expected, found).into());
+        }
+        Ok(())
+    }
+
+    /// Whether a release says of its privacy what follows from the manifest.
+    fn expect_privacy(&self, offer: &Signed<Offer>, release: &Release) -> Result<()> {
+        let manifest = self.terms(offer).statement();
+        let expected = manifest.spent(release.round)?;
+        // The accounting is not the same to the last bit on every machine.
+        let same = match (expected, release.spent) {
+            (None, None) => true,
+            (Some(ours), Some(theirs)) => {
+                (ours.epsilon - theirs.epsilon).abs() <= 1e-9 * ours.epsilon.abs()
+                    && ours.delta.total_cmp(&theirs.delta).is_eq()
+            }
+            _ => false,
+        };
+        if !same {
+            let show = |spent: Option<PrivacySpent>| {
+                spent.map_or("none".to_owned(), |s| format!("epsilon {} at {}", s.epsilon, s.delta))
+            };
+            let (expected, found) = (show(expected), show(release.spent));
+            return Err(SiteRefusal::new("privacy-spent", expected, found).into());
+        }
+        let adaptive = manifest.first_clip().is_some();
+        if release.below_clip.is_some() != adaptive {
+            let expected = if adaptive { "a count below the clip" } else { "none" };
+            return Err(SiteRefusal::new("adaptive-clip", expected, "the opposite").into());
         }
         Ok(())
     }
@@ -122,10 +156,11 @@ impl Site<'_> {
     fn apply(
         &self,
         release: &Signed<Release>,
+        roster: usize,
         base: &std::path::Path,
         next: &std::path::Path,
     ) -> Result<Digest> {
-        let statement = release.statement();
+        let (statement, manifest) = (release.statement(), self.joined.manifest());
         let opening = self.opening(statement)?;
         let context = release::seal_context(&statement.offer, &statement.roster);
         let key = InputKey::new(*opening.key.as_bytes());
@@ -146,38 +181,24 @@ impl Site<'_> {
         let mut preamble = vec![0; PREAMBLE];
         reader.read_exact(&mut preamble).map_err(wrong)?;
         let expected =
-            AggregatePreamble { layout: self.model().layout_digest()?, roster: statement.roster };
+            AggregatePreamble { layout: manifest.layout_digest()?, roster: statement.roster };
         if AggregatePreamble::decode(&preamble)? != expected {
             return Err(SiteRefusal::new("layout", "an aggregate of this roster", "another").into());
         }
-        let plain = base.with_extension("content");
-        let unpacked = File::create(&plain).map_err(|e| Error::file(&plain, e))?;
-        let mut unpacked = BufWriter::with_capacity(1 << 20, unpacked);
-        tensors::copy_content(base, self.model(), &mut unpacked)?;
-        unpacked.flush().map_err(|e| Error::file(&plain, e))?;
-        let mut content = ContentHasher::new();
-        content.update(&preamble);
-        let file = File::open(&plain).map_err(|e| Error::file(&plain, e))?;
-        let mut step = Step {
-            base: BufReader::with_capacity(1 << 20, file),
-            aggregate: reader,
-            rate: self.model().learning_rate,
-            content,
-            model: ContentHasher::new(),
-        };
-        let candidate = next.with_extension("candidate");
-        let written = tensors::write_content(&candidate, self.model(), &mut step);
+        let files = Files { base, next };
+        let stepped = step::step(manifest, roster, &files, &preamble, reader, wrong);
         bar.finish_and_clear();
-        let _ = std::fs::remove_file(&plain);
-        written?;
-        let found = release::commitment(&opening.blinding, &step.content.finish());
+        let stepped = stepped?;
+        let found = release::commitment(&opening.blinding, &stepped.aggregate);
         if found != statement.aggregate {
-            let _ = std::fs::remove_file(&candidate);
+            stepped.discard();
             return Err(SiteRefusal::new("release", statement.aggregate, found).into());
         }
-        std::fs::rename(&candidate, next).map_err(|e| Error::file(next, e))?;
-        crate::home::sync_folder(next)?;
-        Ok(step.model.finish())
+        stepped.keep(&files)?;
+        if let Some(evaluation) = manifest.evaluation {
+            self.keep_evaluation(statement.round, &evaluation, &stepped.evaluation)?;
+        }
+        Ok(stepped.model)
     }
 
     /// Tells the host which model the last release led to; again after a crash,
@@ -220,32 +241,5 @@ impl Site<'_> {
         }
         std::fs::rename(&candidate, &path).map_err(|e| Error::file(&path, e))?;
         crate::home::sync_folder(&path)
-    }
-}
-
-/// base + rate x aggregate as a reader, hashing both on the way.
-struct Step<B, A> {
-    base: B,
-    aggregate: A,
-    rate: f64,
-    content: ContentHasher,
-    model: ContentHasher,
-}
-
-impl<B: Read, A: Read> Read for Step<B, A> {
-    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-        let length = out.len() / 4 * 4;
-        if length == 0 {
-            return Ok(0);
-        }
-        let out = &mut out[..length.min(1 << 20)];
-        self.base.read_exact(out)?;
-        let mut aggregate = vec![0; out.len()];
-        self.aggregate.read_exact(&mut aggregate)?;
-        sealfold_aggregation::model::apply(out, &aggregate, self.rate)
-            .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))?;
-        self.content.update(&aggregate);
-        self.model.update(out);
-        Ok(out.len())
     }
 }

@@ -8,6 +8,7 @@ use crate::home::{read_json, write_json};
 use crate::keys::Keys;
 use crate::report::Voice;
 use crate::study::Joined;
+use crate::update::Trained;
 use crate::{Error, Result};
 use jiff::Timestamp;
 use sealfold_attestation::{Claims, Evidence, Policy, Verdict, verify_live};
@@ -77,6 +78,11 @@ impl Site<'_> {
             let statement = abandonment.statement();
             if binding.bound_to(statement.round) == Some(statement.offer) {
                 binding.abandon(statement.round, statement.offer)?;
+                if self.joined.manifest().privacy.noise().is_some() {
+                    // Trained on a sample that may have been released.
+                    self.forget_sample(statement.round)?;
+                    Trained::of(&self.joined.local, statement.round).clear()?;
+                }
                 abandoned.push((statement.round, statement.reason.clone()));
             }
         }
@@ -104,7 +110,7 @@ impl Site<'_> {
     }
 
     /// The manifest of an offer.
-    fn terms(&self, offer: &Signed<Offer>) -> &MultiSigned<Manifest> {
+    pub(crate) fn terms(&self, offer: &Signed<Offer>) -> &MultiSigned<Manifest> {
         let manifest = &offer.statement().manifest;
         self.joined.under(manifest).unwrap_or_else(|| self.joined.study.current())
     }
@@ -206,6 +212,25 @@ impl Site<'_> {
         Ok(roster)
     }
 
+    /// Whether the study's rounds and its abandoned offers, each of which counts
+    /// as a round, leave room for one more under privacy noise.
+    ///
+    /// # Errors
+    /// A refusal by `budget`.
+    pub fn expect_budget(&self, binding: &Binding) -> Result<()> {
+        let manifest = self.joined.manifest();
+        let (rounds, round) = (manifest.study.rounds, self.joined.next()?.round);
+        let abandoned = binding.abandoned();
+        if manifest.privacy.noise().is_none() || round.saturating_add(abandoned) <= rounds {
+            return Ok(());
+        }
+        let expected = format!("at most {rounds} rounds, abandoned offers counted");
+        let found = format!("{} released and {abandoned} abandoned", round - 1);
+        Err(SiteRefusal::new("budget", expected, found)
+            .next("the study's privacy is spent; its last model is what sealfold fetch gives")
+            .into())
+    }
+
     /// Commits to a roster. The binding is on disk before anything is sent.
     ///
     /// # Errors
@@ -229,6 +254,7 @@ impl Site<'_> {
                 SiteRefusal::new("evidence", "verified evidence of this offer", "none").into()
             );
         }
+        self.expect_budget(binding)?;
         let k = self.terms(offer).statement().quorum.smallest_roster;
         binding.commit(statement, roster.digest(), offer.statement().base, k)?;
         let commit =

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Where the site's chain of releases stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Head {
     /// The round after the last release that the site verified.
@@ -28,6 +28,9 @@ pub struct Head {
     pub base: Digest,
     /// The release; none before the first.
     pub previous: Option<Digest>,
+    /// The clip that this release leads to, if the clip is adaptive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
 }
 
 /// A study on this site's disk.
@@ -71,7 +74,12 @@ impl LocalStudy {
     /// # Errors
     /// [`Error::File`].
     pub fn head(&self, manifest: &Manifest) -> Result<Head> {
-        let first = Head { round: 1, base: manifest.model.initial, previous: None };
+        let first = Head {
+            round: 1,
+            base: manifest.model.initial,
+            previous: None,
+            clip: manifest.first_clip(),
+        };
         Ok(read_json(&self.folder.join("head.json"))?.unwrap_or(first))
     }
 
@@ -227,6 +235,7 @@ impl Joined {
             round: head.round,
             base: head.base,
             previous: head.previous,
+            clip: self.manifest().round_clip(head.clip),
         })
     }
 }

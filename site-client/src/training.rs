@@ -57,6 +57,8 @@ pub struct Task<'a> {
     pub site: &'a str,
     /// The study.
     pub study: String,
+    /// The rows of the site's data that may be used, where a sample is drawn.
+    pub sample: Option<&'a Path>,
     /// The empty file that is locked while the command runs.
     pub lock: &'a Path,
 }
@@ -121,6 +123,7 @@ fn run_alone(task: &Task<'_>, lock: &File, stop: &Arc<AtomicBool>) -> Result<()>
         .env("SEALFOLD_ROUND", task.round.to_string())
         .env("SEALFOLD_SITE", task.site)
         .env("SEALFOLD_STUDY", &task.study)
+        .envs(task.sample.map(|sample| ("SEALFOLD_SAMPLE", sample)))
         .stdin(Stdio::from(input))
         .stdout(Stdio::from(std::io::stderr()))
         .process_group(0)
@@ -161,6 +164,7 @@ mod tests {
             round: 3,
             site: "site-a",
             study: "s".to_owned(),
+            sample: None,
             lock: &folder.path().join("training.lock"),
         };
         run(&task, stop)

@@ -10,16 +10,17 @@
 use crate::binding::Binding;
 use crate::error::SiteRefusal;
 use crate::home::{make_folder, read_file, read_json, write_file, write_json};
+use crate::plaintext;
 use crate::round::Site;
 use crate::study::LocalStudy;
-use crate::tensors::{self, Hashing};
+use crate::tensors::Hashing;
 use crate::training::Metrics;
 use crate::{Error, Result};
 use sealfold_protocol::api::{Phase, RoundStatus, UploadState, UploadStatus};
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::seal::{self, SealingWriter};
-use sealfold_protocol::update::{Preamble, UpdateHeader, plain_length};
+use sealfold_protocol::update::UpdateHeader;
 use sealfold_protocol::{Digest, Signed};
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -131,14 +132,9 @@ impl Site<'_> {
 
     /// Writes an update's plaintext; its content digest.
     fn write_plain(&self, update: &Path, metrics: &Metrics, out: impl Write) -> Result<Digest> {
-        let preamble = Preamble {
-            examples: metrics.examples,
-            layout: self.model().layout_digest()?,
-            metrics: metrics.metrics.clone(),
-        };
         let mut out = Hashing::new(out);
-        out.write_all(&preamble.encode()?).map_err(|e| Error::file(update, e))?;
-        tensors::copy_content(update, self.model(), &mut out)?;
+        let manifest = self.joined.manifest();
+        plaintext::write(manifest, &self.keys.site, update, metrics, &mut out)?;
         Ok(out.finish())
     }
 
@@ -157,7 +153,7 @@ impl Site<'_> {
         let info = Offer::seal_info(&offer.digest());
         let (encapsulation, key) = seal::encapsulate(&statement.update_key, &info)
             .map_err(sealfold_protocol::Error::from)?;
-        let length = plain_length(self.model());
+        let length = self.joined.manifest().update_length();
         let header = UpdateHeader {
             study: statement.study,
             round: statement.round,

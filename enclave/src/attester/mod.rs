@@ -3,6 +3,7 @@
 //! Production and simulation stand behind the same trait and give documents of
 //! the same form; they differ in who signs.
 
+use sealfold_protocol::Secret;
 use sealfold_protocol::refusal::{Check, Refusal};
 
 pub mod nsm;
@@ -16,6 +17,12 @@ pub trait Attester: Send + Sync {
     /// # Errors
     /// [`EvidenceError`] with the platform's own words.
     fn attest(&self, user_data: &[u8; 32], nonce: &[u8; 32]) -> Result<Vec<u8>, EvidenceError>;
+
+    /// Randomness of the platform's own, to mix into what must not be guessed.
+    ///
+    /// # Errors
+    /// [`EvidenceError`] with the platform's own words.
+    fn random(&self) -> Result<Secret, EvidenceError>;
 
     /// The platform's name in replies.
     fn platform(&self) -> &'static str {

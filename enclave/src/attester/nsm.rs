@@ -3,9 +3,11 @@
 use super::{Attester, EvidenceError};
 use aws_nitro_enclaves_nsm_api::api::{Request, Response};
 use aws_nitro_enclaves_nsm_api::driver;
+use sealfold_protocol::Secret;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// How long the NSM may take for one document; it takes milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -91,6 +93,20 @@ impl Attester for Nsm {
             _ => Err(failed("answered another request than was asked")),
         }
     }
+
+    fn random(&self) -> Result<Secret, EvidenceError> {
+        match self.ask(Request::GetRandom)? {
+            Response::GetRandom { random } => {
+                let random = Zeroizing::new(random);
+                let bytes = random.first_chunk().ok_or_else(|| {
+                    failed(format!("gave {} bytes of randomness, expected 32", random.len()))
+                })?;
+                Ok(Secret::copy_of(bytes))
+            }
+            Response::Error(code) => Err(failed(format!("{code:?}"))),
+            _ => Err(failed("answered another request than was asked")),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -111,6 +127,16 @@ mod tests {
         let nsm = Nsm::over(|_| Response::Attestation { document: vec![7] }, TIMEOUT);
         assert_eq!(nsm.attest(&[1; 32], &[2; 32]).unwrap(), [7]);
         assert_eq!(nsm.attest(&[1; 32], &[2; 32]).unwrap(), [7]);
+    }
+
+    #[test]
+    fn randomness_is_as_much_as_was_asked_for() {
+        let nsm = Nsm::over(|_| Response::GetRandom { random: vec![7; 256] }, TIMEOUT);
+        assert_eq!(nsm.random().unwrap().as_bytes(), &[7; 32]);
+        let nsm = Nsm::over(|_| Response::GetRandom { random: vec![7; 31] }, TIMEOUT);
+        assert!(nsm.random().unwrap_err().to_string().contains("31 bytes"));
+        let nsm = Nsm::over(|_| Response::Error(ErrorCode::InternalError), TIMEOUT);
+        assert!(nsm.random().is_err());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::{Attester, EvidenceError};
 use ring::digest::{Context, SHA384};
 use sealfold_attestation::nitro::Document;
 use sealfold_attestation::simulation::{DocumentFields, SimulationRoot};
+use sealfold_protocol::Secret;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read, Write};
@@ -101,6 +102,14 @@ impl Attester for Simulated {
         self.root
             .issue(&fields)
             .map_err(|e| EvidenceError { source_name: "simulated NSM", reason: e.to_string() })
+    }
+
+    fn random(&self) -> Result<Secret, EvidenceError> {
+        match &self.measured {
+            Measured::Emulated(nsm) => nsm.random(),
+            Measured::Binary(_) => Secret::draw()
+                .map_err(|e| EvidenceError { source_name: "simulated NSM", reason: e.to_string() }),
+        }
     }
 }
 

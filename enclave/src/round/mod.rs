@@ -7,6 +7,7 @@
 
 use crate::admission::Admitted;
 use crate::keyed_hash::KeyedHash;
+use sealfold_aggregation::noise::Seed;
 use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
@@ -43,6 +44,8 @@ pub struct Secrets {
     pub round: RoundSecret,
     /// The key of the hash that ties admission and fold together.
     pub hash: KeyedHash,
+    /// What the round's privacy noise is drawn from.
+    pub noise: Seed,
 }
 
 /// A round in phase `P`.
@@ -66,6 +69,14 @@ pub struct Released {
 }
 
 impl Terms {
+    /// The clip of this round: the offer's where it is adaptive, the
+    /// manifest's otherwise; 0 without privacy noise.
+    #[must_use]
+    pub fn clip(&self) -> f64 {
+        let agreed = self.manifest.privacy.noise().map_or(0.0, |noise| noise.clip);
+        self.offer.statement().clip.unwrap_or(agreed)
+    }
+
     /// When the round ends, by the enclave's own clock.
     #[must_use]
     pub fn ends(&self) -> Option<Instant> {
@@ -146,7 +157,7 @@ impl Round<Open> {
             return Err(Refusal::new(Check::Offer, terms.offer.digest(), statement.offer)
                 .next("seal the update again to the offer that stands now"));
         }
-        let expected = sealfold_protocol::update::plain_length(&terms.manifest.model);
+        let expected = terms.manifest.update_length();
         if statement.plain_length != expected {
             return Err(Refusal::new(
                 Check::Layout,

@@ -64,7 +64,7 @@ pub async fn begin(
             .next("verify the offer that stands now and seal to it")
             .into());
     }
-    let expected = sealfold_protocol::update::plain_length(&study.manifest().model);
+    let expected = study.manifest().update_length();
     if statement.plain_length != expected {
         let expected = format!("{expected} bytes of plaintext");
         return Err(Refusal::new(Check::Layout, expected, statement.plain_length).into());

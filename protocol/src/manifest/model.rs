@@ -1,6 +1,6 @@
 //! The model: its tensors, their layout in an update, and where it starts.
 
-use super::{MAX_NAME, expect};
+use super::{MAX_NAME, expect, is_positive};
 use crate::{Digest, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -18,8 +18,12 @@ const MAX_PARAMETERS: u64 = 1 << 40;
 pub struct Model {
     /// The [content digest](crate::content) of the initial model.
     pub initial: Digest,
-    /// The server's learning rate: next = base + rate x aggregate.
+    /// The server's learning rate: next = base + rate x aggregate, or what the
+    /// optimiser makes of it.
     pub learning_rate: f64,
+    /// The server's optimiser; plain federated averaging if it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optimiser: Option<Optimiser>,
     /// The tensors, in the order in which they lie in an update.
     #[serde(rename = "tensor")]
     pub tensors: Vec<Tensor>,
@@ -35,6 +39,69 @@ pub struct Tensor {
     pub shape: Vec<u64>,
     /// The type of its elements.
     pub dtype: Dtype,
+    /// For updates that travel as int8: what a step of one is worth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<f32>,
+    /// What the tensor is for.
+    #[serde(default, skip_serializing_if = "TensorRole::is_default")]
+    pub role: TensorRole,
+}
+
+/// What a tensor is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TensorRole {
+    /// A parameter or a buffer of the model.
+    #[default]
+    Parameter,
+    /// A control variate of SCAFFOLD: what the sites' gradients are corrected
+    /// by. Its update is the change of the site's own, and the optimiser adds
+    /// the mean of all sites' changes to it.
+    Control,
+}
+
+impl TensorRole {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What the sites, all alike, make of an aggregate
+/// (`sealfold_aggregation::optimiser` has the formulas and their papers).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Optimiser {
+    /// Federated averaging with server momentum.
+    #[serde(rename = "fed-avg-m")]
+    FedAvgM {
+        /// The share of the last step that is carried on.
+        momentum: f64,
+    },
+    /// Adam over aggregates.
+    FedAdam {
+        /// The decay of the first moment.
+        beta1: f64,
+        /// The decay of the second moment.
+        beta2: f64,
+        /// What is added to the root of the second moment.
+        tau: f64,
+    },
+    /// Yogi over aggregates.
+    FedYogi {
+        /// The decay of the first moment.
+        beta1: f64,
+        /// The decay of the second moment.
+        beta2: f64,
+        /// What is added to the root of the second moment.
+        tau: f64,
+    },
+    /// Adagrad over aggregates.
+    FedAdagrad {
+        /// The decay of the first moment.
+        beta1: f64,
+        /// What is added to the root of the second moment.
+        tau: f64,
+    },
 }
 
 /// The type of a tensor's elements.
@@ -43,6 +110,44 @@ pub struct Tensor {
 pub enum Dtype {
     /// IEEE 754 binary32, little-endian.
     Float32,
+    /// IEEE 754 binary16, little-endian.
+    Float16,
+    /// The upper half of a binary32, little-endian.
+    Bfloat16,
+    /// Signed 64-bit integers, little-endian: counters of a model's buffers.
+    Int64,
+    /// Signed 32-bit integers, little-endian.
+    Int32,
+}
+
+impl Dtype {
+    /// The bytes of one element.
+    #[must_use]
+    pub fn width(self) -> u64 {
+        match self {
+            Self::Float16 | Self::Bfloat16 => 2,
+            Self::Float32 | Self::Int32 => 4,
+            Self::Int64 => 8,
+        }
+    }
+}
+
+impl Optimiser {
+    fn check(&self) -> Result<()> {
+        let (decays, tau): (&[(&str, f64)], _) = match self {
+            Self::FedAvgM { momentum } => (&[("momentum", *momentum)], None),
+            Self::FedAdam { beta1, beta2, tau } | Self::FedYogi { beta1, beta2, tau } => {
+                (&[("beta1", *beta1), ("beta2", *beta2)], Some(*tau))
+            }
+            Self::FedAdagrad { beta1, tau } => (&[("beta1", *beta1)], Some(*tau)),
+        };
+        for (name, value) in decays {
+            let field = format!("model.optimiser.{name}");
+            expect(&field, (0.0..1.0).contains(value), "from 0, below 1", value)?;
+        }
+        let tau = tau.unwrap_or(1.0);
+        expect("model.optimiser.tau", is_positive(tau), "a positive number", tau)
+    }
 }
 
 impl Tensor {
@@ -60,19 +165,11 @@ impl Model {
         self.tensors.iter().filter_map(Tensor::elements).fold(0, u64::saturating_add)
     }
 
-    /// The number of bytes of a model, an update's tensors or an aggregate.
+    /// The number of bytes of a model's content.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.parameters().saturating_mul(4)
-    }
-
-    /// A digest of the layout: names, shapes and types in their order.
-    ///
-    /// # Errors
-    /// Only if the layout has no encoding, which a checked one has.
-    pub fn layout_digest(&self) -> Result<Digest> {
-        let layout = crate::encoding::to_vec(&self.tensors)?;
-        Ok(Digest::of(&[b"sealfold/v1/layout\0", &layout]))
+        let bytes = |tensor: &Tensor| tensor.elements().unwrap_or(0).saturating_mul(tensor.dtype.width());
+        self.tensors.iter().map(bytes).fold(0, u64::saturating_add)
     }
 
     pub(super) fn check(&self) -> Result<()> {
@@ -106,6 +203,9 @@ impl Model {
                     },
                     Ok,
                 )?;
+        }
+        if let Some(optimiser) = &self.optimiser {
+            optimiser.check()?;
         }
         let rate = self.learning_rate;
         expect("model.learning_rate", rate.is_finite() && rate > 0.0, "a positive number", rate)

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use sealfold::error::SiteRefusal;
 use sealfold::home::read_text;
 use sealfold::in_words::describe;
+use sealfold::ledger::Ledger;
 use sealfold::study::{LocalStudy, acceptable};
 use sealfold::{Error, Result, tensors};
 use sealfold_protocol::abandonment::Abandonment;
@@ -55,6 +56,10 @@ pub struct Approve {
     /// Publish the initial model as well, safetensors or npz.
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
+    /// The data source that the study uses, whose budget in the policy it is
+    /// charged to. Not needed if the policy has one budget only, or none.
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
 }
 
 /// `sealfold study abandon`
@@ -171,14 +176,17 @@ impl Approve {
         };
         let (id, manifest) = (identity(&signed), signed.statement());
         let takes_part = manifest.sites.iter().any(|site| site.name == keys.site);
-        if takes_part {
-            acceptable(manifest, &keys, &context.policy()?, Timestamp::now())?;
+        let policy = if takes_part { Some(context.policy()?) } else { None };
+        if let Some(policy) = &policy {
+            acceptable(manifest, &keys, policy, Timestamp::now())?;
         }
         if !context.voice.json {
             eprintln!("{}", describe(manifest, &id));
         }
         confirm("sign this manifest?", self.yes)?;
-        if takes_part {
+        if let Some(policy) = &policy {
+            let mut ledger = Ledger::open(&context.home)?;
+            ledger.charge(policy, self.source.as_deref(), &id, manifest)?;
             LocalStudy::new(&context.home, id).approve(signed.digest())?;
         }
         let mut status = client.publish(&signed.envelope()?)?;
@@ -186,7 +194,7 @@ impl Approve {
             let content = tempfile::NamedTempFile::new_in(context.home.path("."))
                 .map_err(|e| Error::file(path, e))?;
             let mut file = content.reopen().map_err(|e| Error::file(path, e))?;
-            tensors::copy_content(path, &manifest.model, &mut file)?;
+            tensors::copy_content(path, &manifest.model.tensors, &mut file)?;
             let reader = content.reopen().map_err(|e| Error::file(path, e))?;
             client.put_model(&id, manifest.model.bytes(), reader)?;
             status = client.study(&id)?;

@@ -1,0 +1,148 @@
+//! The last pass: rows of the aggregate, made and sealed.
+
+use super::combination::Combination;
+use super::pass::Reader;
+use super::values::Values;
+use super::{Failure, Output};
+use crate::door::{Doors, RecordDoor};
+use sealfold_aggregation::accumulate::Row;
+use sealfold_aggregation::integer::IntegerRow;
+use sealfold_aggregation::rule::CoordinateRule;
+use sealfold_protocol::update::PREAMBLE;
+use sealfold_protocol::seal::{RECORD, RecordSeal};
+use sealfold_protocol::{Error, content, seal};
+use zeroize::Zeroizing;
+
+/// The hash of each record of the aggregate, with its number.
+pub type Hashes = Vec<(u64, [u8; 32])>;
+
+/// The seals of the aggregate's records that one record of an update leads to:
+/// as many as float32 is wider than the update's values.
+pub type Seals = Vec<RecordSeal>;
+
+/// The records of the pass, each with the seals of its rows.
+pub fn records<'a>(
+    values: &Values,
+    mut seals: impl Iterator<Item = RecordSeal> + Send + 'a,
+) -> impl Iterator<Item = (u64, Seals)> + Send + 'a {
+    let each = 4 / values.width();
+    (0..values.records()).map(move |record| (record, seals.by_ref().take(each).collect()))
+}
+
+/// One thread's part: makes rows until no record is left.
+pub fn make<D: Doors>(
+    reader: &mut Reader<'_, '_, Seals, D::Door>,
+    combination: &Combination,
+    values: &Values,
+    output: &Output,
+    door: &D,
+) -> Result<Hashes, Failure> {
+    // A connection of its own, so that neither side waits for the other to read.
+    let mut writer = door.open()?;
+    let mut maker = Maker::new(combination, values, reader.sites());
+    // As long as they ever get from the start: a buffer that grows leaves what
+    // it held behind.
+    let mut plain = Zeroizing::new(Vec::with_capacity(RECORD * 4 / values.width()));
+    let mut sealed = Vec::with_capacity(sealfold_protocol::door::MAX_LENGTH as usize);
+    let mut hashes = Vec::new();
+    while let Some((record, seals)) = reader.next()? {
+        maker.make(reader, record, &mut plain)?;
+        if record == 0 {
+            plain[..PREAMBLE].copy_from_slice(&output.preamble);
+        }
+        for (seal, part) in seals.into_iter().zip(plain.chunks(RECORD)) {
+            let range = seal::record_range(output.length, seal.index());
+            hashes.push((seal.index(), content::record_hash(part)));
+            sealed.clear();
+            seal.seal(part, &mut sealed).map_err(Error::from)?;
+            writer.write(output.object.as_bytes(), range.start, &sealed)?;
+        }
+    }
+    writer.settle()?;
+    Ok(hashes)
+}
+
+/// Makes one row after the other, in memory that is kept.
+struct Maker<'a> {
+    combination: &'a Combination,
+    values: &'a Values,
+    floats: Row,
+    integers: IntegerRow,
+    /// A chunk of each site, decoded.
+    decoded: Vec<Zeroizing<Vec<u8>>>,
+}
+
+impl<'a> Maker<'a> {
+    fn new(combination: &'a Combination, values: &'a Values, sites: usize) -> Self {
+        let decoded = (0..sites).map(|_| values.scratch()).collect();
+        Self { combination, values, floats: Row::new(), integers: IntegerRow::new(), decoded }
+    }
+
+    /// Makes the row of a record: little-endian float32 values. What stands in
+    /// the preamble's places has no meaning.
+    fn make<D: RecordDoor>(
+        &mut self,
+        reader: &mut Reader<'_, '_, Seals, D>,
+        record: u64,
+        plain: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        let count = self.values.in_record(record)?;
+        plain.resize(4 * count, 0);
+        match self.combination {
+            Combination::Sum(factors) => {
+                let (row, values, decoded) = (&mut self.floats, self.values, &mut self.decoded);
+                row.reset(count);
+                reader.open_each(record, |site, offset, chunk| {
+                    if let Some((at, chunk)) = values.decode(record, offset, chunk, &mut decoded[site]) {
+                        row.add(at, factors[site], chunk);
+                    }
+                })?;
+                row.write_f32(plain);
+            }
+            Combination::Coordinates(rule) => {
+                reader.open_all(record)?;
+                self.compare(rule, reader, record, plain);
+            }
+            Combination::Noisy(noisy) => {
+                let (row, values, decoded) = (&mut self.integers, self.values, &mut self.decoded);
+                row.reset(count);
+                let mut added = Ok(());
+                reader.open_each(record, |site, offset, chunk| {
+                    let of_site = (record, offset, chunk);
+                    if added.is_ok() {
+                        added = noisy.add(row, site, values, of_site, &mut decoded[site]);
+                    }
+                })?;
+                added?;
+                noisy.finish(row, record, plain)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the opened chunks of all sites side by side.
+    fn compare<D: RecordDoor>(
+        &mut self,
+        rule: &CoordinateRule,
+        reader: &Reader<'_, '_, Seals, D>,
+        record: u64,
+        plain: &mut [u8],
+    ) {
+        for (offset, chunks) in reader.chunks(record) {
+            let mut first = None;
+            let decoded: Vec<&[u8]> = chunks
+                .into_iter()
+                .zip(&mut self.decoded)
+                .filter_map(|(chunk, scratch)| {
+                    let (at, chunk) = self.values.decode(record, offset, chunk, scratch)?;
+                    first = Some(at);
+                    Some(chunk)
+                })
+                .collect();
+            if let (Some(at), Some(chunk)) = (first, decoded.first()) {
+                let out = 4 * at..4 * at + chunk.len();
+                rule.combine(&decoded, &mut plain[out]);
+            }
+        }
+    }
+}
