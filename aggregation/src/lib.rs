@@ -10,6 +10,7 @@
 //! - [`weights`]: the sites' shares, bounded by what the manifest allows;
 //! - [`rule`]: the multiplier of each site;
 //! - [`accumulate`]: one row of the aggregate;
+//! - [`integer`]: one row of it on an integer grid, for noise;
 
 // Counts become numbers to calculate with; what is rounded by that is stated
 // where it happens. Tests compare exactly, because sums here are exact.
@@ -19,6 +20,7 @@
 pub mod accumulate;
 pub mod exact_sum;
 pub mod format;
+pub mod integer;
 pub mod model;
 pub mod norm;
 pub mod rule;
