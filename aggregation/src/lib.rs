@@ -11,6 +11,7 @@
 //! - [`rule`]: the multiplier of each site;
 //! - [`accumulate`]: one row of the aggregate;
 //! - [`integer`]: one row of it on an integer grid, for noise;
+//! - [`clipping`] and [`poisson`]: what a site does with its patients' gradients.
 
 // Counts become numbers to calculate with; what is rounded by that is stated
 // where it happens. Tests compare exactly, because sums here are exact.
@@ -18,11 +19,13 @@
 #![cfg_attr(test, allow(clippy::float_cmp, clippy::cast_possible_truncation))]
 
 pub mod accumulate;
+pub mod clipping;
 pub mod exact_sum;
 pub mod format;
 pub mod integer;
 pub mod model;
 pub mod norm;
+pub mod poisson;
 pub mod rule;
 pub mod weights;
 
