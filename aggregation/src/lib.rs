@@ -11,6 +11,7 @@
 //! - [`rule`]: the multiplier of each site;
 //! - [`accumulate`]: one row of the aggregate;
 //! - [`integer`]: one row of it on an integer grid, for noise;
+//! - [`optimiser`]: the next model from the base and the aggregate;
 //! - [`clipping`] and [`poisson`]: what a site does with its patients' gradients.
 
 // Counts become numbers to calculate with; what is rounded by that is stated
@@ -25,6 +26,7 @@ pub mod format;
 pub mod integer;
 pub mod model;
 pub mod norm;
+pub mod optimiser;
 pub mod poisson;
 pub mod rule;
 pub mod weights;
