@@ -3,7 +3,7 @@
 //! A study has one format for all its tensors. A narrow one halves or quarters
 //! what a site uploads; what it costs in precision is decided at the site,
 //! where the values are rounded, once and to nearest. The enclave only widens,
-//! which is exact but for the product with an [`int8`] scale, and folds what it
+//! which is exact but for the product with a scale of int8, and folds what it
 //! gets as it folds float32.
 //!
 //! [`Format::Grid`] is the odd one out: integers for patient-level privacy,

@@ -5,7 +5,7 @@
 //! processor: sums over many values are exact ([`exact_sum`]) or taken in an
 //! order that is fixed, and no multiplication is fused with an addition.
 //!
-//! - [`format`]: how an update's values travel;
+//! - [`mod@format`]: how an update's values travel;
 //! - [`norm`]: one pass over an update's bytes: finite, and how long;
 //! - [`weights`]: the sites' shares, bounded by what the manifest allows;
 //! - [`rule`]: the multiplier of each site;
@@ -175,7 +175,7 @@ pub enum Error {
     },
     /// An integer of the next model does not fit its type.
     #[error("value {index} of the next model does not fit {dtype}")]
-    OutOfRange {
+    IntegerOverflow {
         /// Its place.
         index: usize,
         /// The type's name.

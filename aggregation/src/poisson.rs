@@ -7,8 +7,12 @@
 //! secret; how many were drawn is part of the secret.
 
 use crate::{Error, Result};
-use chacha20::ChaCha20Rng;
-use chacha20::rand_core::{Rng, SeedableRng};
+use chacha20::ChaCha20;
+use chacha20::cipher::{KeyIvInit, StreamCipher};
+use zeroize::Zeroizing;
+
+/// Patients whose numbers are drawn together.
+const TOGETHER: usize = 64;
 
 /// The probability with which a patient is in the sample: a whole number of
 /// 2^64ths, so that it can be drawn exactly.
@@ -45,17 +49,29 @@ impl Rate {
 /// The patients in the sample of one round, as ascending indices below
 /// `patients`.
 ///
-/// Patient i is in it if the i-th 64-bit number of the `ChaCha20` stream
-/// (Bernstein's, 64-bit nonce) under the key `seed` and the nonce `round` is
-/// below the rate. So a sample can be drawn again after a crash, and rounds and
-/// patients are independent of each other. The seed has 32 random bytes, is
-/// kept as secret as the patients, and serves nothing else.
+/// Patient i is in it if the i-th number of the `ChaCha20` stream (RFC 8439,
+/// counter from 0) under the key `seed` and the nonce `round` is below the
+/// rate; numbers of 64 bits, nonce of 96 bits, both little-endian. So a sample
+/// can be drawn again after a crash, and rounds and patients are independent of
+/// each other. The seed has 32 random bytes, is kept as secret as the patients,
+/// and serves nothing else, in one study.
 #[must_use]
-pub fn sample(seed: &[u8; 32], round: u64, rate: Rate, patients: usize) -> Vec<usize> {
-    let mut stream = ChaCha20Rng::from_seed(*seed);
-    stream.set_stream(round);
-    // One number a patient, drawn in any case.
-    (0..patients).filter(|_| u128::from(stream.next_u64()) < rate.threshold).collect()
+pub fn sample(seed: &[u8; 32], round: u64, rate: Rate, patients: u32) -> Vec<u32> {
+    let mut nonce = [0; 12];
+    nonce[..8].copy_from_slice(&round.to_le_bytes());
+    let mut stream = ChaCha20::new(seed.into(), &nonce.into());
+    let mut numbers = Zeroizing::new([0; 8 * TOGETHER]);
+    let mut drawn = Vec::new();
+    for first in (0..patients).step_by(TOGETHER) {
+        numbers.fill(0);
+        // 2^32 numbers are 2^29 blocks of the stream, which has 2^32.
+        stream.apply_keystream(numbers.as_mut_slice());
+        let (numbers, _) = numbers.as_chunks::<8>();
+        let inside = |number: &[u8; 8]| u128::from(u64::from_le_bytes(*number)) < rate.threshold;
+        let those = (first..patients).zip(numbers).filter(|(_, number)| inside(number));
+        drawn.extend(those.map(|(patient, _)| patient));
+    }
+    drawn
 }
 
 #[cfg(test)]
@@ -80,14 +96,13 @@ mod tests {
 
     #[test]
     fn the_sample_is_of_the_published_stream() {
-        // The first block of ChaCha20 under a key and a nonce of zeros
-        // (draft-strombergson-chacha-test-vectors-01, TC1) begins
-        // 76b8e0ada0f13d90 405d6ae55386bd28 bdd219b8a08ded1a a836efcc8b770dc7.
+        // The first block under a key and a nonce of zeros (RFC 8439, A.1, test
+        // vector 1) begins 76b8e0ada0f13d90 405d6ae55386bd28 bdd219b8a08ded1a a836efcc8b770dc7.
         let first: Vec<_> =
             ["76b8e0ada0f13d90", "405d6ae55386bd28", "bdd219b8a08ded1a", "a836efcc8b770dc7"]
                 .map(|hex| u64::from_str_radix(hex, 16).unwrap().swap_bytes())
                 .to_vec();
-        for (place, number) in first.iter().enumerate() {
+        for (place, number) in (0u32..).zip(&first) {
             // A patient is in just when the rate is above their number.
             let rate = |threshold: u64| Rate { threshold: threshold.into() };
             let drawn = |rate| sample(&[0; 32], 0, rate, 4).contains(&place);
@@ -106,7 +121,7 @@ mod tests {
         let mut together = 0;
         for round in 0..rounds {
             let drawn = sample(&SEED, round, rate, 30);
-            drawn.iter().for_each(|patient| counts[*patient] += 1);
+            drawn.iter().for_each(|patient| counts[*patient as usize] += 1);
             together += u32::from(drawn.contains(&0) && drawn.contains(&1));
         }
         // 600 and 180 are expected; five standard deviations are 102 and 64.
@@ -117,7 +132,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_patient_does_not_depend_on_how_many_there_are(
-            seed: [u8; 32], round: u64, q in 0.01f64..1.0, patients in 0usize..300, more in 0usize..300,
+            seed: [u8; 32], round: u64, q in 0.01f64..1.0, patients in 0u32..300, more in 0u32..300,
         ) {
             let rate = Rate::new(q).unwrap();
             let mut larger = sample(&seed, round, rate, patients + more);

@@ -88,7 +88,7 @@ impl TensorStep {
     ///
     /// # Errors
     /// [`Error::Length`] if base, aggregate and state are not of the same
-    /// number of whole values; [`Error::NotFinite`] or [`Error::OutOfRange`]
+    /// number of whole values; [`Error::NotFinite`] or [`Error::IntegerOverflow`]
     /// naming the first value that overflows. The piece is changed up to there,
     /// so step copies, and put them in place when all went well.
     pub fn apply(
@@ -125,7 +125,7 @@ impl TensorStep {
         .map_err(|index| {
             let index = first.saturating_add(index);
             if self.dtype.is_integer() {
-                Error::OutOfRange { index, dtype: self.dtype.name() }
+                Error::IntegerOverflow { index, dtype: self.dtype.name() }
             } else {
                 Error::NotFinite { index }
             }
@@ -260,7 +260,7 @@ mod tests {
             if let Ok(expected) = i32::try_from(expected) {
                 prop_assert_eq!(i32::from_le_bytes(next), expected);
             } else {
-                prop_assert_eq!(result, Err(Error::OutOfRange { index: 5, dtype: "int32" }));
+                prop_assert_eq!(result, Err(Error::IntegerOverflow { index: 5, dtype: "int32" }));
             }
         }
     }
@@ -294,7 +294,7 @@ mod tests {
         assert_eq!(refused(PLAIN, Dtype::Bfloat16, &bf16::MAX.to_le_bytes(), 1e37), infinite);
         // The second moment overflows; the step by it would be 0.
         assert_eq!(refused(ADAM, Dtype::Float32, &[0; 4], 1e30), infinite);
-        let range = |dtype: Dtype| Error::OutOfRange { index: 41, dtype: dtype.name() };
+        let range = |dtype: Dtype| Error::IntegerOverflow { index: 41, dtype: dtype.name() };
         for (base, delta) in [(i64::MAX, 1.0), (i64::MIN, -1.0), (0, 2f32.powi(63)), (0, f32::NAN)]
         {
             let error = refused(PLAIN, Dtype::Int64, &base.to_le_bytes(), delta);
