@@ -275,10 +275,12 @@ mod tests {
         // Each of 10,000 coordinates is 0.6 of a step: to nearest 100 steps long.
         let (integers, largest) = clip(&vec![0.6; 10_000], 60.0, 1.0);
         assert!(squares(&integers) <= largest);
-        // Here no scaling to nearest helps in time, but rounding toward zero.
-        let gradient: Vec<_> = (0..4000u16).map(|i| 0.5 + f32::from(i) / 4000.0).collect();
-        let (integers, largest) = clip(&gradient, 3.0, 1.0);
-        assert!(squares(&integers) <= largest);
+        // 124 coordinates stay too long four times: their squares are 132, 114, 114
+        // and 109. Rounded toward zero only the first is left.
+        let gradient = [&[3.2][..], &[0.9; 105], &[0.501; 18]].concat();
+        let (integers, largest) = clip(&gradient, 10.0, 1.0);
+        assert_eq!(largest, 100);
+        assert_eq!((integers[0], squares(&integers)), (3, 9));
     }
 
     #[test]

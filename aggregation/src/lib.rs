@@ -24,13 +24,14 @@ pub mod clipping;
 pub mod exact_sum;
 pub mod format;
 pub mod integer;
-pub mod model;
 pub mod norm;
 pub mod optimiser;
 pub mod poisson;
 pub mod rule;
 pub mod weights;
 
+#[cfg(test)]
+mod format_vectors;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

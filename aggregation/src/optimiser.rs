@@ -30,7 +30,8 @@
 //!
 //! `FedProx` (Li et al., 2020) is no server optimiser: each site adds
 //! mu / 2 |w - x|² to its local loss, that is mu (w - x) to its gradients, and
-//! sends w - x as ever. SCAFFOLD (Karimireddy et al., 2020) sends two tensors
+//! sends w - x as ever. A tensor that is not learned, of floating-point numbers
+//! or integers, is a [buffer](TensorStep::buffer). SCAFFOLD (Karimireddy et al., 2020) sends two tensors
 //! for one, the second being the change of the site's control variate; see
 //! [`TensorStep::control`].
 

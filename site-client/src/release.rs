@@ -6,6 +6,7 @@ use crate::home::write_file;
 use crate::round::Site;
 use crate::study::Head;
 use crate::{Error, Result, tensors};
+use sealfold_aggregation::optimiser::{Dtype, Optimiser, TensorStep};
 use sealfold_attestation::{Evidence, verify_replay};
 use sealfold_protocol::api::RoundStatus;
 use sealfold_protocol::content::ContentHasher;
@@ -158,10 +159,15 @@ impl Site<'_> {
         let mut content = ContentHasher::new();
         content.update(&preamble);
         let file = File::open(&plain).map_err(|e| Error::file(&plain, e))?;
+        let optimiser = Optimiser::FedAvg { learning_rate: self.model().learning_rate };
         let mut step = Step {
             base: BufReader::with_capacity(1 << 20, file),
             aggregate: reader,
-            rate: self.model().learning_rate,
+            // All tensors are float32, and one optimiser is for all of them.
+            optimiser: TensorStep::new(optimiser, Dtype::Float32).map_err(|error| {
+                SiteRefusal::new("manifest", "an optimiser with usable parameters", error)
+            })?,
+            first: 0,
             content,
             model: ContentHasher::new(),
         };
@@ -223,11 +229,14 @@ impl Site<'_> {
     }
 }
 
-/// base + rate x aggregate as a reader, hashing both on the way.
+/// The next model as a reader of base and aggregate, hashing what is made of
+/// one and read of the other.
 struct Step<B, A> {
     base: B,
     aggregate: A,
-    rate: f64,
+    optimiser: TensorStep,
+    /// The index of the next value.
+    first: usize,
     content: ContentHasher,
     model: ContentHasher,
 }
@@ -242,8 +251,10 @@ impl<B: Read, A: Read> Read for Step<B, A> {
         self.base.read_exact(out)?;
         let mut aggregate = vec![0; out.len()];
         self.aggregate.read_exact(&mut aggregate)?;
-        sealfold_aggregation::model::apply(out, &aggregate, self.rate)
+        self.optimiser
+            .apply(self.first, out, &aggregate, &mut [])
             .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))?;
+        self.first += out.len() / 4;
         self.content.update(&aggregate);
         self.model.update(out);
         Ok(out.len())

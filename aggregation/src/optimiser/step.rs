@@ -9,7 +9,6 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq)]
 pub struct TensorStep {
     dtype: Dtype,
-    /// For an integer, the plain sum with the aggregate.
     optimiser: Optimiser,
     /// What the state of a value begins with.
     beginning: Vec<f32>,
@@ -19,17 +18,28 @@ impl TensorStep {
     /// The step of a tensor of the model.
     ///
     /// A float16 or bfloat16 value is computed in binary64 and rounded once. An
-    /// integer is a count and no parameter: whatever the optimiser and its
-    /// learning rate, its next value is base + the aggregate rounded to the
-    /// nearest integer, ties to even, so that it has no state.
+    /// integer is a count and no parameter: whatever the optimiser, it is a
+    /// [`buffer`](Self::buffer).
     ///
     /// # Errors
     /// As [`Optimiser::check`].
     pub fn new(optimiser: Optimiser, dtype: Dtype) -> Result<Self> {
         optimiser.check()?;
-        let optimiser =
-            if dtype.is_integer() { Optimiser::FedAvg { learning_rate: 1.0 } } else { optimiser };
+        if dtype.is_integer() {
+            return Ok(Self::buffer(dtype));
+        }
         Ok(Self { dtype, optimiser, beginning: optimiser.beginning() })
+    }
+
+    /// The step of a tensor that the model carries along and does not learn,
+    /// such as the running mean, variance and number of batches of a batch
+    /// normalisation: base + aggregate, for an integer the aggregate rounded to
+    /// the nearest, ties to even. It has neither rate nor state. An adaptive
+    /// optimiser, which moves a value by about its rate whatever the aggregate,
+    /// could make a variance negative.
+    #[must_use]
+    pub fn buffer(dtype: Dtype) -> Self {
+        Self { dtype, optimiser: Optimiser::FedAvg { learning_rate: 1.0 }, beginning: vec![] }
     }
 
     /// The step of a control variate (SCAFFOLD; Karimireddy et al., 2020),
@@ -250,6 +260,7 @@ mod tests {
         fn integers_take_the_rounded_aggregate(base in any::<i32>(), delta in -1e6f32..1e6) {
             // Neither rate nor state: a count is not optimised.
             let step = TensorStep::new(ADAM, Dtype::Int64).unwrap();
+            prop_assert_eq!(&step, &TensorStep::buffer(Dtype::Int64));
             let mut next = i64::from(base).to_le_bytes();
             step.apply(0, &mut next, &delta.to_le_bytes(), &mut []).unwrap();
             let expected = i64::from(base) + f64::from(delta).round_ties_even() as i64;
@@ -263,6 +274,15 @@ mod tests {
                 prop_assert_eq!(result, Err(Error::IntegerOverflow { index: 5, dtype: "int32" }));
             }
         }
+    }
+
+    #[test]
+    fn a_buffer_is_added_to() {
+        let step = TensorStep::buffer(Dtype::Float32);
+        assert_eq!(step.state_width(), 0);
+        let mut base = bytes(&[0.25, 2.0]);
+        step.apply(0, &mut base, &bytes(&[-0.125, 0.5]), &mut []).unwrap();
+        assert_eq!(base, bytes(&[0.125, 2.5]));
     }
 
     #[test]
