@@ -120,7 +120,7 @@ fn scale(value: f64, exponent: i32) -> f64 {
 }
 
 /// 2^exponent for an exponent of a normal number.
-fn power_of_two(exponent: i32) -> f64 {
+pub(crate) fn power_of_two(exponent: i32) -> f64 {
     f64::from_bits(u64::try_from(exponent + 1023).unwrap_or(0) << 52)
 }
 
