@@ -7,7 +7,9 @@ use super::values::Values;
 use super::{Failure, panicked_failure};
 use crate::door::Doors;
 use crate::round::{Plan, Terms};
-use sealfold_aggregation::rule::{self, CoordinateRule, Gram};
+use sealfold_aggregation::rule;
+use sealfold_aggregation::rule::coordinate::CoordinateRule;
+use sealfold_aggregation::rule::gram::{Gram, PartialGram};
 use sealfold_aggregation::weights;
 use sealfold_protocol::refusal::{Check, Refusal};
 use zeroize::Zeroizing;
@@ -74,7 +76,7 @@ fn gram<D: Doors>(
     let records = (0..values.records()).map(|record| (record, ()));
     let pass = Pass::new(&plan.members, &plan.secrets.hash, values.length(), records);
     let parts = pass.run(door, threads, |reader| {
-        let mut gram = Gram::new(reader.sites());
+        let mut gram = PartialGram::new(reader.sites());
         let mut decoded: Vec<_> = (0..reader.sites()).map(|_| values.scratch()).collect();
         while let Some((record, ())) = reader.next()? {
             reader.open_all(record)?;
@@ -86,17 +88,16 @@ fn gram<D: Doors>(
                     .map(|(_, chunk)| chunk)
                     .collect();
                 if !of_all.is_empty() {
-                    gram.add(&of_all);
+                    gram.add(&of_all).map_err(|e| refused("values of all sites", &e))?;
                 }
             }
         }
         Ok(gram)
     })?;
-    parts
-        .into_iter()
-        .reduce(|mut all, part| {
-            all.merge(&part);
-            all
-        })
-        .ok_or_else(panicked_failure)
+    let mut parts = parts.into_iter();
+    let mut all = parts.next().ok_or_else(panicked_failure)?;
+    for part in parts {
+        all.merge(&part).map_err(|e| refused("values of all sites", &e))?;
+    }
+    Ok(all.finish())
 }

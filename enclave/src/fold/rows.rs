@@ -1,13 +1,13 @@
 //! The last pass: rows of the aggregate, made and sealed.
 
-use super::combination::Combination;
+use super::combination::{Combination, refused};
 use super::pass::Reader;
 use super::values::Values;
 use super::{Failure, Output};
 use crate::door::{Doors, RecordDoor};
 use sealfold_aggregation::accumulate::Row;
 use sealfold_aggregation::integer::IntegerRow;
-use sealfold_aggregation::rule::CoordinateRule;
+use sealfold_aggregation::rule::coordinate::{Columns, CoordinateRule};
 use sealfold_protocol::update::PREAMBLE;
 use sealfold_protocol::seal::{RECORD, RecordSeal};
 use sealfold_protocol::{Error, content, seal};
@@ -68,6 +68,7 @@ struct Maker<'a> {
     values: &'a Values,
     floats: Row,
     integers: IntegerRow,
+    columns: Columns,
     /// A chunk of each site, decoded.
     decoded: Vec<Zeroizing<Vec<u8>>>,
 }
@@ -75,7 +76,14 @@ struct Maker<'a> {
 impl<'a> Maker<'a> {
     fn new(combination: &'a Combination, values: &'a Values, sites: usize) -> Self {
         let decoded = (0..sites).map(|_| values.scratch()).collect();
-        Self { combination, values, floats: Row::new(), integers: IntegerRow::new(), decoded }
+        Self {
+            combination,
+            values,
+            floats: Row::new(),
+            integers: IntegerRow::new(),
+            columns: Columns::new(),
+            decoded,
+        }
     }
 
     /// Makes the row of a record: little-endian float32 values. What stands in
@@ -101,7 +109,7 @@ impl<'a> Maker<'a> {
             }
             Combination::Coordinates(rule) => {
                 reader.open_all(record)?;
-                self.compare(rule, reader, record, plain);
+                self.compare(rule, reader, record, plain)?;
             }
             Combination::Noisy(noisy) => {
                 let (row, values, decoded) = (&mut self.integers, self.values, &mut self.decoded);
@@ -127,7 +135,7 @@ impl<'a> Maker<'a> {
         reader: &Reader<'_, '_, Seals, D>,
         record: u64,
         plain: &mut [u8],
-    ) {
+    ) -> Result<(), Failure> {
         for (offset, chunks) in reader.chunks(record) {
             let mut first = None;
             let decoded: Vec<&[u8]> = chunks
@@ -141,8 +149,10 @@ impl<'a> Maker<'a> {
                 .collect();
             if let (Some(at), Some(chunk)) = (first, decoded.first()) {
                 let out = 4 * at..4 * at + chunk.len();
-                rule.combine(&decoded, &mut plain[out]);
+                rule.combine(&mut self.columns, &decoded, &mut plain[out])
+                    .map_err(|e| refused("values of all sites", &e))?;
             }
         }
+        Ok(())
     }
 }

@@ -32,9 +32,9 @@ pub struct Aggregation {
     /// `geometric-median`: the smallest distance that is divided by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smoothing: Option<f64>,
-    /// `geometric-median`, `centred-clipping`: the number of iterations.
+    /// `geometric-median`, `centred-clipping`: the number of steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub iterations: Option<u32>,
+    pub steps: Option<usize>,
     /// `sum`: the constant that the noisy sum is divided by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub divisor: Option<f64>,
@@ -146,8 +146,8 @@ impl Rule {
             Self::NormClippedMean => &["clip", "largest_weight_share"],
             Self::Median => &[],
             Self::TrimmedMean => &["trim"],
-            Self::GeometricMedian => &["smoothing", "iterations", "largest_weight_share"],
-            Self::CentredClipping => &["clip", "iterations", "largest_weight_share"],
+            Self::GeometricMedian => &["smoothing", "steps", "largest_weight_share"],
+            Self::CentredClipping => &["clip", "steps", "largest_weight_share"],
             Self::Krum | Self::Bulyan => &["byzantine"],
             Self::MultiKrum => &["byzantine", "keep"],
             Self::Sum => &["divisor"],
@@ -178,7 +178,7 @@ impl Aggregation {
     #[must_use]
     pub fn rule(&self) -> Option<rule::Rule> {
         let (clip, byzantine) = (self.clip.unwrap_or(0.0), self.byzantine.unwrap_or(0));
-        let iterations = self.iterations.unwrap_or(0);
+        let steps = self.steps.unwrap_or(0);
         Some(match self.rule {
             Rule::WeightedMean => rule::Rule::WeightedMean,
             Rule::NormClippedMean => rule::Rule::NormClippedMean { clip },
@@ -186,12 +186,12 @@ impl Aggregation {
             Rule::TrimmedMean => rule::Rule::TrimmedMean { trim: self.trim.unwrap_or(0) },
             Rule::GeometricMedian => rule::Rule::GeometricMedian {
                 smoothing: self.smoothing.unwrap_or(0.0),
-                iterations,
+                steps,
             },
-            Rule::CentredClipping => rule::Rule::CentredClipping { clip, iterations },
+            Rule::CentredClipping => rule::Rule::CentredClipping { radius: clip, steps },
             Rule::Krum => rule::Rule::Krum { byzantine },
             Rule::MultiKrum => {
-                rule::Rule::MultiKrum { byzantine, keep: self.keep.unwrap_or(0) }
+                rule::Rule::MultiKrum { byzantine, selected: self.keep.unwrap_or(0) }
             }
             Rule::Bulyan => rule::Rule::Bulyan { byzantine },
             Rule::Sum => return None,
@@ -264,7 +264,7 @@ impl Aggregation {
             ("byzantine", self.byzantine.is_some()),
             ("keep", self.keep.is_some()),
             ("smoothing", self.smoothing.is_some()),
-            ("iterations", self.iterations.is_some()),
+            ("steps", self.steps.is_some()),
             ("divisor", self.divisor.is_some()),
             ("largest_weight_share", self.largest_weight_share.is_some()),
         ];
