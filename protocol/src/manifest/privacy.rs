@@ -4,7 +4,7 @@
 use super::{Aggregation, Manifest, Rule, UpdateType, expect, is_positive};
 use crate::release::PrivacySpent;
 use crate::{Error, Result};
-use sealfold_aggregation::privacy::{Mechanism, Spent};
+use sealfold_aggregation::privacy::{Orders, SampledGaussian, Spent};
 use serde::{Deserialize, Serialize};
 
 /// The most grid steps that a sum of all sites, or the standard deviation of
@@ -105,12 +105,11 @@ impl Noise {
             found: error.to_string(),
         };
         let rate = self.sampling_rate.unwrap_or(1.0);
-        let sum = Mechanism::gaussian(self.noise_multiplier, rate).map_err(wrong)?;
-        let mut spent = Spent::discrete();
-        spent.add(&sum, rounds.into());
+        let sum = SampledGaussian::new(self.noise_multiplier, 1.0, rate).map_err(wrong)?;
+        let mut spent = Spent::new(Orders::integer()).add(&sum.into(), rounds.into());
         if let Some(adaptive) = &self.adaptive_clip {
-            let count = Mechanism::gaussian(adaptive.count_noise, 1.0).map_err(wrong)?;
-            spent.add(&count, rounds.into());
+            let count = SampledGaussian::new(adaptive.count_noise, 1.0, 1.0).map_err(wrong)?;
+            spent = spent.add(&count.into(), rounds.into());
         }
         spent.epsilon(self.delta).map_err(wrong)
     }
