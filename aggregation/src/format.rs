@@ -110,6 +110,7 @@ impl Codec {
         self.expect_lengths(chunk.len(), out.len(), 4)?;
         let (out, _) = out.as_chunks_mut::<4>();
         match self.format {
+            // No codec is made for the grid.
             Format::Float32 | Format::Grid => out.as_flattened_mut().copy_from_slice(chunk),
             Format::Bfloat16 => bfloat16::decode(chunk.as_chunks().0, out),
             Format::Float16 => float16::decode(chunk.as_chunks().0, out),

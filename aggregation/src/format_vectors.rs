@@ -87,7 +87,7 @@ fn what_sites_compute_has_vectors_that_hold() {
         "patients": [
             // Short enough, scaled, and on so coarse a grid that little is left.
             patient(10.0, 0.001, &VALUES),
-            patient(1.0, 0.001, &VALUES.map(|value| value * 1e30)),
+            patient(1.0005, 0.001, &VALUES.map(|value| value * 1e30)),
             patient(3.0, 1.0, &VALUES),
             // Too long four times, and rounded toward zero.
             patient(10.0, 1.0, &[&[3.2][..], &[0.9; 105], &[0.501; 18]].concat()),
