@@ -5,6 +5,7 @@
 //! processor: sums over many values are exact ([`exact_sum`]) or taken in an
 //! order that is fixed, and no multiplication is fused with an addition.
 //!
+//! - [`noise`]: discrete Gaussian and Laplace numbers that hide one patient;
 //! - [`norm`]: one pass over an update's bytes: finite, and how long;
 //! - [`weights`]: the sites' shares, bounded by what the manifest allows;
 //! - [`rule`]: the multiplier of each site;
@@ -19,6 +20,7 @@
 pub mod accumulate;
 pub mod exact_sum;
 pub mod model;
+pub mod noise;
 pub mod norm;
 pub mod rule;
 pub mod weights;
@@ -65,6 +67,30 @@ pub enum Error {
         what: &'static str,
         /// Its value.
         found: f64,
+    },
+    /// A parameter of the noise is a number that this library does not serve.
+    #[error("{what} is {found}, expected {smallest} to {largest}")]
+    OutOfRange {
+        /// Which parameter.
+        what: &'static str,
+        /// Its value.
+        found: f64,
+        /// The smallest value that is served.
+        smallest: f64,
+        /// The largest value that is served.
+        largest: f64,
+    },
+    /// A sum with its noise does not fit into 64 bits.
+    #[error("row {row}: expected sums that leave room for noise, found one beyond 64 bits")]
+    NoiseOverflow {
+        /// The row.
+        row: u64,
+    },
+    /// A row has so many values that its key stream ends before them.
+    #[error("row {row}: expected at most about 2^33 values, found more than its key stream serves")]
+    RowTooLong {
+        /// The row.
+        row: u64,
     },
     /// The next model would hold a value that is not finite.
     #[error("value {index} of the next model is not finite")]
