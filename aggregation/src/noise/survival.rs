@@ -6,7 +6,7 @@ use num_bigint::BigUint;
 
 /// 2^s for s from 0 to 1: polynomial coefficients in 2^-31, highest first,
 /// from `aggregation/vectors/noise.py`. They are off by less than 2^-28.
-const POWER_OF_TWO: [u64; 7] =
+pub(super) const POWER_OF_TWO: [u64; 7] =
     [469_564, 2_661_018, 20_796_632, 119_143_746, 515_890_973, 1_488_521_704, 2_147_483_653];
 
 /// log2(e) in 2^-64, cut off.
