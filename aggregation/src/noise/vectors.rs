@@ -18,12 +18,11 @@ fn seed() -> Seed {
 }
 
 fn law(entry: &Value) -> Law {
-    match entry["sigma"].as_f64() {
-        Some(sigma) => Law::gaussian(sigma).unwrap(),
-        None => {
-            let (sensitivity, epsilon) = laplace(entry);
-            Law::laplace(sensitivity, epsilon).unwrap()
-        }
+    if let Some(sigma) = entry["sigma"].as_f64() {
+        Law::gaussian(sigma).unwrap()
+    } else {
+        let (sensitivity, epsilon) = laplace(entry);
+        Law::laplace(sensitivity, epsilon).unwrap()
     }
 }
 
@@ -35,10 +34,11 @@ fn laplace(entry: &Value) -> (u32, f64) {
 #[test]
 fn thresholds_are_those_of_another_implementation() {
     for entry in vectors()["laws"].as_array().unwrap() {
-        let shift = u32::try_from(entry["shift"].as_u64().unwrap()).unwrap();
+        let law = law(entry);
+        assert_eq!(u64::from(law.shift()), entry["shift"]);
         let hex = |value: &Value| u128::from_str_radix(value.as_str().unwrap(), 16).unwrap();
         let expected: Vec<_> = entry["thresholds"].as_array().unwrap().iter().map(hex).collect();
-        assert_eq!(Steps::new(&law(entry), shift).thresholds(), expected);
+        assert_eq!(Steps::new(&law, law.shift()).thresholds(), expected);
     }
 }
 
@@ -50,16 +50,13 @@ fn samples_are_those_of_another_implementation() {
         let expected = entry["samples"].as_array().unwrap().iter();
         let expected: Vec<_> = expected.map(|sample| sample.as_i64().unwrap()).collect();
         let mut found = vec![0; expected.len()];
-        match entry["sigma"].as_f64() {
-            Some(sigma) => {
-                let gaussian = Gaussian::new(sigma).unwrap();
-                gaussian.add(&seed(), Label::Aggregate, row, &mut found).unwrap();
-            }
-            None => {
-                let (sensitivity, epsilon) = laplace(entry);
-                let laplace = DiscreteLaplace::new(sensitivity, epsilon).unwrap();
-                laplace.add(&seed(), Label::Aggregate, row, &mut found).unwrap();
-            }
+        if let Some(sigma) = entry["sigma"].as_f64() {
+            let gaussian = Gaussian::new(sigma).unwrap();
+            gaussian.add(&seed(), Label::Aggregate, row, &mut found).unwrap();
+        } else {
+            let (sensitivity, epsilon) = laplace(entry);
+            let laplace = DiscreteLaplace::new(sensitivity, epsilon).unwrap();
+            laplace.add(&seed(), Label::Aggregate, row, &mut found).unwrap();
         }
         assert_eq!(found, expected, "{}", entry["shift"]);
     }
