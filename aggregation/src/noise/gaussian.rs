@@ -25,10 +25,7 @@ impl Gaussian {
     /// finite number, [`Error::OutOfRange`](crate::Error::OutOfRange) if it is
     /// another that is not served.
     pub fn new(sigma: f64) -> Result<Self> {
-        let law = Law::gaussian(sigma)?;
-        // From sigma = 4 on, the deviation is 2 to 4 steps.
-        let shift = law.width().bits().saturating_sub(2);
-        Ok(Self(Rejection::new(law, shift as u32)))
+        Ok(Self(Rejection::new(Law::gaussian(sigma)?)))
     }
 
     /// Adds one sample to each of `out`, the values of row `row`.

@@ -25,10 +25,7 @@ impl DiscreteLaplace {
     /// positive finite number, [`Error::OutOfRange`](crate::Error::OutOfRange)
     /// if the scale is not served.
     pub fn new(sensitivity: u32, epsilon: f64) -> Result<Self> {
-        let law = Law::laplace(sensitivity, epsilon)?;
-        // From a scale of 2 on, it is 1 to 2 steps.
-        let shift = law.width().bits().saturating_sub(1);
-        Ok(Self(Rejection::new(law, shift as u32)))
+        Ok(Self(Rejection::new(Law::laplace(sensitivity, epsilon)?)))
     }
 
     /// Adds one sample to each of `out`, the values of row `row`.

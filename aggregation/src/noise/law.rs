@@ -79,6 +79,14 @@ impl Law {
             _ => &self.denominator / &self.numerator,
         }
     }
+
+    /// The low bits that are drawn uniformly, at most 39: a step of so many is
+    /// 1/4 to 1/2 of a Gaussian's deviation, 1/2 to 1 of a Laplace's scale, or
+    /// 1 where these are narrow.
+    pub(super) fn shift(&self) -> u32 {
+        let bits = self.width().bits().saturating_sub(self.degree.into());
+        u32::try_from(bits).unwrap_or(u32::MAX)
+    }
 }
 
 #[cfg(test)]
@@ -104,6 +112,18 @@ mod tests {
         }
         for (sensitivity, epsilon, width) in [(1, 1.0, 1u32), (1, 3.0, 0), (10, 0.125, 80)] {
             assert_eq!(Law::laplace(sensitivity, epsilon).unwrap().width(), width.into());
+        }
+    }
+
+    #[test]
+    fn steps_are_as_wide_as_the_survival_needs() {
+        let (narrow, wide) = Law::DEVIATION;
+        for (deviation, shift) in [(narrow, 0), (3.99, 0), (4.0, 1), (1e6, 18), (wide, 39)] {
+            assert_eq!(Law::gaussian(deviation).unwrap().shift(), shift, "{deviation}");
+        }
+        let (narrow, wide) = Law::SCALE;
+        for (scale, shift) in [(narrow, 0), (1.99, 0), (2.0, 1), (1000.0, 9), (wide, 39)] {
+            assert_eq!(Law::laplace(1, 1.0 / scale).unwrap().shift(), shift, "{scale}");
         }
     }
 

@@ -82,9 +82,9 @@ impl Batch {
 }
 
 impl Rejection {
-    /// A sampler whose steps are 2^shift wide, at most 2^39.
-    pub(super) fn new(law: Law, shift: u32) -> Self {
-        debug_assert!(shift <= LOW_BITS);
+    /// A sampler of this law.
+    pub(super) fn new(law: Law) -> Self {
+        let shift = law.shift();
         let steps = Steps::new(&law, shift);
         let survival = Survival::new(&law, shift);
         Self { law, shift, steps, survival }
@@ -216,7 +216,7 @@ fn judge(sampler: &Rejection, batch: &mut Batch) -> bool {
             let kept = u64::from(below) & u64::from(!is_minus_zero(magnitude, sign));
             let doubtful = u64::from(tie) | u64::from(below == above);
             values[lane] = signed(magnitude, sign);
-            fates[lane] = kept * KEPT | doubtful * DOUBTFUL;
+            fates[lane] = (kept * KEPT) | (doubtful * DOUBTFUL);
             all |= fates[lane];
         }
     }
@@ -234,4 +234,98 @@ fn add(values: &mut [i64], noise: &[i64]) -> bool {
         *value = sum;
     }
     overflow < 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn samplers() -> Vec<Rejection> {
+        let gaussian = [0.25, 1.0, 3.99, 4.0, 1e3, 4e5, 40f64.exp2()];
+        let gaussian = gaussian.into_iter().map(|sigma| Law::gaussian(sigma).unwrap());
+        let laplace = [64.0, 1.0, 0.5, 1e-3, (-39f64).exp2()];
+        let laplace = laplace.into_iter().map(|epsilon| Law::laplace(1, epsilon).unwrap());
+        gaussian.chain(laplace).map(Rejection::new).collect()
+    }
+
+    fn set(batch: &mut Batch, candidate: usize, first: u64, second: u64) {
+        let (words, _) = batch.stream.as_chunks_mut::<8>();
+        words[candidate] = first.to_le_bytes();
+        words[BATCH + candidate] = second.to_le_bytes();
+    }
+
+    fn ties() -> KeyStream {
+        KeyStream::new(&Seed::new([5; 32]), Label::Aggregate, 0, Use::Ties)
+    }
+
+    #[test]
+    fn what_the_first_bits_decide_further_bits_do_not_change() {
+        for (row, sampler) in (0..).zip(samplers()) {
+            let mut batch = Batch::new();
+            let seed = Seed::new([6; 32]);
+            let mut samples = KeyStream::new(&seed, Label::Aggregate, row, Use::Samples);
+            samples.fill(&mut batch.stream).unwrap();
+            assert!(!judge(&sampler, &mut batch));
+            for candidate in 0..BATCH {
+                let (first, second) = batch.words(candidate);
+                let found = (batch.fates[candidate] == KEPT).then(|| batch.values[candidate]);
+                for further in [(0, 0), (u64::MAX, u128::MAX)] {
+                    assert_eq!(found, sampler.exact(first, second, further));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_first_bits_do_not_decide_is_doubtful_and_then_settled() {
+        for sampler in samplers() {
+            // The threshold between step 0 and step 1.
+            let threshold = sampler.steps.thresholds()[0];
+            let first = (threshold >> 64) as u64;
+            // At step 0, far from any threshold, a survival on the edge.
+            let low = (1u64 << sampler.shift) - 1;
+            let survival = sampler.law.survival(0, low).floor(SURVIVAL_BITS.into());
+            let edge = u64::try_from(survival).unwrap().min((1 << SURVIVAL_BITS) - 1);
+            let mut batch = Batch::new();
+            set(&mut batch, 3, first, 9);
+            set(&mut batch, 200, first / 2, (edge << LOW_BITS) | low);
+            assert!(judge(&sampler, &mut batch));
+            assert!([3, 200].iter().all(|candidate| batch.fates[*candidate] & DOUBTFUL != 0));
+            sampler.settle(&mut batch, &mut ties()).unwrap();
+            assert!(batch.fates.iter().all(|fate| fate & DOUBTFUL == 0));
+            // The bits below the threshold and above it lead to two steps.
+            let below = u64::try_from(threshold % (1 << 64)).unwrap();
+            let at = sampler.exact(first, 0, (below, 0)).unwrap();
+            assert_eq!(at, 1 << sampler.shift);
+            assert_eq!(sampler.exact(first, 0, (below - 1, 0)).unwrap(), 0);
+        }
+    }
+
+    #[test]
+    fn doubt_is_rare() {
+        let sampler = Rejection::new(Law::gaussian(4e5).unwrap());
+        let seed = Seed::new([8; 32]);
+        let mut samples = KeyStream::new(&seed, Label::Aggregate, 0, Use::Samples);
+        let mut batch = Batch::new();
+        let mut doubtful = 0;
+        // 2^26 candidates, each doubtful with probability 2^-23.
+        for _ in 0..1 << 18 {
+            samples.fill(&mut batch.stream).unwrap();
+            if judge(&sampler, &mut batch) {
+                doubtful += batch.fates.iter().filter(|fate| *fate & DOUBTFUL != 0).count();
+            }
+        }
+        assert!((1..=20).contains(&doubtful), "{doubtful}");
+    }
+
+    proptest! {
+        #[test]
+        fn sums_wrap_nowhere_unseen(value: i64, noise in -(1i64 << 47)..1 << 47) {
+            let mut sums = [0, value, 0];
+            let overflow = add(&mut sums, &[1, noise, -1]);
+            prop_assert_eq!(overflow, value.checked_add(noise).is_none());
+            prop_assert_eq!(sums, [1, value.wrapping_add(noise), -1]);
+        }
+    }
 }

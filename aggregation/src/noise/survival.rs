@@ -2,11 +2,11 @@
 //! with a proven error, for many candidates at once.
 
 use super::law::Law;
-use num_bigint::BigUint;
 
 /// 2^s for s from 0 to 1: polynomial coefficients in 2^-31, highest first,
-/// from `aggregation/vectors/noise.py`. They are off by less than 2^-28.
-const POWER_OF_TWO: [u64; 7] =
+/// from `aggregation/vectors/noise.py`. The polynomial is off by less than
+/// 2^-28.
+pub(super) const POWER_OF_TWO: [u64; 7] =
     [469_564, 2_661_018, 20_796_632, 119_143_746, 515_890_973, 1_488_521_704, 2_147_483_653];
 
 /// log2(e) in 2^-64, cut off.
@@ -22,8 +22,8 @@ const LOW: u64 = 0xffff_ffff;
 
 /// The survival of a candidate x << shift | y is the density there over the
 /// density at x << shift. With f = y / 2^shift in [0, 1) it is 2^-t with
-/// t = f * (square * f + step * x + constant), the last two without a part in
-/// a Laplace and a Gaussian in turn.
+/// t = f * (square * f + step * x + constant); a Gaussian has no constant, a
+/// Laplace has only that.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Survival {
     square: u32,
@@ -39,8 +39,8 @@ impl Survival {
     pub(super) fn new(law: &Law, shift: u32) -> Self {
         let rate = |bits: u32| -> u64 {
             let scaled = (&law.numerator * LOG2_E) << (shift * law.degree + bits);
-            let twice = scaled / &law.denominator >> 63u32;
-            u64::try_from((twice + 1u32) >> 1u32).unwrap_or(0)
+            let twice = (scaled / &law.denominator) >> 63u32;
+            u64::try_from((twice + 1u32) >> 1u32).unwrap_or(u64::MAX)
         };
         #[allow(clippy::cast_possible_truncation)] // they are below 2^32, as is said above
         match (shift, law.degree) {
@@ -75,6 +75,7 @@ impl Survival {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use num_bigint::BigUint;
     use proptest::prelude::*;
 
     /// The error of the survival of (step, y), in 2^-32.
