@@ -9,7 +9,8 @@
 //! - [`weights`]: the sites' shares, bounded by what the manifest allows;
 //! - [`rule`]: the multiplier of each site;
 //! - [`accumulate`]: one row of the aggregate;
-//! - [`model`]: the next model from the base and the aggregate.
+//! - [`model`]: the next model from the base and the aggregate;
+//! - [`privacy`]: what the releases cost in privacy.
 
 // Counts become numbers to calculate with; what is rounded by that is stated
 // where it happens. Tests compare exactly, because sums here are exact.
@@ -20,6 +21,7 @@ pub mod accumulate;
 pub mod exact_sum;
 pub mod model;
 pub mod norm;
+pub mod privacy;
 pub mod rule;
 pub mod weights;
 
@@ -65,6 +67,37 @@ pub enum Error {
         what: &'static str,
         /// Its value.
         found: f64,
+    },
+    /// A delta that is no probability, or a certain one.
+    #[error("delta is {found}, expected a number between 0 and 1")]
+    Delta {
+        /// Its value.
+        found: f64,
+    },
+    /// An epsilon that is negative or no number.
+    #[error("epsilon is {found}, expected at least 0")]
+    Epsilon {
+        /// Its value.
+        found: f64,
+    },
+    /// A sampling rate that is no probability.
+    #[error("sampling rate is {found}, expected a number from 0 to 1")]
+    SamplingRate {
+        /// Its value.
+        found: f64,
+    },
+    /// Nobody takes part, so no noise is needed and none is the smallest.
+    #[error("sampling rate is 0, expected more: a release of nothing needs no noise")]
+    NothingSampled,
+    /// A claim that the accountant cannot confirm for any noise.
+    #[error(
+        "no noise is accounted as epsilon {epsilon} at delta {delta}: claim a larger epsilon or delta"
+    )]
+    OutOfReach {
+        /// The claimed epsilon.
+        epsilon: f64,
+        /// The claimed delta.
+        delta: f64,
     },
     /// The next model would hold a value that is not finite.
     #[error("value {index} of the next model is not finite")]
