@@ -32,12 +32,21 @@ pub fn epsilon(order: f64, renyi: f64, delta: f64) -> f64 {
 /// Delta at `epsilon`, which is not negative, of Rényi DP `renyi` at `order`.
 #[must_use]
 pub fn delta(order: f64, renyi: f64, epsilon: f64) -> f64 {
-    let mut log_delta = 0.5 * log(-expm1(-renyi));
+    let mut log_delta = log_total_variation(renyi);
     if order > LOWEST_ORDER {
-        let tight = (order - 1.0) * (renyi - epsilon + log1p(-1.0 / order)) - log(order);
-        log_delta = log_delta.min(tight);
+        log_delta = log_delta.min(log_tight_delta(order, renyi, epsilon));
     }
-    exp(log_delta).min(1.0)
+    exp(log_delta)
+}
+
+/// ln of the first bound on delta, which may be above 0.
+pub(super) fn log_tight_delta(order: f64, renyi: f64, epsilon: f64) -> f64 {
+    (order - 1.0) * (renyi - epsilon + log1p(-1.0 / order)) - log(order)
+}
+
+/// ln of the second bound, which is not above 0.
+pub(super) fn log_total_variation(divergence: f64) -> f64 {
+    0.5 * log(-expm1(-divergence))
 }
 
 #[cfg(test)]

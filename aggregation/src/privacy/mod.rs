@@ -31,7 +31,9 @@ pub mod pure;
 pub mod spent;
 pub mod zcdp;
 
-//VECTORS
+#[cfg(test)]
+mod vectors;
+
 pub use gaussian::SampledGaussian;
 pub use orders::Orders;
 pub use pure::Pure;
@@ -140,6 +142,6 @@ mod tests {
         let by_loss = pld::epsilon(&gaussian, 100, 1e-6).unwrap();
         assert!((by_renyi - 8.92).abs() < 0.01, "{by_renyi}");
         assert!((by_loss - 8.06).abs() < 0.01, "{by_loss}");
-        assert!(at_integers >= by_renyi && at_integers < 1.01 * by_renyi, "{at_integers}");
+        assert!(at_integers >= by_renyi && at_integers < 1.03 * by_renyi, "{at_integers}");
     }
 }

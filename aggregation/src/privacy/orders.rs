@@ -99,6 +99,7 @@ impl Default for Orders {
 mod tests {
     use super::*;
     use crate::privacy::SampledGaussian;
+    use crate::privacy::log_space::log_add;
 
     /// Rényi divergences of the pair (M, M0) and of (M0, M), by summation over
     /// the lattice, for a shift `v` in one or two dimensions.
@@ -111,7 +112,7 @@ mod tests {
             for x in -reach..=reach {
                 let log_w = -square(x, y) / (2.0 * sigma * sigma);
                 let log_r = -square(x - v[0], y - v[1]) / (2.0 * sigma * sigma) - log_w;
-                let log_mixture = (q * libm::expm1(log_r)).ln_1p();
+                let log_mixture = log_add((-q).ln_1p(), q.ln() + log_r);
                 normaliser += log_w.exp();
                 removed += (log_w + order * log_mixture).exp();
                 added += (log_w + (1.0 - order) * log_mixture).exp();

@@ -91,7 +91,9 @@ impl Rho {
             return Err(Error::Epsilon { found: epsilon });
         }
         let near = (epsilon / self.0 - 1.0).max(0.01) / 2.0;
-        Ok(least(near, |order| conversion::delta(order, self.renyi(order), epsilon)))
+        let tight = least(near, |a| conversion::log_tight_delta(a, self.renyi(a), epsilon));
+        // The Kullback-Leibler divergence is that of order 1, which is rho.
+        Ok(exp(tight.min(conversion::log_total_variation(self.0))))
     }
 }
 
