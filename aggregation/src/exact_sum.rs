@@ -5,6 +5,8 @@
 //! number that covers every finite binary64 (Kulisch, 2008); it is rounded
 //! once, at the end, to the nearest binary64, ties to even.
 
+use zeroize::Zeroize;
+
 /// Digits of 32 bits: 2,098 bits for all finite values, and room for 2^62 of
 /// the largest.
 const DIGITS: usize = 68;
@@ -15,11 +17,18 @@ const LOWEST: i32 = -1074;
 const ADDITIONS: u32 = 1 << 30;
 
 /// The exact sum of the values that were added.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Zeroize)]
 pub struct ExactSum {
     digits: [i64; DIGITS],
     additions: u32,
     finite: bool,
+}
+
+/// The exact sum of some values, rounded once.
+pub(crate) fn sum(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut sum = ExactSum::new();
+    values.into_iter().for_each(|value| sum.add(value));
+    sum.to_f64()
 }
 
 impl Default for ExactSum {
@@ -130,9 +139,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn sum(values: &[f64]) -> f64 {
-        let mut sum = ExactSum::new();
-        values.iter().for_each(|value| sum.add(*value));
-        sum.to_f64()
+        super::sum(values.iter().copied())
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //!
 //! - [`norm`]: one pass over an update's bytes: finite, and how long;
 //! - [`weights`]: the sites' shares, bounded by what the manifest allows;
-//! - [`rule`]: the multiplier of each site;
+//! - [`rule`]: the aggregation rules: a factor for each site, or what to do
+//!   with the values at each coordinate;
 //! - [`accumulate`]: one row of the aggregate;
 //! - [`model`]: the next model from the base and the aggregate.
 
@@ -65,6 +66,30 @@ pub enum Error {
         what: &'static str,
         /// Its value.
         found: f64,
+    },
+    /// A roster is too small for its rule.
+    #[error("{rule}: expected at least {expected} sites ({condition}), found {found}")]
+    Sites {
+        /// The rule's name.
+        rule: &'static str,
+        /// The condition, in the letters of the rule's paper.
+        condition: &'static str,
+        /// The smallest roster.
+        expected: usize,
+        /// The size of this roster.
+        found: usize,
+    },
+    /// A rule that compares updates was given no Gram matrix.
+    #[error("{rule}: expected the gram matrix of the updates, found none")]
+    NoGram {
+        /// The rule's name.
+        rule: &'static str,
+    },
+    /// Factors were asked of a rule that is no sum.
+    #[error("{rule}: expected a rule that is a sum of updates, found one for each coordinate")]
+    NoSum {
+        /// The rule's name.
+        rule: &'static str,
     },
     /// The next model would hold a value that is not finite.
     #[error("value {index} of the next model is not finite")]

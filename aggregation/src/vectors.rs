@@ -53,8 +53,8 @@ fn fold(name: &str, rule: Rule, examples: &[u64], largest: f64, learning_rate: f
     let mut next = base.clone();
     model::apply(&mut next, &aggregate, learning_rate).unwrap();
     let clip = match rule {
-        Rule::WeightedMean => None,
         Rule::NormClippedMean { clip } => Some(bits(clip)),
+        _ => None,
     };
     let site = |i: usize| {
         json!({

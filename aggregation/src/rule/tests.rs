@@ -1,0 +1,115 @@
+//! Conditions, parameters, and what holds for all rules alike.
+
+use super::*;
+use proptest::prelude::*;
+
+/// Every rule, with parameters for a roster of at least seven.
+const RULES: [Rule; 9] = [
+    Rule::WeightedMean,
+    Rule::NormClippedMean { clip: 10.0 },
+    Rule::Median,
+    Rule::TrimmedMean { trim: 2 },
+    Rule::GeometricMedian { smoothing: 1e-6, steps: 20 },
+    Rule::CentredClipping { radius: 5.0, steps: 3 },
+    Rule::Krum { byzantine: 1 },
+    Rule::MultiKrum { byzantine: 1, selected: 3 },
+    Rule::Bulyan { byzantine: 1 },
+];
+
+#[test]
+fn only_long_updates_are_scaled() {
+    let rule = Rule::NormClippedMean { clip: 2.0 };
+    assert_eq!(rule.factors(&[0.5, 0.5], &[1.0, 4.0]).unwrap(), [0.5, 0.25]);
+    assert_eq!(Rule::WeightedMean.factors(&[0.5, 0.5], &[1.0, 4.0]).unwrap(), [0.5, 0.5]);
+    assert!(rule.factors(&[1.0], &[]).is_err());
+    assert!(rule.factors(&[1.0], &[f64::NAN]).is_err());
+    assert!(Rule::NormClippedMean { clip: 0.0 }.factors(&[1.0], &[1.0]).is_err());
+}
+
+#[test]
+fn each_rule_takes_its_smallest_roster_and_none_below() {
+    let least = [1, 1, 1, 5, 1, 1, 5, 6, 7];
+    for (rule, least) in RULES.iter().zip(least) {
+        rule.check(least).unwrap();
+        let refused = rule.check(least - 1).unwrap_err();
+        assert!(matches!(refused, Error::Sites { .. }), "{refused}");
+    }
+    let refused = Rule::Krum { byzantine: 1 }.check(4).unwrap_err().to_string();
+    assert_eq!(refused, "krum: expected at least 5 sites (n >= 2f + 3), found 4");
+    for byzantine in [usize::MAX, usize::MAX / 2, usize::MAX / 4] {
+        assert!(Rule::Bulyan { byzantine }.check(1000).is_err());
+        assert!(Rule::MultiKrum { byzantine, selected: usize::MAX }.check(1000).is_err());
+    }
+}
+
+#[test]
+fn parameters_that_cannot_be_are_refused() {
+    for number in [0.0, -1.0, f64::NAN, f64::INFINITY, f64::from_bits(1)] {
+        for rule in [
+            Rule::NormClippedMean { clip: number },
+            Rule::GeometricMedian { smoothing: number, steps: 1 },
+            Rule::CentredClipping { radius: number, steps: 1 },
+        ] {
+            assert!(matches!(rule.check(9), Err(Error::Parameter { .. })), "{rule:?}");
+        }
+    }
+    for rule in [
+        Rule::GeometricMedian { smoothing: 1.0, steps: 0 },
+        Rule::CentredClipping { radius: 1.0, steps: 0 },
+        Rule::MultiKrum { byzantine: 1, selected: 0 },
+    ] {
+        assert!(matches!(rule.check(9), Err(Error::Empty { .. })), "{rule:?}");
+    }
+}
+
+#[test]
+fn what_a_rule_needs_is_asked_for() {
+    let (shares, norms) = ([1.0 / 7.0; 7], [1.0; 7]);
+    for rule in RULES {
+        let found = rule.combine(&shares, &norms, None);
+        if rule.needs_gram() {
+            assert_eq!(found, Err(Error::NoGram { rule: rule.name() }));
+            let other = reference_gram(&vec![vec![1.0]; 8]);
+            let found = rule.combine(&shares, &norms, Some(&other));
+            assert!(matches!(found, Err(Error::Length { .. })));
+        } else {
+            found.unwrap();
+        }
+    }
+    assert_eq!(Rule::Median.factors(&shares, &norms), Err(Error::NoSum { rule: "median" }));
+}
+
+proptest! {
+    #[test]
+    fn a_clipped_update_is_no_longer_than_the_clip(norm in 0.0..1e20f64, clip in 1e-6..1e6f64) {
+        let factor = Rule::NormClippedMean { clip }.factors(&[1.0], &[norm]).unwrap()[0];
+        prop_assert!(factor * norm <= clip * (1.0 + 1e-12));
+    }
+
+    /// A permutation of the sites permutes the factors, to the bit.
+    #[test]
+    fn factors_go_with_their_sites(
+        sites in prop::collection::vec((0.1..1f64, prop::collection::vec(-1e3f32..1e3, 9)), 7..12),
+        seed: u64,
+    ) {
+        let mut order: Vec<_> = (0..sites.len()).collect();
+        order.sort_by_key(|i| (*i as u64 + 1).wrapping_mul(seed | 1));
+        let factors = |order: &[usize], rule: Rule| {
+            let updates: Vec<_> = order.iter().map(|i| sites[*i].1.clone()).collect();
+            let shares: Vec<_> = order.iter().map(|i| sites[*i].0).collect();
+            let gram = reference_gram(&updates);
+            let norms: Vec<_> = (0..order.len()).map(|i| gram.product(i, i).sqrt()).collect();
+            match rule.combine(&shares, &norms, Some(&gram)).unwrap() {
+                Combination::Sum(factors) => factors,
+                Combination::Coordinates(_) => Vec::new(),
+            }
+        };
+        let sorted: Vec<_> = (0..sites.len()).collect();
+        for rule in RULES {
+            let expected = factors(&sorted, rule);
+            for (found, site) in factors(&order, rule).iter().zip(&order) {
+                prop_assert_eq!(found.to_bits(), expected[*site].to_bits(), "{:?}", rule);
+            }
+        }
+    }
+}
