@@ -310,3 +310,5 @@ pub(crate) fn reference_gram(updates: &[Vec<f32>]) -> Gram {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;
