@@ -73,11 +73,9 @@ impl PartialGram {
             let end = length.min(start + BLOCK);
             let mut sums = self.sums.iter_mut();
             for (place, one) in rows.iter().enumerate() {
-                widen(&mut self.block, &one[start..end]);
+                fill(&mut self.block, &one[start..end]);
                 for (other, sum) in rows[..=place].iter().zip(&mut sums) {
-                    let mut lanes = Lanes::default();
-                    multiply(&mut lanes, &self.block, &other[start..end]);
-                    sum.add(lanes.0.iter().sum());
+                    sum.add(product(&self.block, &other[start..end]));
                 }
             }
         }
@@ -186,48 +184,54 @@ pub(super) fn whole_values<'a>(
     rows.iter().map(whole).collect()
 }
 
+/// The inner product of a block with as many values of another site.
+fn product(block: &[Lanes], values: &[[u8; 4]]) -> f64 {
+    let mut sums = Lanes::default();
+    let (steps, rest) = values.as_chunks::<LANES>();
+    multiply(&mut sums, block, steps);
+    if let Some(last) = block.get(steps.len()..).filter(|_| !rest.is_empty()) {
+        multiply(&mut sums, last, &[whole(rest)]);
+    }
+    sums.0.iter().sum()
+}
+
+/// Some values, and zeros behind them, which change no sum.
+fn whole(values: &[[u8; 4]]) -> [[u8; 4]; LANES] {
+    let mut whole = [[0; 4]; LANES];
+    whole[..values.len()].copy_from_slice(values);
+    whole
+}
+
 /// Fills a block with values, and zeros in the lanes behind the last.
+fn fill(block: &mut [Lanes], values: &[[u8; 4]]) {
+    let (steps, rest) = values.as_chunks::<LANES>();
+    widen(block, steps);
+    if let Some(last) = block.get_mut(steps.len()..).filter(|_| !rest.is_empty()) {
+        widen(last, &[whole(rest)]);
+    }
+}
+
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2", "aarch64+neon"))]
-fn widen(block: &mut [Lanes], values: &[[u8; 4]]) {
-    for (wide, values) in block.iter_mut().zip(values.chunks(LANES)) {
-        let values = whole(values);
-        for (wide, value) in wide.0.iter_mut().zip(&values) {
+fn widen(block: &mut [Lanes], steps: &[[[u8; 4]; LANES]]) {
+    for (wide, values) in block.iter_mut().zip(steps) {
+        for (wide, value) in wide.0.iter_mut().zip(values) {
             *wide = f64::from(f32::from_le_bytes(*value));
         }
     }
 }
 
-/// Adds the products of a block with as many values of another site.
-// The lanes are added up elsewhere: in here, the compiler would arrange its
-// registers for that and not for the loop.
+/// Adds the products to the sums, lane by lane.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn multiply(lanes: &mut Lanes, block: &[Lanes], values: &[[u8; 4]]) {
+fn multiply(sums: &mut Lanes, block: &[Lanes], steps: &[[[u8; 4]; LANES]]) {
     let fused = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
-    let mut sums = lanes.0;
-    for (wide, values) in block.iter().zip(values.as_chunks::<LANES>().0) {
-        for (sum, (wide, value)) in sums.iter_mut().zip(wide.0.iter().zip(values)) {
+    let mut lanes = sums.0;
+    for (wide, values) in block.iter().zip(steps) {
+        for (lane, (wide, value)) in lanes.iter_mut().zip(wide.0.iter().zip(values)) {
             let value = f64::from(f32::from_le_bytes(*value));
-            *sum = if fused { wide.mul_add(value, *sum) } else { *sum + wide * value };
+            *lane = if fused { wide.mul_add(value, *lane) } else { *lane + wide * value };
         }
     }
-    lanes.0 = sums;
-    // Zeros behind the last values change no sum.
-    let (steps, rest) = values.as_chunks::<LANES>();
-    if let Some(wide) = block.get(steps.len()) {
-        let values = whole(rest);
-        for (sum, (wide, value)) in lanes.0.iter_mut().zip(wide.0.iter().zip(&values)) {
-            *sum += wide * f64::from(f32::from_le_bytes(*value));
-        }
-    }
-}
-
-/// Some values, and zeros behind them. Inlined to be as fast as its caller.
-#[allow(clippy::inline_always)]
-#[inline(always)]
-fn whole(values: &[[u8; 4]]) -> [[u8; 4]; LANES] {
-    let mut whole = [[0; 4]; LANES];
-    whole[..values.len()].copy_from_slice(values);
-    whole
+    sums.0 = lanes;
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! closest to others.
 //!
 //! Blanchard, El Mhamdi, Guerraoui and Stainer, "Machine Learning with
-//! Adversaries: Byzantine Tolerant Gradient Descent", NeurIPS 2017; El Mhamdi,
+//! Adversaries: Byzantine Tolerant Gradient Descent", NIPS 2017; El Mhamdi,
 //! Guerraoui and Rouault, "The Hidden Vulnerability of Distributed Learning in
 //! Byzantium", ICML 2018.
 //!

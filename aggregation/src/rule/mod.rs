@@ -76,7 +76,7 @@ pub enum Rule {
         steps: usize,
     },
     /// The update that is closest to its n - f - 2 closest others, alone
-    /// (Blanchard et al., "Machine Learning with Adversaries", NeurIPS 2017).
+    /// (Blanchard et al., "Machine Learning with Adversaries", NIPS 2017).
     /// Needs n >= 2f + 3.
     Krum {
         /// f, the hostile sites to withstand.
@@ -310,3 +310,5 @@ pub(crate) fn reference_gram(updates: &[Vec<f32>]) -> Gram {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;

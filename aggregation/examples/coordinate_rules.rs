@@ -1,0 +1,52 @@
+//! Applies a coordinate-wise rule to the values in a file, and prints nothing:
+//! the test `same_trace` watches what it reads and writes.
+//!
+//! `coordinate_rules RULE SITES FILE`, where FILE has the little-endian float32
+//! values of one site after the other.
+
+use sealfold_aggregation::rule::coordinate::Columns;
+use sealfold_aggregation::rule::gram::PartialGram;
+use sealfold_aggregation::rule::{Combination, Rule};
+use std::error::Error;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let [rule, sites, file] = &arguments[..] else {
+        return Err("expected RULE SITES FILE".into());
+    };
+    let sites: usize = sites.parse()?;
+    let rule = match rule.as_str() {
+        "median" => Rule::Median,
+        "trimmed-mean" => Rule::TrimmedMean { trim: 2 },
+        // The test's own test: a rule that has to be seen through.
+        "plain-sort" => return plain_sort(sites, file),
+        "bulyan" => Rule::Bulyan { byzantine: 1 },
+        other => return Err(format!("expected a coordinate-wise rule, found {other}").into()),
+    };
+    let bytes = std::fs::read(file)?;
+    let rows: Vec<_> = bytes.chunks(bytes.len() / sites).collect();
+    // Who is selected is not the question here, so all sites count as equal.
+    let gram = PartialGram::new(sites).finish();
+    let (shares, norms) = (vec![0.0; sites], vec![0.0; sites]);
+    let Combination::Coordinates(coordinates) = rule.combine(&shares, &norms, Some(&gram))? else {
+        return Err("expected a coordinate-wise rule, found a sum".into());
+    };
+    let mut out = vec![0; rows[0].len()];
+    coordinates.combine(&mut Columns::new(), &rows, &mut out)?;
+    std::hint::black_box(&out);
+    Ok(())
+}
+
+/// The median with the sorting of the standard library, which looks at values.
+fn plain_sort(sites: usize, file: &str) -> Result<(), Box<dyn Error>> {
+    let bytes = std::fs::read(file)?;
+    let (values, _) = bytes.as_chunks::<4>();
+    let places = values.len() / sites;
+    for place in 0..places {
+        let mut column: Vec<_> =
+            values.iter().skip(place).step_by(places).map(|v| f32::from_le_bytes(*v)).collect();
+        column.sort_by(f32::total_cmp);
+        std::hint::black_box(column.get(sites / 2));
+    }
+    Ok(())
+}
