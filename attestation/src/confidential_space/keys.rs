@@ -152,7 +152,7 @@ mod tests {
             let error = set(&keys).unwrap_err();
             assert!(error.contains(why), "{error}");
         }
-        assert!(Keys::of(&[], Some(&[b' '; MAX_SET + 1])).unwrap_err().contains("65537 bytes"));
+        assert!(Keys::of(&[], Some(&vec![b' '; MAX_SET + 1])).unwrap_err().contains("65537 bytes"));
         assert!(Keys::of(&[], Some(b"{\"keys\":[],\"keys\":[]}")).unwrap_err().contains("twice"));
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
-use crate::SigningKey;
 use crate::seal::RoundSecret;
+use crate::{Pcr, SigningKey};
 
 /// Four sites' signing keys, in the order of their names.
 pub(crate) fn keys() -> Vec<SigningKey> {
