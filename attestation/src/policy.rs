@@ -326,6 +326,17 @@ mod tests {
     }
 
     #[test]
+    fn the_examples_second_platform_parses() {
+        let (first, second) = Policy::example().split_once("# [confidential-space]").unwrap();
+        let second: Vec<_> = second.lines().map(|line| line.trim_start_matches("# ")).collect();
+        let text = format!("{first}[confidential-space]{}\n", second.join("\n"));
+        let policy = Policy::from_toml(&text).unwrap();
+        assert_eq!((policy.nitro().len(), policy.confidential_space().len()), (1, 1));
+        let policy = Policy::from_toml(Policy::example()).unwrap();
+        assert_eq!((policy.nitro().len(), policy.confidential_space().len()), (1, 0));
+    }
+
+    #[test]
     fn what_is_missing_or_unknown_is_refused_by_name() {
         let refused = |from: &str, to: &str| {
             let text = Policy::example();
