@@ -3,8 +3,9 @@
 
 use crate::accumulate::Row;
 use crate::exact_sum::ExactSum;
+use crate::optimiser::{Dtype, Optimiser, TensorStep};
 use crate::rule::Rule;
-use crate::{model, norm, weights};
+use crate::{norm, weights};
 use serde_json::{Value, json};
 
 /// The plaintext of a chunk, over which the squares are added.
@@ -27,11 +28,11 @@ fn norm(tensors: &[u8]) -> f64 {
 }
 
 /// A binary64 as its bits, so that no reader of JSON rounds it.
-fn bits(value: f64) -> String {
+pub fn bits(value: f64) -> String {
     format!("{:016x}", value.to_bits())
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     let digits: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     digits.concat()
 }
@@ -51,7 +52,8 @@ fn fold(name: &str, rule: Rule, examples: &[u64], largest: f64, learning_rate: f
     row.write_f32(&mut aggregate);
     let base = values(count, 0);
     let mut next = base.clone();
-    model::apply(&mut next, &aggregate, learning_rate).unwrap();
+    let step = TensorStep::new(Optimiser::FedAvg { learning_rate }, Dtype::Float32).unwrap();
+    step.apply(0, &mut next, &aggregate, &mut []).unwrap();
     let clip = match rule {
         Rule::NormClippedMean { clip } => Some(bits(clip)),
         _ => None,

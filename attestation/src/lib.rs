@@ -17,12 +17,17 @@
 //! [`Verdict`] with what was expected and what was found, whether it passed or
 //! not.
 //!
-//! Simulated evidence is a Nitro document in every byte, under a throw-away
-//! root: same parser, same chain code, same comparison of measurements. A
-//! policy accepts it only if it names that root in a section of its own.
+//! Each platform is a module of its own with one variant of [`Evidence`]:
+//! [`nitro`] and [`confidential_space`]. Simulated evidence has the platform's
+//! form in every byte, under a throw-away root: same parser, same chain code,
+//! same comparison of measurements. A policy accepts it only if it names that
+//! root in a section of its own.
 
 pub mod binding;
+mod chain;
+pub mod confidential_space;
 pub mod eif;
+mod evidence;
 pub mod nitro;
 pub mod policy;
 #[cfg(feature = "simulation")]
@@ -31,36 +36,7 @@ pub mod verdict;
 mod verify;
 
 pub use binding::{binding, nonce_hash};
+pub use evidence::Evidence;
 pub use policy::{Budget, Policy, PolicyError};
 pub use verdict::{Check, CheckName, Claims, Outcome, Refused, State, Verdict};
 pub use verify::{verify_document, verify_live, verify_replay};
-
-/// The longest evidence in bytes: a payload of 16,384 bytes in its envelope.
-pub const MAX_EVIDENCE: usize = 17 << 10;
-
-/// Evidence as it came; nothing about it is believed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Evidence {
-    document: Vec<u8>,
-}
-
-impl std::fmt::Debug for Evidence {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Evidence({} bytes)", self.document.len())
-    }
-}
-
-impl Evidence {
-    /// Takes the bytes of an AWS Nitro attestation document. One that is too
-    /// long is cut to just beyond the limit, and so refused by `envelope`.
-    #[must_use]
-    pub fn from_nitro(bytes: &[u8]) -> Self {
-        Self { document: bytes[..bytes.len().min(MAX_EVIDENCE + 1)].to_vec() }
-    }
-
-    /// The bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.document
-    }
-}

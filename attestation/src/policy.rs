@@ -4,7 +4,9 @@
 //! approves studies, and the weakest quorum that the site takes part in. What
 //! is missing is refused, not assumed; an unknown field is an error.
 
-use crate::nitro::chain::{self, AWS_ROOT_G1};
+use crate::chain::{Trusted, fingerprint};
+use crate::confidential_space::{Accepted, Section};
+use crate::nitro::AWS_ROOT_G1;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde::{Deserialize, Deserializer, de};
@@ -48,6 +50,8 @@ pub struct Policy {
     /// study is charged to the budget of the data source that it uses.
     budgets: Option<BTreeMap<String, Budget>>,
     nitro: Option<Nitro>,
+    #[serde(rename = "confidential-space")]
+    confidential_space: Option<Section>,
     simulation: Option<Simulation>,
 }
 
@@ -93,7 +97,12 @@ struct Nitro {
 struct Simulation {
     root: Bytes<32>,
     certificate: String,
+    /// Accepted images of simulated Nitro enclaves.
+    #[serde(default)]
     measurements: Vec<Measurement>,
+    /// What is accepted of a simulated Confidential Space.
+    #[serde(rename = "confidential-space")]
+    confidential_space: Option<Section>,
     #[serde(skip)]
     der: Vec<u8>,
 }
@@ -137,14 +146,7 @@ impl<'de, const N: usize> Deserialize<'de> for Bytes<N> {
     }
 }
 
-/// A root that a policy accepts, and the images under it.
-pub(crate) struct Trusted<'a> {
-    pub root: &'a [u8],
-    pub measurements: &'a [Measurement],
-    pub simulated: bool,
-}
-
-fn expect(
+pub(crate) fn expect(
     field: &'static str,
     holds: bool,
     expected: &str,
@@ -157,18 +159,30 @@ fn expect(
 }
 
 impl Policy {
-    /// Reads a policy.
+    /// Reads a policy that names no other file.
     ///
     /// # Errors
     /// [`PolicyError`] naming the field.
     pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
+        Self::from_toml_with(text, &|name| Err(format!("{name}, and no way to read it")))
+    }
+
+    /// Reads a policy, and the key set that it may name with `read`, which is
+    /// given the name as it stands there.
+    ///
+    /// # Errors
+    /// [`PolicyError`] naming the field; what `read` says is found there.
+    pub fn from_toml_with(
+        text: &str,
+        read: &dyn Fn(&str) -> Result<Vec<u8>, String>,
+    ) -> Result<Self, PolicyError> {
         expect("(all)", text.len() <= MAX_POLICY, "at most 1 MiB", text.len())?;
         let mut policy: Self = toml::from_str(text).map_err(|error| {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
             let line = before.matches('\n').count() + 1;
             PolicyError::Parse(format!("line {line}: {}", error.message()))
         })?;
-        policy.check()?;
+        policy.check(read)?;
         Ok(policy)
     }
 
@@ -179,7 +193,7 @@ impl Policy {
         include_str!("example-policy.toml")
     }
 
-    fn check(&mut self) -> Result<(), PolicyError> {
+    fn check(&mut self, read: &dyn Fn(&str) -> Result<Vec<u8>, String>) -> Result<(), PolicyError> {
         let age = self.evidence.max_age_seconds;
         expect("evidence.max_age_seconds", (1..=86_400).contains(&age), "1 to 86400", age)?;
         let (required, listed) = (self.approval.required, self.approval.approvers.len());
@@ -196,10 +210,15 @@ impl Policy {
             let found = format!("epsilon {epsilon}, delta {delta}");
             expect("budgets", holds, "a positive epsilon, and a delta from 0, below 1", found)?;
         }
-        let somewhere = self.nitro.is_some() || self.simulation.is_some();
-        expect("nitro", somewhere, "a section on the platform", "none")?;
+        let somewhere =
+            self.nitro.is_some() || self.confidential_space.is_some() || self.simulation.is_some();
+        let platforms = "a section on the platform, such as [nitro] or [confidential-space]";
+        expect("(all)", somewhere, platforms, "none")?;
+        if let Some(section) = &mut self.confidential_space {
+            section.check(false, read)?;
+        }
         if let Some(nitro) = &self.nitro {
-            let pinned = chain::fingerprint(AWS_ROOT_G1);
+            let pinned = fingerprint(AWS_ROOT_G1);
             for root in &nitro.roots {
                 expect(
                     "nitro.roots",
@@ -212,7 +231,12 @@ impl Policy {
             measurements("nitro.measurements", &nitro.measurements)?;
         }
         if let Some(simulation) = &mut self.simulation {
-            measurements("simulation.measurements", &simulation.measurements)?;
+            if let Some(section) = &mut simulation.confidential_space {
+                section.check(true, read)?;
+            }
+            if simulation.confidential_space.is_none() || !simulation.measurements.is_empty() {
+                measurements("simulation.measurements", &simulation.measurements)?;
+            }
             let der = CertificateDer::from_pem_slice(simulation.certificate.as_bytes()).map_err(
                 |error| PolicyError::Field {
                     field: "simulation.certificate",
@@ -220,7 +244,7 @@ impl Policy {
                     found: format!("{error:?}"),
                 },
             )?;
-            let found = Bytes(chain::fingerprint(&der));
+            let found = Bytes(fingerprint(&der));
             expect(
                 "simulation.root",
                 found == simulation.root,
@@ -281,18 +305,29 @@ impl Policy {
         self.simulation.is_some()
     }
 
-    pub(crate) fn trusted(&self) -> Vec<Trusted<'_>> {
+    /// The roots of Nitro documents, and the images under each.
+    pub(crate) fn nitro(&self) -> Vec<Trusted<'_, &[Measurement]>> {
         let nitro = self.nitro.iter().map(|nitro| Trusted {
             root: AWS_ROOT_G1,
-            measurements: &nitro.measurements,
+            accepted: nitro.measurements.as_slice(),
             simulated: false,
         });
         let simulation = self.simulation.iter().map(|simulation| Trusted {
             root: &simulation.der,
-            measurements: &simulation.measurements,
+            accepted: simulation.measurements.as_slice(),
             simulated: true,
         });
-        nitro.chain(simulation).collect()
+        nitro.chain(simulation).filter(|trusted| !trusted.accepted.is_empty()).collect()
+    }
+
+    /// The sections on Confidential Space.
+    pub(crate) fn confidential_space(&self) -> Vec<Accepted<'_>> {
+        let genuine = self.confidential_space.iter().map(|section| section.accepted(None));
+        let simulation = self.simulation.iter().filter_map(|simulation| {
+            let section = simulation.confidential_space.as_ref()?;
+            Some(section.accepted(Some(&simulation.der)))
+        });
+        genuine.chain(simulation).collect()
     }
 }
 
@@ -314,6 +349,17 @@ mod tests {
         assert!(policy.peers().is_none());
         assert_eq!(policy.smallest_roster(), 3);
         assert_eq!(policy.max_age(), Duration::from_mins(5));
+    }
+
+    #[test]
+    fn the_examples_second_platform_parses() {
+        let (first, second) = Policy::example().split_once("# [confidential-space]").unwrap();
+        let second: Vec<_> = second.lines().map(|line| line.trim_start_matches("# ")).collect();
+        let text = format!("{first}[confidential-space]{}\n", second.join("\n"));
+        let policy = Policy::from_toml(&text).unwrap();
+        assert_eq!((policy.nitro().len(), policy.confidential_space().len()), (1, 1));
+        let policy = Policy::from_toml(Policy::example()).unwrap();
+        assert_eq!((policy.nitro().len(), policy.confidential_space().len()), (1, 0));
     }
 
     #[test]

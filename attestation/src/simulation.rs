@@ -1,12 +1,13 @@
-//! Simulated evidence: a Nitro document in every byte, under a throw-away root.
+//! Simulated evidence: a Nitro document in every byte, under a throw-away root;
+//! tokens of a simulated Confidential Space are made in [`token`].
 //!
 //! Exists because CI has no Nitro hardware. The chain has the shape of AWS's
 //! (root, intermediate, leaf on P-384), so that the verifier runs the same
 //! code on it. The shipped enclave is built without this module.
 
-use crate::nitro::chain::{byte_string_head, fingerprint, to_be_signed};
+use crate::chain::{SIMULATION_ROOT_NAME, fingerprint};
 use crate::nitro::document::PROTECTED;
-use crate::verify::SIMULATION_ROOT_NAME;
+use crate::nitro::signature::{byte_string_head, to_be_signed};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair};
@@ -14,6 +15,8 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use std::collections::BTreeMap;
 use time::{Duration, OffsetDateTime};
+
+pub mod token;
 
 /// Why there is no simulated evidence.
 #[derive(Debug, thiserror::Error)]

@@ -1,26 +1,29 @@
 //! The verdict: every check by name, with what was expected and found.
 
-use crate::nitro::Document;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt;
 
-/// The checks. The names are part of the protocol: they appear in the CLI, in
-/// logs and in reports.
+/// The checks, in the order of the table. The names are part of the protocol:
+/// they appear in the CLI, in logs and in reports. Each platform makes those
+/// that its evidence allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum CheckName {
-    /// The `COSE_Sign1` envelope is in its one encoding.
+    /// The evidence is of a platform that the policy has a section for.
+    Platform,
+    /// The envelope (`COSE_Sign1`, or a compact JWS) is in its one encoding.
     Envelope,
     /// The payload decodes, with every field that must be there, each once.
     Payload,
-    /// Every field keeps the limits of the NSM's specification.
+    /// Every field keeps the limits of the platform's specification.
     FieldLimits,
-    /// The signature algorithm is ES384, the digest SHA-384.
+    /// The signature algorithm is the platform's.
     Algorithm,
     /// The certificates lead from the leaf to a root.
     Chain,
-    /// That root is one that the policy names.
+    /// That root, or the signing key, is one that the policy names.
     Root,
     /// The certificates are valid at the time in question.
     Validity,
@@ -28,8 +31,36 @@ pub enum CheckName {
     Signature,
     /// Simulated evidence only where the policy allows it.
     Simulation,
+    /// The token was issued by Google's attestation service.
+    Issuer,
+    /// The token is for the audience that the policy names.
+    Audience,
+    /// The token is valid already.
+    NotBefore,
+    /// The token is still valid.
+    Expiry,
     /// The image was not started in debug mode.
     DebugMode,
+    /// The machine booted with Secure Boot.
+    SecureBoot,
+    /// The machine runs Confidential Space.
+    Software,
+    /// The hardware is a model that the policy accepts.
+    HardwareModel,
+    /// Google supports the machine's image as the policy demands.
+    Support,
+    /// Nothing monitors the workload's memory.
+    Monitoring,
+    /// The container image.
+    ImageDigest,
+    /// The whole command line is the one that the policy fixes.
+    Args,
+    /// The operator overrode no part of the command line.
+    CmdOverride,
+    /// Every environment variable is one that the policy fixes or leaves open.
+    Env,
+    /// The operator overrode only variables that the policy leaves open.
+    EnvOverride,
     /// PCR0, the image.
     Pcr0,
     /// PCR1, kernel and boot ramdisk.
@@ -38,41 +69,16 @@ pub enum CheckName {
     Pcr2,
     /// PCR8, the image's signing certificate, where the policy names it.
     Pcr8,
-    /// `user_data` binds the offer.
+    /// The evidence binds the offer.
     Binding,
-    /// `nonce` binds the asker's nonce.
+    /// The evidence binds the asker's nonce.
     Nonce,
     /// `public_key` is empty: sealfold does not use it.
     PublicKey,
-    /// The document is young.
+    /// The evidence is young.
     Age,
     /// An independent implementation accepts the document too.
     SecondOpinion,
-}
-
-impl CheckName {
-    /// All checks, in the order in which they are made.
-    pub const ALL: [Self; 19] = [
-        Self::Envelope,
-        Self::Payload,
-        Self::FieldLimits,
-        Self::Algorithm,
-        Self::Chain,
-        Self::Root,
-        Self::Validity,
-        Self::Signature,
-        Self::Simulation,
-        Self::DebugMode,
-        Self::Pcr0,
-        Self::Pcr1,
-        Self::Pcr2,
-        Self::Pcr8,
-        Self::Binding,
-        Self::Nonce,
-        Self::PublicKey,
-        Self::Age,
-        Self::SecondOpinion,
-    ];
 }
 
 impl fmt::Display for CheckName {
@@ -136,7 +142,7 @@ impl Verdict {
         self.outcome
     }
 
-    /// Every check, in the order of [`CheckName::ALL`].
+    /// Every check that the platform has, in the order of [`CheckName`].
     #[must_use]
     pub fn checks(&self) -> &[Check] {
         &self.checks
@@ -188,21 +194,37 @@ pub struct Refused {
 /// What verified evidence says. Only a verification makes a value of this type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
-    document: Document,
-    simulated: bool,
+    pub(crate) platform: &'static str,
+    pub(crate) simulated: bool,
+    pub(crate) signed_at: u64,
+    pub(crate) measurements: BTreeMap<CheckName, Vec<u8>>,
 }
 
 impl Claims {
-    /// The document's fields.
+    /// The platform that measured the image.
     #[must_use]
-    pub fn document(&self) -> &Document {
-        &self.document
+    pub fn platform(&self) -> &'static str {
+        self.platform
     }
 
     /// Whether the evidence is simulated.
     #[must_use]
     pub fn is_simulated(&self) -> bool {
         self.simulated
+    }
+
+    /// When the evidence was signed, in milliseconds since 1970.
+    #[must_use]
+    pub fn signed_at(&self) -> u64 {
+        self.signed_at
+    }
+
+    /// A measurement of the image, by the check that compares it: `pcr0`, `pcr1`,
+    /// `pcr2`, `pcr8` (48 bytes each) on Nitro, `image-digest` (32 bytes) in a
+    /// Confidential Space. Empty if the platform has no such measurement.
+    #[must_use]
+    pub fn measurement(&self, name: CheckName) -> &[u8] {
+        self.measurements.get(&name).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -242,11 +264,18 @@ impl Collector {
         self.checks.push(check);
     }
 
-    /// The verdict. Checks that were not reached are listed as not made.
-    pub(crate) fn finish(mut self, claims: Option<(Document, bool)>) -> Verdict {
-        for name in CheckName::ALL {
-            if !self.checks.iter().any(|check| check.name == name) {
-                self.not_made(name, "", "a check before it failed");
+    /// Notes whether the policy accepts evidence of the platform at all.
+    pub(crate) fn platform(&mut self, name: &str, accepted: bool, expected: &str) -> bool {
+        let found = if accepted { name.to_owned() } else { format!("{name}, and no such section") };
+        self.check(CheckName::Platform, accepted, expected, found)
+    }
+
+    /// The verdict. Checks of the platform that were not reached are listed as
+    /// not made.
+    pub(crate) fn finish(mut self, platform: &[CheckName], claims: Option<Claims>) -> Verdict {
+        for name in platform {
+            if !self.checks.iter().any(|check| check.name == *name) {
+                self.not_made(*name, "", "a check before it failed");
             }
         }
         self.checks.sort_by_key(|check| check.name);
@@ -259,9 +288,7 @@ impl Collector {
             (false, true) => Outcome::Undecided,
             (false, false) => Outcome::Accepted,
         };
-        let claims = claims
-            .filter(|_| outcome == Outcome::Accepted)
-            .map(|(document, simulated)| Claims { document, simulated });
+        let claims = claims.filter(|_| outcome == Outcome::Accepted);
         Verdict { outcome, checks: self.checks, needed: self.needed, claims }
     }
 }

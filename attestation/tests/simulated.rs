@@ -53,7 +53,7 @@ fn a_policy_that_names_the_root_accepts() {
     assert_eq!(verdict.outcome(), Outcome::Accepted, "{:?}", verdict.checks());
     let claims = verdict.into_claims().unwrap();
     assert!(claims.is_simulated());
-    assert_eq!(claims.document().pcr(0), [1; 48]);
+    assert_eq!(claims.measurement(CheckName::Pcr0), [1; 48]);
 }
 
 #[test]

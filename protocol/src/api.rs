@@ -55,13 +55,13 @@ pub struct EvidenceRequest {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvidenceReply {
-    /// The platform, `nitro`.
+    /// The platform, `nitro` or `confidential-space`.
     pub platform: String,
     /// The offer that the evidence binds, for orientation.
     pub offer: Digest,
     /// The nonce that was asked with, for orientation.
     pub nonce: Random,
-    /// The attestation document.
+    /// The attestation document, or the bytes of the token.
     pub document: Envelope,
 }
 

@@ -7,7 +7,7 @@
 
 use crate::quorum::Quorum;
 use crate::seal::PublicKey;
-use crate::{Digest, Error, MultiSigned, Pcr, Result, Statement, VerifyingKey};
+use crate::{Digest, Error, MultiSigned, Result, Statement, VerifyingKey};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 mod aggregation;
 mod data;
 mod layout;
+mod measurements;
 mod model;
 mod privacy;
 pub use aggregation::{Aggregation, Leak, Rule, UpdateType};
@@ -22,6 +23,7 @@ pub use data::{Comparison, DataSpecification, Feature, FeatureType, Outcome};
 pub use layout::Evaluation;
 pub use model::{Dtype, Model, Optimiser, Tensor, TensorRole};
 pub use privacy::{AdaptiveClip, Noise, Privacy};
+pub use measurements::{ConfidentialSpaceMeasurement, Measurements, NitroMeasurement};
 
 /// The version of the manifest's format that this library reads.
 pub const FORMAT: u32 = 1;
@@ -137,26 +139,6 @@ pub struct Approval {
     pub approvers: Vec<VerifyingKey>,
 }
 
-/// The enclave images that may run the study.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Measurements {
-    /// Accepted Nitro images.
-    pub nitro: Vec<NitroMeasurement>,
-}
-
-/// The measurements of one Nitro image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NitroMeasurement {
-    /// The image file.
-    pub pcr0: Pcr,
-    /// Kernel and boot ramdisk.
-    pub pcr1: Pcr,
-    /// The application.
-    pub pcr2: Pcr,
-}
-
 /// A hospital that takes part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -246,20 +228,7 @@ impl Manifest {
             "at least upload_seconds + commit_seconds, both positive",
             deadlines.round_seconds,
         )?;
-        expect(
-            "measurements.nitro",
-            !self.measurements.nitro.is_empty(),
-            "at least one image",
-            "an empty list",
-        )?;
-        let debug = Pcr::new([0; 48]);
-        let zero = |m: &NitroMeasurement| [m.pcr0, m.pcr1, m.pcr2].contains(&debug);
-        expect(
-            "measurements.nitro",
-            !self.measurements.nitro.iter().any(zero),
-            "measurements of a production image",
-            "zeros, which a debug enclave reports",
-        )
+        self.measurements.check()
     }
 
     /// The site of that name.

@@ -107,13 +107,19 @@ pub fn read_text(path: &Path) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| Error::file(path, "not a text"))
 }
 
-/// Reads a policy that must be there.
+/// Reads a policy that must be there, and the key set that it may name, beside
+/// it.
 ///
 /// # Errors
 /// As [`read_text`]; [`Error::Input`] by `policy` naming the field.
 pub fn read_policy(path: &Path) -> Result<Policy> {
     let text = read_text(path)?;
-    Policy::from_toml(&text).map_err(|error| {
+    let beside = |name: &str| {
+        let path = path.parent().unwrap_or(Path::new(".")).join(name);
+        let bytes = read_file(&path).map_err(|error| error.to_string())?;
+        bytes.ok_or_else(|| format!("no file {}", path.display()))
+    };
+    Policy::from_toml_with(&text, &beside).map_err(|error| {
         let at = path.display();
         let (expected, found) = match error {
             PolicyError::Field { field, expected, found } => {

@@ -36,6 +36,9 @@ pub fn describe(manifest: &Manifest, id: &Digest) -> String {
         line("", format!("pcr1 {}", image.pcr1));
         line("", format!("pcr2 {}", image.pcr2));
     }
+    for image in &manifest.measurements.confidential_space {
+        line("image", format!("confidential space {}", image.image_digest));
+    }
     let data = &manifest.data;
     line("cohort", data.cohort.clone());
     line("minimum rows", data.minimum_rows.to_string());

@@ -36,7 +36,7 @@ impl Site<'_> {
         if !self.has_verified(&offer)? {
             // Dropped or late: the evidence that was kept must do.
             let kept = self.client.kept_evidence(&self.id(), round)?;
-            let evidence = Evidence::from_nitro(&kept.document.0);
+            let evidence = Evidence::of(&kept.platform, &kept.document.0)?;
             let verdict = verify_replay(&evidence, self.policy, offer.digest().as_bytes());
             self.expect_measured(&offer, &verdict.into_claims()?)?;
         }

@@ -6,6 +6,7 @@ use crate::client::Client;
 use crate::error::SiteRefusal;
 use crate::home::{read_json, write_json};
 use crate::keys::Keys;
+use crate::measured;
 use crate::report::Voice;
 use crate::study::Joined;
 use crate::update::Trained;
@@ -128,7 +129,7 @@ impl Site<'_> {
                 .next("the enclave behind this offer is gone; the host will show another")
                 .into());
         }
-        let evidence = Evidence::from_nitro(&reply.document.0);
+        let evidence = Evidence::of(&reply.platform, &reply.document.0)?;
         let (digest, now) = (offer.digest(), Timestamp::now());
         Ok(verify_live(&evidence, self.policy, digest.as_bytes(), nonce.as_bytes(), now))
     }
@@ -166,21 +167,7 @@ impl Site<'_> {
     /// # Errors
     /// A refusal by `measurements`.
     pub fn expect_measured(&self, offer: &Signed<Offer>, claims: &Claims) -> Result<()> {
-        let document = claims.document();
-        let accepted = &self.terms(offer).statement().measurements.nitro;
-        let fits = accepted.iter().any(|image| {
-            [image.pcr0, image.pcr1, image.pcr2]
-                .iter()
-                .zip(0..)
-                .all(|(pcr, index)| document.pcr(index) == pcr.as_bytes())
-        });
-        if fits {
-            return Ok(());
-        }
-        let found = format!("PCR0 {}", hex::encode(document.pcr(0)));
-        Err(SiteRefusal::new("measurements", "an image that the manifest lists", found)
-            .next("the image needs an amendment that the approvers and this site sign")
-            .into())
+        measured::expect_listed(&self.terms(offer).statement().measurements, claims)
     }
 
     /// The roster of an offer, checked as a site must check it before it

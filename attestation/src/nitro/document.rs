@@ -6,7 +6,7 @@
 //! any encoding of CBOR will do there; genuine documents use maps of definite
 //! and of indefinite length. Duplicate and unknown keys are refused.
 
-use crate::MAX_EVIDENCE;
+use super::MAX_DOCUMENT;
 use crate::verdict::CheckName;
 use minicbor::Decoder;
 use minicbor::data::Type;
@@ -73,7 +73,7 @@ impl<'a> Envelope<'a> {
     /// Takes the one encoding apart: `[d2] 84 44 a1013822 a0 <bstr> 5860 <96>`.
     pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, DocumentError> {
         let wrong = |expected: &str, found: String| error(CheckName::Envelope, expected, found);
-        if bytes.len() > MAX_EVIDENCE {
+        if bytes.len() > MAX_DOCUMENT {
             return Err(wrong("at most 17,408 bytes", "more".to_owned()));
         }
         let start = |bytes: &[u8]| hex::encode(&bytes[..bytes.len().min(8)]);

@@ -1,6 +1,6 @@
 use super::*;
-use crate::SigningKey;
 use crate::seal::RoundSecret;
+use crate::{Pcr, SigningKey};
 
 /// Four sites' signing keys, in the order of their names.
 pub(crate) fn keys() -> Vec<SigningKey> {
@@ -104,11 +104,40 @@ fn an_unknown_or_missing_field_is_named() {
 }
 
 #[test]
+fn images_are_of_one_platform_or_of_several() {
+    let image = ConfidentialSpaceMeasurement { image_digest: Digest::new([7; 32]) };
+    let mut both = manifest();
+    both.measurements.confidential_space.push(image);
+    let mut other = both.clone();
+    other.measurements.nitro.clear();
+    for manifest in [&both, &other] {
+        let signed = MultiSigned::sign(manifest.clone(), &keys()[0]).unwrap();
+        let opened = Manifest::open(&signed.envelope().unwrap()).unwrap();
+        assert_eq!(opened.statement(), manifest);
+        let text = toml::to_string(manifest).unwrap();
+        assert!(text.contains("[[measurements.confidential-space]]"), "{text}");
+        assert_eq!(&Manifest::from_toml(&text).unwrap(), manifest);
+    }
+    // A list that is empty is not there, and spelled out it is another encoding.
+    let encode = |manifest: &Manifest| crate::encoding::to_vec(manifest).unwrap();
+    let bytes = encode(&manifest());
+    assert!(!bytes.windows(18).any(|window| window == b"confidential-space"));
+    let place = bytes.windows(12).position(|window| window == b"measurements").unwrap() + 12;
+    assert_eq!(bytes[place], 0xa1);
+    let empty = [&[0xa2][..], b"\x72confidential-space\x80", &bytes[place + 1..]].concat();
+    let empty = [&bytes[..place], &empty].concat();
+    assert!(crate::encoding::from_slice::<Manifest>("manifest", &empty, 1 << 20).is_err());
+    let zeros = ConfidentialSpaceMeasurement { image_digest: Digest::new([0; 32]) };
+    let refused = refused(|m| m.measurements.confidential_space.push(zeros));
+    assert!(refused.contains("measurements.confidential-space"), "{refused}");
+}
+
+#[test]
 fn every_rule_names_its_field() {
     assert!(refused(|m| m.study.rounds = 0).contains("study.rounds"));
     assert!(refused(|m| m.study.valid_until = m.study.valid_from).contains("valid_until"));
     assert!(refused(|m| m.study.purpose.clear()).contains("study.purpose"));
-    assert!(refused(|m| m.measurements.nitro.clear()).contains("measurements.nitro"));
+    assert!(refused(|m| m.measurements.nitro.clear()).contains("measurements: expected"));
     assert!(
         refused(|m| m.measurements.nitro[0].pcr2 = Pcr::new([0; 48])).contains("debug enclave")
     );

@@ -18,9 +18,10 @@ use std::path::{Path, PathBuf};
 /// `sealfold verify`
 #[derive(Debug, Args)]
 #[command(after_help = "A live enclave, against the site's policy, also of a study that the site \
-    has not approved yet:\n  sealfold verify --host URL STUDY\nA bare attestation document, at \
-    the time when it was signed:\n  sealfold verify --evidence document.bin --policy policy.toml \
-    --at 2025-12-25T13:15:37Z\nExit codes: 0 accepted, 1 refused, 2 could not tell.")]
+    has not approved yet:\n  sealfold verify --host URL STUDY\nA bare attestation document or \
+    token, at the time when it was signed:\n  sealfold verify --evidence document.bin --policy \
+    policy.toml --at 2025-12-25T13:15:37Z\n  sealfold verify --evidence token.jwt --policy \
+    policy.toml --at 2025-09-05T08:17:30Z\nExit codes: 0 accepted, 1 refused, 2 could not tell.")]
 pub struct Verify {
     /// The host's URL.
     #[arg(long, env = "SEALFOLD_HOST", value_name = "URL", requires = "study")]
@@ -28,7 +29,8 @@ pub struct Verify {
     /// The study's identity.
     #[arg(conflicts_with = "evidence")]
     study: Option<Digest>,
-    /// A bare attestation document; checks that need an offer are not made.
+    /// A bare attestation document of a Nitro enclave, or a token of a
+    /// Confidential Space; checks that need an offer are not made.
     #[arg(long, value_name = "FILE", requires = "policy")]
     evidence: Option<PathBuf>,
     /// The policy for --evidence.
@@ -37,7 +39,7 @@ pub struct Verify {
     /// The time for --evidence, RFC 3339; now by default.
     #[arg(long, value_name = "TIME", requires = "evidence", conflicts_with = "study")]
     at: Option<Timestamp>,
-    /// The nonce that the document of --evidence must carry, hex.
+    /// What must stand in the nonce's place in --evidence, hex.
     #[arg(long, value_name = "HEX", requires = "evidence", conflicts_with = "study")]
     nonce: Option<String>,
 }
@@ -67,12 +69,9 @@ impl Verify {
             })
         });
         let at = self.at.unwrap_or_else(Timestamp::now);
-        Ok(verify_document(
-            &Evidence::from_nitro(&bytes),
-            &policy,
-            at,
-            nonce.transpose()?.as_deref(),
-        ))
+        // A text in a file ends with a newline, which is no part of a token.
+        let bytes = if bytes.starts_with(b"e") { bytes.trim_ascii_end() } else { &bytes };
+        Ok(verify_document(&Evidence::recognise(bytes), &policy, at, nonce.transpose()?.as_deref()))
     }
 
     /// The enclave behind the offer that stands. Each question is a row of its

@@ -1,0 +1,72 @@
+//! The enclave images that may run a study, by platform.
+//!
+//! A study may list images of several platforms, and move from one to another
+//! between rounds. A list that is empty is not written, so a manifest of one
+//! platform is the same bytes whatever other platforms there are.
+
+use super::expect;
+use crate::{Digest, Pcr, Result};
+use serde::{Deserialize, Serialize};
+
+/// The enclave images that may run the study.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measurements {
+    /// Accepted images of AWS Nitro enclaves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nitro: Vec<NitroMeasurement>,
+    /// Accepted images in a Google Confidential Space.
+    #[serde(default, rename = "confidential-space", skip_serializing_if = "Vec::is_empty")]
+    pub confidential_space: Vec<ConfidentialSpaceMeasurement>,
+}
+
+/// The measurements of one Nitro image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NitroMeasurement {
+    /// The image file.
+    pub pcr0: Pcr,
+    /// Kernel and boot ramdisk.
+    pub pcr1: Pcr,
+    /// The application.
+    pub pcr2: Pcr,
+}
+
+/// The measurement of one container image. Its labels, which the digest covers,
+/// say what an operator may change; each site's policy says it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfidentialSpaceMeasurement {
+    /// SHA-256 of the image's manifest, what stands behind `sha256:`.
+    pub image_digest: Digest,
+}
+
+impl Measurements {
+    /// Checks that there is an image, and none that a debug enclave could have.
+    ///
+    /// # Errors
+    /// [`Error::Manifest`](crate::Error::Manifest) with the list's name.
+    pub(super) fn check(&self) -> Result<()> {
+        expect(
+            "measurements",
+            !self.nitro.is_empty() || !self.confidential_space.is_empty(),
+            "at least one image, in nitro or confidential-space",
+            "none",
+        )?;
+        let debug = Pcr::new([0; 48]);
+        let zero = |m: &NitroMeasurement| [m.pcr0, m.pcr1, m.pcr2].contains(&debug);
+        expect(
+            "measurements.nitro",
+            !self.nitro.iter().any(zero),
+            "measurements of a production image",
+            "zeros, which a debug enclave reports",
+        )?;
+        let zero = Digest::new([0; 32]);
+        expect(
+            "measurements.confidential-space",
+            !self.confidential_space.iter().any(|image| image.image_digest == zero),
+            "the digest of an image",
+            "zeros",
+        )
+    }
+}
