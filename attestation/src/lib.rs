@@ -20,9 +20,12 @@
 //! Simulated evidence is a Nitro document in every byte, under a throw-away
 //! root: same parser, same chain code, same comparison of measurements. A
 //! policy accepts it only if it names that root in a section of its own.
+//!
+//! The [`log`] keeps what happened, for all to compare and for auditors.
 
 pub mod binding;
 pub mod eif;
+pub mod log;
 pub mod nitro;
 pub mod policy;
 #[cfg(feature = "simulation")]

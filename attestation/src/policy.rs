@@ -4,6 +4,8 @@
 //! approves studies, and the weakest quorum that the site takes part in. What
 //! is missing is refused, not assumed; an unknown field is an error.
 
+use crate::log::NoteKey;
+use crate::log::note::KeyKind;
 use crate::nitro::chain::{self, AWS_ROOT_G1};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -44,6 +46,7 @@ pub struct Policy {
     /// Names of sites and their signing keys in hex; where it is given, a study
     /// with any other site is refused.
     peers: Option<BTreeMap<String, Bytes<32>>>,
+    log: Option<LogTerms>,
     nitro: Option<Nitro>,
     simulation: Option<Simulation>,
 }
@@ -66,6 +69,25 @@ struct Approval {
 struct RoundTerms {
     smallest_roster: usize,
     colluders: usize,
+}
+
+/// The log that the site believes, and who watches it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogTerms {
+    #[serde(deserialize_with = "note_key")]
+    key: NoteKey,
+    #[serde(default, deserialize_with = "note_keys")]
+    witnesses: Vec<NoteKey>,
+}
+
+fn note_key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NoteKey, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+}
+
+fn note_keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<NoteKey>, D::Error> {
+    let keys = Vec::<String>::deserialize(deserializer)?;
+    keys.iter().map(|key| key.parse().map_err(de::Error::custom)).collect()
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -177,6 +199,12 @@ impl Policy {
             format!("{required} of {listed}"),
         )?;
         expect("round.smallest_roster", self.round.smallest_roster > 1, "at least 2", "less")?;
+        if let Some(log) = &self.log {
+            let is_log = log.key.kind() == KeyKind::Ed25519;
+            expect("log.key", is_log, "a key that signs checkpoints", &log.key)?;
+            let cosign = log.witnesses.iter().all(|key| key.kind() == KeyKind::CosignatureV1);
+            expect("log.witnesses", cosign, "keys for cosignatures", "another kind of key")?;
+        }
         let somewhere = self.nitro.is_some() || self.simulation.is_some();
         expect("nitro", somewhere, "a section on the platform", "none")?;
         if let Some(nitro) = &self.nitro {
@@ -249,6 +277,18 @@ impl Policy {
         Some(peers.iter().map(|(name, key)| (name.as_str(), &key.0)).collect())
     }
 
+    /// The key of the log that the site believes; `None` if it does not say.
+    #[must_use]
+    pub fn log(&self) -> Option<&NoteKey> {
+        self.log.as_ref().map(|log| &log.key)
+    }
+
+    /// The witnesses of that log whose cosignatures count.
+    #[must_use]
+    pub fn witnesses(&self) -> &[NoteKey] {
+        self.log.as_ref().map_or(&[], |log| &log.witnesses)
+    }
+
     /// Whether simulated evidence is allowed.
     #[must_use]
     pub fn allows_simulation(&self) -> bool {
@@ -288,6 +328,21 @@ mod tests {
         assert!(policy.peers().is_none());
         assert_eq!(policy.smallest_roster(), 3);
         assert_eq!(policy.max_age(), Duration::from_mins(5));
+    }
+
+    #[test]
+    fn a_log_is_named_by_its_key() {
+        let with = |log: &str| Policy::from_toml(&format!("{}\n[log]\n{log}", Policy::example()));
+        let key = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+        let policy = with(&format!("key = \"{key}\"")).unwrap();
+        assert_eq!(policy.log().unwrap().to_string(), key);
+        assert!(policy.witnesses().is_empty());
+        assert!(Policy::from_toml(Policy::example()).unwrap().log().is_none());
+        let refused = |log: &str| with(log).unwrap_err().to_string();
+        assert!(refused("key = \"x\"").contains("NAME+HASH+KEY"));
+        let own = refused(&format!("key = \"{key}\"\nwitnesses = [\"{key}\"]"));
+        assert!(own.contains("log.witnesses"), "{own}");
+        assert!(refused("witnesses = []").contains("key"));
     }
 
     #[test]
