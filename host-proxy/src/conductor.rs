@@ -3,11 +3,13 @@
 //! It can be killed at any point. What the enclave has done is seen in its
 //! status; what it has to do again is idempotent there.
 
+use crate::entries;
 use crate::host::{Host, round_folder};
 use crate::state::{Round, State, Upload};
 use metrics::{counter, gauge};
 use sealfold_protocol::api::{EnclaveStatus, OfferRequest, Phase, UploadState};
 use sealfold_protocol::bytes::{Envelope, Random};
+use sealfold_protocol::leaf::Kind;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::release::Release;
@@ -205,7 +207,7 @@ impl Conductor {
         number: u32,
         old: Option<Signed<Offer>>,
     ) -> Result<Step, Refusal> {
-        let request = {
+        let (request, entries) = {
             let state = self.host.state.lock().await;
             let study = state.study(&id)?;
             let round = study.rounds.get(&number);
@@ -232,8 +234,13 @@ impl Conductor {
             let manifests =
                 approved.manifests().iter().map(sealfold_protocol::MultiSigned::envelope);
             let manifests = manifests.map(|e| Ok(Envelope(e?))).collect::<Result<_, Refusal>>()?;
-            OfferRequest { manifests, round: number, base, previous }
+            let request = OfferRequest { manifests, round: number, base, previous };
+            let entries = approved.manifests().iter().map(entries::manifest);
+            (request, entries.collect::<Result<_, _>>()?)
         };
+        // In the log before an offer is made under them, with the signatures
+        // that the enclave sees.
+        self.host.record(entries).await?;
         let envelope = match self.host.enclave.offer(&request).await {
             Ok(envelope) => envelope,
             Err(refusal) if refusal.check == Check::OneOffer => {
@@ -256,10 +263,11 @@ impl Conductor {
     ) -> Result<(), Refusal> {
         let folder = round_folder(&id, number);
         let evidence = self.host.enclave.evidence(Random::draw()?).await?;
-        let evidence = serde_json::to_vec(&evidence).map_err(crate::store::failed)?;
+        let json = serde_json::to_vec(&evidence).map_err(crate::store::failed)?;
         let store = &self.host.store;
-        store.put(&format!("{folder}/{}/evidence", offer.digest()), evidence).await?;
+        store.put(&format!("{folder}/{}/evidence", offer.digest()), json).await?;
         store.put(&format!("{folder}/offer"), offer.envelope().to_vec()).await?;
+        self.host.record(vec![entries::offer(offer, &evidence)]).await?;
         let mut state = self.host.state.lock().await;
         let round = state.study_mut(&id)?.rounds.entry(number).or_default();
         round.offer = Some(offer.clone());
@@ -338,6 +346,7 @@ impl Conductor {
         if known != Some(roster.digest()) {
             let name = format!("{}/{}/roster", round_folder(&id, number), offer.digest());
             self.host.store.put(&name, envelope.0.clone()).await?;
+            self.host.record(vec![entries::signed(Kind::Roster, &roster)?]).await?;
             let mut state = self.host.state.lock().await;
             let round = state.study_mut(&id)?.rounds.entry(number).or_default();
             round.commits.clear();
@@ -395,6 +404,7 @@ impl Conductor {
         let release = Signed::<Release>::open(&envelope.0, &offer.statement().instance_key)?;
         let name = format!("{}/release", round_folder(&id, number));
         self.host.store.put(&name, envelope.0.clone()).await?;
+        self.host.record(vec![entries::signed(Kind::Release, &release)?]).await?;
         let mut state = self.host.state.lock().await;
         let round = state.study_mut(&id)?.rounds.entry(number).or_default();
         round.release = Some(release);

@@ -244,8 +244,14 @@ impl Leaf {
             (Self::Manifest(_), Held::Object(object)) => {
                 Digest::of(&[kind.as_bytes(), object.digest.as_bytes()])
             }
-            _ => Digest::of(&[kind.as_bytes(), self.statement().as_bytes()]),
+            _ => Self::key_of(self.kind(), &self.statement()),
         }
+    }
+
+    /// The [key](Leaf::key) of a statement that is no manifest.
+    #[must_use]
+    pub fn key_of(kind: Kind, statement: &Digest) -> Digest {
+        Digest::of(&[kind.to_string().as_bytes(), statement.as_bytes()])
     }
 
     /// The leaf's bytes.
