@@ -30,15 +30,12 @@ pub fn leaf(copy: &Copy, number: u64, policy: Option<&Policy>) -> Result<String,
     let readable = "a log that can be read there";
     let wrong = |error: sealfold_attestation::log::LogError| CannotTell::new(readable, error);
     let bytes = copy.checkpoint().map_err(wrong)?;
-    let (checkpoint, signed) = match policy.and_then(Policy::log) {
-        Some(key) => {
-            let signed = SignedCheckpoint::open(&bytes, key).map_err(wrong)?;
-            (signed.checkpoint().clone(), true)
-        }
-        None => {
-            let note = Note::parse(&bytes).map_err(wrong)?;
-            (Checkpoint::parse(note.text()).map_err(wrong)?, false)
-        }
+    let (checkpoint, signed) = if let Some(key) = policy.and_then(Policy::log) {
+        let signed = SignedCheckpoint::open(&bytes, key).map_err(wrong)?;
+        (signed.checkpoint().clone(), true)
+    } else {
+        let note = Note::parse(&bytes).map_err(wrong)?;
+        (Checkpoint::parse(note.text()).map_err(wrong)?, false)
     };
     let size = checkpoint.size;
     let bundle = Tile::of(Content::Entries, number / WIDTH, size).filter(|_| number < size);

@@ -266,7 +266,7 @@ impl<'a> Replay<'a> {
             Leaf::Manifest(_) => {
                 let manifest = note(Manifest::open(&bytes), findings)?;
                 said(leaf, manifest.digest(), findings)?;
-                Some((self.manifest(manifest, findings)?, None))
+                Some((self.manifest(manifest, findings), None))
             }
             Leaf::Offer(offered) => {
                 let offer = note(Offer::open(&bytes), findings)?;
@@ -322,27 +322,23 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn manifest(
-        &mut self,
-        manifest: MultiSigned<Manifest>,
-        findings: &mut Vec<Finding>,
-    ) -> Option<Digest> {
+    fn manifest(&mut self, manifest: MultiSigned<Manifest>, findings: &mut Vec<Finding>) -> Digest {
         let id = sealfold_protocol::study::identity(&manifest);
         if let Some(study) = self.studies.get_mut(&id) {
             study.manifest(manifest, self.policy, findings);
-            return Some(id);
+            return id;
         }
         if self.studies.len() >= MAX_STUDIES {
             let expected = format!("at most {MAX_STUDIES} studies in a log");
             findings.push(Finding::new(Check::Manifest, expected, "another"));
-            return Some(id);
+            return id;
         }
         findings.extend(agreement::against_policy(&manifest, self.policy));
         match Study::begin(manifest) {
             Ok(study) => _ = self.studies.insert(id, study),
             Err(finding) => findings.push(finding),
         }
-        Some(id)
+        id
     }
 
     fn evidence(

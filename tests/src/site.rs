@@ -43,6 +43,12 @@ impl Site {
         }
     }
 
+    /// The signing key, as lists of keys have it.
+    #[must_use]
+    pub fn quoted_key(&self) -> String {
+        format!("\"{}\"", self.key.verifying_key())
+    }
+
     /// The site's entry in a manifest.
     #[must_use]
     pub fn listing(&self) -> String {

@@ -6,6 +6,8 @@ use crate::machine::{self, Devices, Image, Sockets};
 use crate::process::{self, Server};
 use crate::site::Site;
 use crate::study::{self, Options, Study};
+use sealfold_attestation::log::note::KeyKind;
+use sealfold_attestation::log::{NoteKey, NoteSigner};
 use sealfold_protocol::api::{RoundStatus, StudyStatus};
 use sealfold_protocol::endpoint::Endpoint;
 use serde_json::Value;
@@ -178,6 +180,32 @@ impl System {
     #[must_use]
     pub fn policy(&self, platform: &str) -> String {
         policy_of(&self.study, platform)
+    }
+
+    /// The host's log.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.folder.path().join("host/store/log")
+    }
+
+    /// The key of the host's log, as policies name it.
+    #[must_use]
+    pub fn log_key(&self) -> NoteKey {
+        let file = std::fs::read_to_string(self.folder.path().join("host/log.key")).unwrap();
+        let (name, seed) = file.trim().split_once(' ').unwrap();
+        let seed = hex::decode(seed).unwrap().try_into().unwrap();
+        NoteSigner::from_seed(name, KeyKind::Ed25519, &seed).unwrap().key().clone()
+    }
+
+    /// A policy for an auditor of the host's log, in a file.
+    #[must_use]
+    pub fn audit_policy(&self) -> PathBuf {
+        let platform = self.platform.policy(self.folder.path());
+        let policy = self.policy(&platform);
+        let policy = format!("{policy}\n[log]\nkey = \"{}\"\n", self.log_key());
+        let path = self.folder.path().join("audit.toml");
+        std::fs::write(&path, policy).unwrap();
+        path
     }
 
     /// A site's folder.
