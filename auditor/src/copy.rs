@@ -3,7 +3,7 @@
 //! The copy may come from anybody and be cut, changed or huge: nothing is read
 //! that is longer than it can be, and only regular files are.
 
-use sealfold_attestation::log::tile::{Content, decode_entries, decode_hashes, encode_entry};
+use sealfold_attestation::log::tile::narrow;
 use sealfold_attestation::log::{LogError, Tile, TileReader};
 use sealfold_protocol::leaf::Held;
 use std::fs::File;
@@ -97,20 +97,7 @@ impl TileReader for Copy {
         }
         let full = tile.filled();
         let bytes = self.file(&full.to_string(), full.longest())?.ok_or_else(|| missing(&path))?;
-        let width = usize::from(tile.width());
-        match tile.content() {
-            Content::Hashes(_) => {
-                decode_hashes(&full, &bytes)?;
-                Ok(bytes[..width * 32].to_vec())
-            }
-            Content::Entries => {
-                let mut narrow = Vec::new();
-                for entry in &decode_entries(&full, &bytes)?[..width] {
-                    encode_entry(entry, &mut narrow)?;
-                }
-                Ok(narrow)
-            }
-        }
+        narrow(tile, &full, &bytes)
     }
 }
 

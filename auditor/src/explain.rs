@@ -137,13 +137,14 @@ fn statement(leaf: &Leaf, envelope: &[u8]) -> String {
         Leaf::Commit(_) => payload::<Commit>(envelope, "commit").map(|commit| {
             format!(
                 "study        {}\nround        {}\noffer        {}\nroster       {}\n\
-                 site         {}\nupdate       {}",
+                 site         {}\nupdate       {}\ncheckpoint   {}",
                 commit.study,
                 commit.round,
                 commit.offer,
                 commit.roster,
                 printable(&commit.site),
-                commit.header
+                commit.header,
+                commit.checkpoint
             )
         }),
         Leaf::Release(_) => payload::<Release>(envelope, "release").map(|release| {

@@ -107,6 +107,9 @@ checks! {
     Roster Safety "sites refuse such a roster; ask them what they were shown",
     /// A commit is a member's, to that very roster.
     Commit Safety "ask the site; its binding remembers every commit that it made",
+    /// The commits to a roster name the checkpoint that ends with its leaf.
+    Checkpoint Safety "the site was shown another log than this one; ask it for the checkpoint that \
+        it kept",
     /// A site commits under one offer in a round, or to another one only after
     /// an abandonment.
     BoundTwice Safety "a restored site disk, or two agents on one key: two aggregates of the round \

@@ -13,7 +13,7 @@ use crate::study::{Released, Study, Summary};
 use jiff::Timestamp;
 use sealfold_attestation::log::tile::{Content, WIDTH, decode_entries, decode_hashes};
 use sealfold_attestation::log::{
-    Edge, Hash, LogError, NoteKey, SignedCheckpoint, Tile, TileReader,
+    Checkpoint, Edge, Hash, LogError, NoteKey, SignedCheckpoint, Tile, TileReader,
 };
 use sealfold_attestation::{Evidence, Policy};
 use sealfold_protocol::abandonment::Abandonment;
@@ -179,7 +179,7 @@ impl<'a> Replay<'a> {
             for entry in decode_entries(&bundle, &bytes).map_err(stop)? {
                 let number = edge.size();
                 edge.push(entry, &mut full).map_err(stop)?;
-                self.leaf(number, entry);
+                self.leaf(number, entry, &edge, &checkpoint.checkpoint().origin);
                 self.compare(edge.size(), &edge, &vouched);
             }
             full.iter().for_each(|(tile, bytes)| self.tile(tile, bytes));
@@ -228,7 +228,7 @@ impl<'a> Replay<'a> {
     }
 
     /// Judges a leaf.
-    fn leaf(&mut self, number: u64, entry: &[u8]) {
+    fn leaf(&mut self, number: u64, entry: &[u8], edge: &Edge, origin: &str) {
         let leaf = match Leaf::decode(entry) {
             Ok(leaf) => leaf,
             Err(error) => {
@@ -238,7 +238,7 @@ impl<'a> Replay<'a> {
         };
         *self.leaves.entry(leaf.kind()).or_default() += 1;
         let mut findings = Vec::new();
-        let place = self.judge(number, &leaf, &mut findings);
+        let place = self.judge(number, &leaf, edge, origin, &mut findings);
         for finding in findings {
             let finding = finding.at(number);
             self.findings.add(match place {
@@ -253,6 +253,8 @@ impl<'a> Replay<'a> {
         &mut self,
         number: u64,
         leaf: &Leaf,
+        edge: &Edge,
+        origin: &str,
         findings: &mut Vec<Finding>,
     ) -> Option<(Digest, Option<u32>)> {
         let bytes = match self.copy.held(leaf.envelope()) {
@@ -284,7 +286,9 @@ impl<'a> Replay<'a> {
                 });
                 let roster = opened(leaf, roster, findings)?;
                 let place = (roster.statement().study, Some(roster.statement().round));
-                self.studies.get_mut(&place.0)?.roster(roster, findings);
+                let (origin, size, root) = (origin.to_owned(), edge.size(), edge.root());
+                let checkpoint = Digest::new(Checkpoint { origin, size, root }.digest());
+                self.studies.get_mut(&place.0)?.roster(roster, checkpoint, findings);
                 Some(place)
             }
             Leaf::Commit(_) => {

@@ -52,6 +52,7 @@ pub struct Offered {
 #[derive(Debug)]
 struct Rostered {
     roster: Signed<Roster>,
+    checkpoint: Digest,
     commits: BTreeSet<String>,
 }
 
@@ -130,8 +131,14 @@ impl Round {
         Ok(())
     }
 
-    /// Adds a roster, signed by its offer's instance.
-    pub fn roster(&mut self, roster: Signed<Roster>, findings: &mut Vec<Finding>) {
+    /// Adds a roster, signed by its offer's instance, and the digest of the
+    /// checkpoint that ends with its leaf.
+    pub fn roster(
+        &mut self,
+        roster: Signed<Roster>,
+        checkpoint: Digest,
+        findings: &mut Vec<Finding>,
+    ) {
         let statement = roster.statement();
         let Some(offered) = self.offers.get_mut(&statement.offer) else { return };
         if offered.rosters.iter().any(|known| known.roster.digest() == roster.digest()) {
@@ -170,7 +177,8 @@ impl Round {
         let expected = "fewer sites than the roster before, and no other".to_owned();
         expect(is_smaller, expected, format!("{:?}", statement.sites()));
         if offered.rosters.len() < MAX_ROSTERS {
-            offered.rosters.push(Rostered { roster, commits: BTreeSet::new() });
+            let commits = BTreeSet::new();
+            offered.rosters.push(Rostered { roster, checkpoint, commits });
         }
     }
 
@@ -194,7 +202,11 @@ impl Round {
             findings.push(Finding::new(Check::Commit, "a roster of that offer in the log", found));
             return;
         };
-        if let Err(error) = statement.expect(&rostered.roster) {
+        if statement.checkpoint != rostered.checkpoint {
+            let expected = format!("checkpoint {}", rostered.checkpoint);
+            findings.push(Finding::new(Check::Checkpoint, expected, statement.checkpoint));
+        }
+        if let Err(error) = statement.expect(&rostered.roster, &statement.checkpoint) {
             findings.push(Finding::new(
                 Check::Commit,
                 "a commit to the roster that it names",

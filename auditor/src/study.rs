@@ -294,10 +294,15 @@ impl Study {
         Some(Measured { time, pcr0, module, simulated })
     }
 
-    /// Adds a roster.
-    pub fn roster(&mut self, roster: Signed<Roster>, findings: &mut Vec<Finding>) {
+    /// Adds a roster, with the digest of the checkpoint that ends with its leaf.
+    pub fn roster(
+        &mut self,
+        roster: Signed<Roster>,
+        checkpoint: Digest,
+        findings: &mut Vec<Finding>,
+    ) {
         if let Some(round) = &mut self.round {
-            round.roster(roster, findings);
+            round.roster(roster, checkpoint, findings);
         }
     }
 

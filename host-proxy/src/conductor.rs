@@ -7,7 +7,7 @@ use crate::entries;
 use crate::host::{Host, round_folder};
 use crate::state::{Round, State, Upload};
 use metrics::{counter, gauge};
-use sealfold_protocol::api::{EnclaveStatus, OfferRequest, Phase, UploadState};
+use sealfold_protocol::api::{CheckpointRequest, EnclaveStatus, OfferRequest, Phase, UploadState};
 use sealfold_protocol::bytes::{Envelope, Random};
 use sealfold_protocol::leaf::Kind;
 use sealfold_protocol::offer::Offer;
@@ -272,6 +272,7 @@ impl Conductor {
         let round = state.study_mut(&id)?.rounds.entry(number).or_default();
         round.offer = Some(offer.clone());
         round.roster = None;
+        round.logged = None;
         round.commits.clear();
         round.was_committed = false;
         tracing::info!(study = %id, round = number, offer = %offer.digest(), "a new offer");
@@ -338,18 +339,26 @@ impl Conductor {
     ) -> Result<Step, Refusal> {
         let Some(envelope) = &status.roster else { return Ok(Step::Again) };
         let roster = Signed::<Roster>::open(&envelope.0, &offer.statement().instance_key)?;
-        let known = {
+        let (known, logged) = {
             let state = self.host.state.lock().await;
             let round = state.study(&id)?.rounds.get(&number);
-            round.and_then(|round| round.roster.as_ref().map(Signed::digest))
+            let known = round.and_then(|round| round.roster.as_ref().map(Signed::digest));
+            (known, round.and_then(|round| round.logged))
         };
-        if known != Some(roster.digest()) {
+        // A host that was killed knows the roster, and looks its leaf up again.
+        if known != Some(roster.digest()) || logged.is_none() || status.checkpoint.is_none() {
             let name = format!("{}/{}/roster", round_folder(&id, number), offer.digest());
             self.host.store.put(&name, envelope.0.clone()).await?;
             self.host.record(vec![entries::signed(Kind::Roster, &roster)?]).await?;
+            let logged = self.host.logged(Kind::Roster, &roster.digest()).await?;
+            let (digest, checkpoint) = (roster.digest(), logged.checkpoint);
+            self.host.enclave.checkpoint(&CheckpointRequest { roster: digest, checkpoint }).await?;
             let mut state = self.host.state.lock().await;
             let round = state.study_mut(&id)?.rounds.entry(number).or_default();
-            round.commits.clear();
+            if known != Some(digest) {
+                round.commits.clear();
+            }
+            round.logged = Some(logged);
             round.roster = Some(roster);
             return Ok(Step::Again);
         }

@@ -3,11 +3,12 @@
 use crate::enclave::Enclave;
 use crate::log::{Entry, Log};
 use crate::staging::Staging;
-use crate::state::{Round, State, Study, Upload};
+use crate::state::{Logged, Round, State, Study, Upload};
 use crate::store::Store;
 use metrics_exporter_prometheus::PrometheusHandle;
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::api::UploadState;
+use sealfold_protocol::leaf::Kind;
 use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
@@ -108,6 +109,14 @@ impl Host {
     /// A refusal by `storage`; whatever the entries are for must not go on.
     pub async fn record(&self, entries: Vec<Entry>) -> Result<(), Refusal> {
         self.log.append(&self.store, entries).await
+    }
+
+    /// Where a statement stands in the log.
+    ///
+    /// # Errors
+    /// A refusal by `storage` if it does not.
+    pub async fn logged(&self, kind: Kind, statement: &Digest) -> Result<Logged, Refusal> {
+        self.log.find(&self.store, kind, statement).await
     }
 
     /// Notes what became of an upload.

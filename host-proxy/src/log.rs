@@ -13,14 +13,14 @@
 //! host starts, and whatever the store holds and the log does not is appended.
 
 use crate::log_key;
-use crate::state::State;
+use crate::state::{Logged, State};
 use crate::store::{Store, failed};
-use sealfold_attestation::log::tile::{Content, WIDTH, decode_entries, leaf_hashes};
-use sealfold_attestation::log::{Edge, LogError, NoteSigner, SignedCheckpoint, Tile};
+use sealfold_attestation::log::tile::{Content, WIDTH, decode_entries, leaf_hashes, narrow};
+use sealfold_attestation::log::{Checkpoint, Edge, LogError, NoteSigner, SignedCheckpoint, Tile};
 use sealfold_protocol::Digest;
 use sealfold_protocol::leaf::{Kind, Leaf};
 use sealfold_protocol::refusal::Refusal;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use tokio::sync::Mutex;
 
@@ -37,7 +37,8 @@ pub struct Log {
 /// The log as its checkpoint says.
 struct Standing {
     edge: Edge,
-    keys: HashSet<Digest>,
+    /// The number of each leaf.
+    leaves: HashMap<Digest, u64>,
 }
 
 /// A leaf, and the bytes that it names as objects.
@@ -64,7 +65,15 @@ impl Log {
     /// the log is not what its checkpoint says.
     pub async fn open(store: &Store, data: &Path, origin: Option<&str>) -> anyhow::Result<Self> {
         let has_log = store.length(&format!("{FOLDER}/checkpoint")).await?.is_some();
-        let signer = log_key::open(&data.join("log.key"), origin, has_log)?;
+        let key = data.join("log.key");
+        // A second history under the same key would be a fork.
+        if !has_log && key.exists() && has_rounds(store).await? {
+            anyhow::bail!(
+                "expected the log that {} signs in the store, found none; restore {FOLDER}/",
+                key.display()
+            );
+        }
+        let signer = log_key::open(&key, origin, has_log)?;
         let standing = restore(store, &signer).await?;
         tracing::info!(key = %signer.key(), size = standing.edge.size(), "the log");
         let log = Self { signer, standing: Mutex::new(Some(standing)) };
@@ -91,15 +100,15 @@ impl Log {
         let (before, mut written) = (now.edge.size(), Vec::new());
         let known: HashSet<_> = Tile::edge(before).into_iter().collect();
         for entry in entries {
-            if now.keys.contains(&entry.leaf.key()) {
+            if now.leaves.contains_key(&entry.leaf.key()) {
                 continue;
             }
             for bytes in &entry.bytes {
                 put_object(store, bytes).await?;
             }
             let leaf = entry.leaf.encode()?;
+            now.leaves.insert(entry.leaf.key(), now.edge.size());
             now.edge.push(&leaf, &mut written).map_err(failed)?;
-            now.keys.insert(entry.leaf.key());
         }
         if now.edge.size() > before {
             written.extend(now.edge.partial());
@@ -121,7 +130,39 @@ impl Log {
     pub async fn lacks(&self, kind: Kind, statement: &Digest) -> bool {
         let standing = self.standing.lock().await;
         let key = Leaf::key_of(kind, statement);
-        standing.as_ref().is_none_or(|standing| !standing.keys.contains(&key))
+        standing.as_ref().is_none_or(|standing| !standing.leaves.contains_key(&key))
+    }
+
+    /// Where a statement stands, and the digest of the checkpoint that ends with
+    /// it, whatever was appended since.
+    ///
+    /// # Errors
+    /// A refusal by `storage` if it is not in the log.
+    pub async fn find(
+        &self,
+        store: &Store,
+        kind: Kind,
+        statement: &Digest,
+    ) -> Result<Logged, Refusal> {
+        let standing = self.standing.lock().await;
+        let place = standing.as_ref().and_then(|standing| {
+            let leaf = standing.leaves.get(&Leaf::key_of(kind, statement))?;
+            Some((*leaf, standing.edge.size()))
+        });
+        let (leaf, now) =
+            place.ok_or_else(|| failed(format!("{kind} {statement} is not logged")))?;
+        let size = leaf + 1;
+        let mut tiles = BTreeMap::new();
+        for tile in Tile::edge(size) {
+            // What was partial then may be wider now.
+            let wider = Tile::of(tile.content(), tile.index(), now).unwrap_or(tile);
+            let bytes = read(store, &wider).await.map_err(failed)?;
+            tiles.insert(tile.to_string(), narrow(&tile, &wider, &bytes).map_err(failed)?);
+        }
+        let root = Edge::restore(size, &tiles).map_err(failed)?.root();
+        let origin = self.signer.key().name().to_owned();
+        let checkpoint = Digest::new(Checkpoint { origin, size, root }.digest());
+        Ok(Logged { leaf, checkpoint })
     }
 
     /// Appends whatever the store holds and the log does not: the host was
@@ -136,6 +177,11 @@ impl Log {
         }
         Ok(())
     }
+}
+
+/// Whether rounds have run here.
+async fn has_rounds(store: &Store) -> Result<bool, Refusal> {
+    Ok(store.list("studies").await?.iter().any(|name| name.contains("/rounds/")))
 }
 
 #[allow(clippy::cast_precision_loss)]
@@ -173,7 +219,7 @@ async fn prune(store: &Store, before: u64, size: u64) {
 /// that the next one is appended to.
 async fn restore(store: &Store, signer: &NoteSigner) -> anyhow::Result<Standing> {
     let Some(bytes) = store.get(&format!("{FOLDER}/checkpoint")).await? else {
-        return Ok(Standing { edge: Edge::new(), keys: HashSet::new() });
+        return Ok(Standing { edge: Edge::new(), leaves: HashMap::new() });
     };
     let checkpoint = SignedCheckpoint::open(&bytes, signer.key())?;
     let size = checkpoint.size();
@@ -189,7 +235,7 @@ async fn restore(store: &Store, signer: &NoteSigner) -> anyhow::Result<Standing>
             checkpoint.root()
         );
     }
-    let mut keys = HashSet::new();
+    let mut numbers = HashMap::new();
     for index in 0..size.div_ceil(WIDTH) {
         let Some(bundle) = Tile::of(Content::Entries, index, size) else { break };
         let bytes = read(store, &bundle).await?;
@@ -202,11 +248,11 @@ async fn restore(store: &Store, signer: &NoteSigner) -> anyhow::Result<Standing>
                 anyhow::bail!("the leaves of {bundle} are not those of {hashes}");
             }
         }
-        for leaf in leaves {
-            keys.insert(Leaf::decode(leaf)?.key());
+        for (number, leaf) in (index * WIDTH..).zip(leaves) {
+            numbers.insert(Leaf::decode(leaf)?.key(), number);
         }
     }
-    Ok(Standing { edge, keys })
+    Ok(Standing { edge, leaves: numbers })
 }
 
 async fn read(store: &Store, tile: &Tile) -> anyhow::Result<Vec<u8>> {
@@ -264,6 +310,19 @@ mod tests {
         assert_eq!(place.size(&log).await, 300);
         drop(log);
         let log = place.open().await.unwrap();
+        // The checkpoint that ended with a leaf, at every kind of edge.
+        for i in [0u32, 7, 254, 255, 256, 299] {
+            let bytes = entry(i).bytes.remove(0);
+            let found = log.find(&place.store, Kind::Commit, &Digest::of(&[&bytes])).await.unwrap();
+            assert_eq!(found.leaf, u64::from(i));
+            let mut edge = Edge::new();
+            for i in 0..=i {
+                edge.push(&entry(i).leaf.encode().unwrap(), &mut Vec::new()).unwrap();
+            }
+            let then = SignedCheckpoint::sign(edge.size(), edge.root(), &log.signer).unwrap();
+            assert_eq!(*found.checkpoint.as_bytes(), then.checkpoint().digest());
+        }
+        assert!(log.find(&place.store, Kind::Commit, &Digest::new([0; 32])).await.is_err());
         log.append(&place.store, (0..310).map(entry).collect()).await.unwrap();
         assert_eq!(place.size(&log).await, 310);
         // Partial tiles make way for full ones, older checkpoints read these.

@@ -19,6 +19,7 @@ pub mod error;
 pub mod home;
 pub mod in_words;
 pub mod keys;
+pub mod log;
 pub mod release;
 pub mod report;
 pub mod round;

@@ -1,11 +1,11 @@
 //! A log as a test wants it: genuine statements in any order, with whatever a
 //! hostile host would leave out, change or put in.
 
-use crate::site::Site;
+use crate::site::{Site, pretended};
 use crate::study::{Options, Study};
 use sealfold_attestation::binding;
 use sealfold_attestation::log::note::KeyKind;
-use sealfold_attestation::log::{Edge, NoteSigner, SignedCheckpoint};
+use sealfold_attestation::log::{Checkpoint, Edge, NoteSigner, SignedCheckpoint};
 use sealfold_attestation::simulation::{DocumentFields, SimulationRoot};
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::bytes::Random;
@@ -14,6 +14,7 @@ use sealfold_protocol::offer::Offer;
 use sealfold_protocol::release::{Disclosure, Opening, Release};
 use sealfold_protocol::roster::{Commit, Member, Roster};
 use sealfold_protocol::{Digest, MultiSigned, Secret, Signed, SigningKey, Statement, seal};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The registers of the image that runs the story's enclaves.
@@ -37,6 +38,8 @@ pub struct Story {
     pub base: Digest,
     edge: Edge,
     key: SigningKey,
+    /// By roster: the checkpoint that ends with its leaf.
+    checkpoints: BTreeMap<Digest, Digest>,
 }
 
 impl Story {
@@ -56,6 +59,7 @@ impl Story {
             previous: None,
             edge: Edge::new(),
             key: SigningKey::from_seed(&[77; 32]).unwrap(),
+            checkpoints: BTreeMap::new(),
         }
     }
 
@@ -123,6 +127,17 @@ impl Story {
     pub fn say<T: Statement>(&mut self, kind: Kind, signed: &Signed<T>) {
         let leaf = Leaf::said(kind, signed.digest(), signed.envelope()).unwrap();
         self.leaf(&leaf, &[signed.envelope()]);
+        if kind == Kind::Roster {
+            let _ = self.checkpoints.insert(signed.digest(), self.checkpoint());
+        }
+    }
+
+    /// The digest of the checkpoint that ends with the last leaf.
+    #[must_use]
+    pub fn checkpoint(&self) -> Digest {
+        let origin = self.signer.key().name().to_owned();
+        let (size, root) = (self.edge.size(), self.edge.root());
+        Digest::new(Checkpoint { origin, size, root }.digest())
     }
 
     /// Logs the study's manifest.
@@ -190,7 +205,9 @@ impl Story {
     pub fn commit(&self, site: usize, roster: &Signed<Roster>) -> Signed<Commit> {
         let site = &self.study.sites[site];
         let header = roster.statement().header_of(&site.name).unwrap();
-        Signed::sign(Commit::to(roster, &site.name, header), &site.key).unwrap()
+        let logged = self.checkpoints.get(&roster.digest()).copied();
+        let checkpoint = logged.unwrap_or_else(|| pretended(&roster.digest()));
+        site.commit_at(roster, header, checkpoint)
     }
 
     /// A release of a roster.

@@ -7,7 +7,9 @@ use crate::process::{self, Server};
 use crate::site::Site;
 use crate::study::{self, Options, Study};
 use sealfold_attestation::log::note::KeyKind;
-use sealfold_attestation::log::{NoteKey, NoteSigner};
+use sealfold_attestation::log::tile::{Content, WIDTH, decode_entries};
+use sealfold_attestation::log::{Checkpoint, Edge, NoteKey, NoteSigner, SignedCheckpoint, Tile};
+use sealfold_protocol::Digest;
 use sealfold_protocol::api::{RoundStatus, StudyStatus};
 use sealfold_protocol::endpoint::Endpoint;
 use serde_json::Value;
@@ -195,6 +197,27 @@ impl System {
         let (name, seed) = file.trim().split_once(' ').unwrap();
         let seed = hex::decode(seed).unwrap().try_into().unwrap();
         NoteSigner::from_seed(name, KeyKind::Ed25519, &seed).unwrap().key().clone()
+    }
+
+    /// The digest of the checkpoint that ends with a round's roster, from the
+    /// leaves themselves.
+    #[must_use]
+    pub fn roster_checkpoint(&self, round: &RoundStatus) -> Digest {
+        let size = round.roster_leaf.unwrap() + 1;
+        let known = self.get("/log/checkpoint").body;
+        let now = SignedCheckpoint::open(&known, &self.log_key()).unwrap();
+        let mut edge = Edge::new();
+        for index in 0..size.div_ceil(WIDTH) {
+            let bundle = Tile::of(Content::Entries, index, now.size()).unwrap();
+            let bytes = self.get(&format!("/log/{bundle}")).body;
+            let left = usize::try_from(size - edge.size()).unwrap();
+            for entry in decode_entries(&bundle, &bytes).unwrap().into_iter().take(left) {
+                edge.push(entry, &mut Vec::new()).unwrap();
+            }
+        }
+        let origin = now.checkpoint().origin.clone();
+        let (size, root) = (edge.size(), edge.root());
+        Digest::new(Checkpoint { origin, size, root }.digest())
     }
 
     /// A policy for an auditor of the host's log, in a file.

@@ -181,6 +181,16 @@ fn rosters_and_commits_that_no_site_would_make_are_found() {
     let small = audit.story.roster(&offer, 1, 2);
     audit.story.say(Kind::Roster, &small);
     assert_eq!(audit.found(&[]), one("roster", 2));
+    // A commit at the checkpoint of another log.
+    let mut other = Audit::of_rounds(0);
+    let offer = other.story.offer(1);
+    let evidence = other.story.evidence(&offer.digest());
+    other.story.offered(&offer, &evidence);
+    let roster = other.story.roster(&offer, 1, 4);
+    let elsewhere = other.story.commit(0, &roster);
+    other.story.say(Kind::Roster, &roster);
+    other.story.say(Kind::Commit, &elsewhere);
+    assert_eq!(other.found(&[]), one("checkpoint", 3));
     // A commit that another key signed.
     let roster = audit.story.roster(&offer, 2, 4);
     let commit = audit.story.commit(0, &roster);

@@ -2,15 +2,20 @@
 //! and holds each leaf once.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use sealfold_attestation::log::note::KeyKind;
 use sealfold_attestation::log::tile::{Content, WIDTH, decode_entries};
-use sealfold_attestation::log::{SignedCheckpoint, Tile};
+use sealfold_attestation::log::{Hash, NoteKey, NoteSigner, SignedCheckpoint, Tile};
+use sealfold_protocol::Signed;
 use sealfold_protocol::api::Phase;
+use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::leaf::{Kind, Leaf};
 use sealfold_protocol::offer::Offer;
+use sealfold_protocol::roster::Roster;
+use sealfold_tests::http;
 use sealfold_tests::process;
 use sealfold_tests::study::Options;
 use sealfold_tests::system::System;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
@@ -122,16 +127,72 @@ fn an_abandoned_offer_stands_in_the_log_with_its_signatures() {
 }
 
 #[test]
-fn a_host_from_before_the_log_logs_what_it_has() {
-    let mut system = System::start(&Options { rounds: 2, ..Options::default() });
-    let agents = system.agents(2);
-    system.finish(agents, PATIENCE);
-    let before = replay(&system, &system.log(), &[]);
+fn a_host_whose_log_is_gone_does_not_begin_another() {
+    let mut system = System::start(&Options::default());
     system.host.kill();
-    std::fs::remove_dir_all(system.log()).unwrap();
+    std::fs::rename(system.log(), system.folder.path().join("log")).unwrap();
+    let mut command = process::command("sealfold-host");
+    command.args(["serve", "--listen", "tcp://127.0.0.1:0", "--enclave", "unix:///none"]);
+    command.args(["--door", "unix:///none", "--data"]).arg(system.folder.path().join("host"));
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("restore log/"), "{said}");
+    std::fs::rename(system.folder.path().join("log"), system.log()).unwrap();
     system.restart_host();
-    let after = replay(&system, &system.log(), &[]);
-    assert_eq!(after["leaves"], before["leaves"]);
+}
+
+/// The hosts of two sites show each another log: neither site commits at the
+/// other's checkpoint, and a site that has seen one of them refuses the other.
+#[test]
+fn a_site_that_has_seen_another_history_commits_to_nothing() {
+    let mut system = System::start(&Options::default());
+    system.submit_all();
+    let round = system.wait_for(1, "a roster", |round| round.roster_leaf.is_some());
+    // What this site saw last time was a larger log, then one with another root.
+    let kept = system.home(SITES[0]).join(format!("studies/{}/checkpoint", system.id()));
+    let name = system.log_key().name().to_owned();
+    for (size, check) in [(1_000_000, "log-shortened"), (1, "log-forked")] {
+        let signer = NoteSigner::from_seed(&name, KeyKind::Ed25519, &[1; 32]).unwrap();
+        let other = SignedCheckpoint::sign(size, Hash([7; 32]), &signer).unwrap();
+        std::fs::write(&kept, other.to_bytes()).unwrap();
+        let ended = system.on_study(SITES[0], &["commit"], &[]);
+        assert_eq!(ended.check(), check, "{ended:?}");
+        assert!(system.round(1).commits.is_empty());
+    }
+    std::fs::remove_file(&kept).unwrap();
+    // A policy that names another log's key.
+    let policy = system.home(SITES[0]).join("policy.toml");
+    let text = std::fs::read_to_string(&policy).unwrap();
+    let stranger = NoteSigner::from_seed(&name, KeyKind::Ed25519, &[1; 32]).unwrap();
+    let with = |key: &NoteKey| format!("{text}\n[log]\nkey = \"{key}\"\n");
+    std::fs::write(&policy, with(stranger.key())).unwrap();
+    assert_eq!(system.on_study(SITES[0], &["commit"], &[]).check(), "log");
+    std::fs::write(&policy, with(&system.log_key())).unwrap();
+    let _ = system.on_study(SITES[0], &["commit"], &[]).good();
+    // A commit at another checkpoint is none, and a site that sends it is
+    // dropped, not waited for.
+    let offer = Offer::open(&round.offer.clone().unwrap().0).unwrap();
+    let key = offer.statement().instance_key;
+    let roster = Signed::<Roster>::open(&round.roster.clone().unwrap().0, &key).unwrap();
+    let header = roster.statement().header_of(SITES[1]).unwrap();
+    let commit = system.study.sites[1].commit(&roster, header);
+    let body = json!({ "envelope": Envelope(commit.envelope().to_vec()) }).to_string();
+    let path = format!("/v1/studies/{}/rounds/1/commits", system.id());
+    let headers = [("content-type", "application/json")];
+    let reply = http::send(&system.endpoint(), "POST", &path, &headers, body.as_bytes()).unwrap();
+    assert_eq!(reply.status, 409);
+    assert!(String::from_utf8_lossy(&reply.body).contains("\"checkpoint\""));
+    // What the site keeps is the log's checkpoint with the site's cosignature,
+    // and shows an auditor that nothing was left out.
+    system.commit(&SITES[1..]);
+    let _ = system.wait_for(1, "released", |r| r.phase == Phase::Released);
+    let witness = &system.study.sites[0].key;
+    let witness =
+        NoteKey::new(SITES[0], KeyKind::CosignatureV1, *witness.verifying_key().as_bytes());
+    let signed = SignedCheckpoint::open(&std::fs::read(&kept).unwrap(), &system.log_key()).unwrap();
+    assert_eq!(signed.cosignatures(&[witness.unwrap()]).len(), 1);
+    let report = replay(&system, &system.log(), &[&kept]);
+    assert_eq!(report["completeness"]["shown_up_to"].as_u64(), Some(signed.size()));
 }
 
 #[test]

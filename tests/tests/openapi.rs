@@ -284,11 +284,12 @@ fn bodies_and_replies_are_as_documented_through_a_whole_round() {
     post(&format!("{rounds}/updates"), &envelope(update.header.envelope()));
     let name = headers[3].to_string();
     api.good("PATCH", "/v1/uploads/{header}", &name, &Body::Bytes(&update.bytes));
-    let roster = api.system.wait_for(1, "a roster", |round| round.roster.is_some()).roster;
-    let roster = Signed::<Roster>::open(&roster.unwrap().0, &instance).unwrap();
+    let round = api.system.wait_for(1, "a roster", |round| round.roster_leaf.is_some());
+    let checkpoint = api.system.roster_checkpoint(&round);
+    let roster = Signed::<Roster>::open(&round.roster.unwrap().0, &instance).unwrap();
     for (site, header) in sites.iter().zip(&headers) {
         get("/v1/studies/{study}/round");
-        let commit = site.commit(&roster, *header);
+        let commit = site.commit_at(&roster, *header, checkpoint);
         post(&format!("{rounds}/commits"), &envelope(commit.envelope()));
     }
     let release = api.system.wait_for(1, "the release", |round| round.release.is_some()).release;

@@ -6,6 +6,7 @@ use super::cosignature::{self, Cosignature};
 use super::note::{Note, NoteKey, NoteSigner};
 use super::tree::Hash;
 use super::{LogError, Result};
+use ring::digest::{SHA256, digest};
 
 /// What a checkpoint says. By itself it is nobody's word.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,15 @@ impl Checkpoint {
     #[must_use]
     pub fn to_text(&self) -> String {
         format!("{}\n{}\n{}\n", self.origin, self.size, self.root)
+    }
+
+    /// SHA-256 of the text: what a commit names a checkpoint by.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        let text = self.to_text();
+        bytes.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+        bytes
     }
 
     /// Reads a text. Further lines, which the format allows, are skipped: they

@@ -172,6 +172,37 @@ impl Tile {
     }
 }
 
+/// What a wider tile at the same place begins with: a log that has grown keeps
+/// no narrow tile for ever.
+///
+/// # Errors
+/// [`LogError::Malformed`] if `bytes` are not those of the wider tile, or it is
+/// at another place.
+pub fn narrow(tile: &Tile, wider: &Tile, bytes: &[u8]) -> Result<Vec<u8>> {
+    let same = (tile.content, tile.index) == (wider.content, wider.index);
+    if !same || tile.width > wider.width {
+        return Err(LogError::malformed(
+            wider.to_string(),
+            format!("one that holds {tile}"),
+            "less",
+        ));
+    }
+    let width = usize::from(tile.width);
+    match tile.content {
+        Content::Hashes(_) => {
+            decode_hashes(wider, bytes)?;
+            Ok(bytes[..width * 32].to_vec())
+        }
+        Content::Entries => {
+            let mut narrow = Vec::new();
+            for entry in &decode_entries(wider, bytes)?[..width] {
+                encode_entry(entry, &mut narrow)?;
+            }
+            Ok(narrow)
+        }
+    }
+}
+
 /// Where the tiles of a log are read.
 pub trait TileReader {
     /// The bytes of a tile, of which no more than [`Tile::longest`] need to be

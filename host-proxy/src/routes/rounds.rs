@@ -81,7 +81,15 @@ pub async fn commit(
         let roster = roster.ok_or_else(|| {
             Refusal::new(Check::Phase, "a roster that is open for commits", "none")
         })?;
-        commit.statement().expect(&roster).map_err(|error| {
+        let logged = round.and_then(|round| round.logged).ok_or_else(|| {
+            Refusal::new(Check::Phase, "a roster that stands in the log", "one that does not yet")
+        })?;
+        let statement = commit.statement();
+        if statement.roster == roster.digest() && statement.checkpoint != logged.checkpoint {
+            let found = statement.checkpoint;
+            return Err(Refusal::new(Check::Checkpoint, logged.checkpoint, found).into());
+        }
+        statement.expect(&roster, &logged.checkpoint).map_err(|error| {
             Refusal::new(Check::Roster, "a commit to the roster that stands", error)
         })?;
         commit
