@@ -6,7 +6,7 @@ PROFILE ?= release
 BIN := target/$(PROFILE)
 
 .PHONY: help demo build shipped test check fmt clippy doc bench fuzz clean \
-	eif reproduce measurements vm-tools test-nitro image
+	eif reproduce measurements vm-tools test-nitro image tlog-reader
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -61,6 +61,11 @@ test-nitro: build ## boot the image in a virtual machine and run rounds through 
 
 image: ## the enclave as an OCI image, target/oci, for nitro-cli or Confidential Space
 	image/oci.sh
+
+TLOG_PYTHON ?= python3.12
+tlog-reader: ## an independent reader of the log, for a test (needs Python 3.12)
+	$(TLOG_PYTHON) -m venv target/tools/tlog
+	target/tools/tlog/bin/pip install --quiet aics-tlog==0.2.1
 
 FUZZ_SECONDS ?= 30
 fuzz: ## fuzz every parser of foreign bytes, each for FUZZ_SECONDS

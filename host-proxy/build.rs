@@ -3,5 +3,5 @@
 include!("../version.rs");
 
 fn main() {
-    tell_commit(&["host-proxy/src", "protocol/src", "Cargo.lock"]);
+    tell_commit(&["host-proxy/src", "protocol/src", "attestation/src", "Cargo.lock"]);
 }

@@ -22,12 +22,15 @@
 //! form in every byte, under a throw-away root: same parser, same chain code,
 //! same comparison of measurements. A policy accepts it only if it names that
 //! root in a section of its own.
+//!
+//! The [`log`] keeps what happened, for all to compare and for auditors.
 
 pub mod binding;
 mod chain;
 pub mod confidential_space;
 pub mod eif;
 mod evidence;
+pub mod log;
 pub mod nitro;
 pub mod policy;
 #[cfg(feature = "simulation")]

@@ -6,6 +6,8 @@
 
 use crate::chain::{Trusted, fingerprint};
 use crate::confidential_space::{Accepted, Section};
+use crate::log::NoteKey;
+use crate::log::note::KeyKind;
 use crate::nitro::AWS_ROOT_G1;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -49,6 +51,7 @@ pub struct Policy {
     /// Where it is given, a study without privacy noise is refused, and each
     /// study is charged to the budget of the data source that it uses.
     budgets: Option<BTreeMap<String, Budget>>,
+    log: Option<LogTerms>,
     nitro: Option<Nitro>,
     #[serde(rename = "confidential-space")]
     confidential_space: Option<Section>,
@@ -83,6 +86,25 @@ pub struct Budget {
     pub epsilon: f64,
     /// The probability with which it may be more.
     pub delta: f64,
+}
+
+/// The log that the site believes, and who watches it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogTerms {
+    #[serde(deserialize_with = "note_key")]
+    key: NoteKey,
+    #[serde(default, deserialize_with = "note_keys")]
+    witnesses: Vec<NoteKey>,
+}
+
+fn note_key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NoteKey, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+}
+
+fn note_keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<NoteKey>, D::Error> {
+    let keys = Vec::<String>::deserialize(deserializer)?;
+    keys.iter().map(|key| key.parse().map_err(de::Error::custom)).collect()
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -204,6 +226,12 @@ impl Policy {
             format!("{required} of {listed}"),
         )?;
         expect("round.smallest_roster", self.round.smallest_roster > 1, "at least 2", "less")?;
+        if let Some(log) = &self.log {
+            let is_log = log.key.kind() == KeyKind::Ed25519;
+            expect("log.key", is_log, "a key that signs checkpoints", &log.key)?;
+            let cosign = log.witnesses.iter().all(|key| key.kind() == KeyKind::CosignatureV1);
+            expect("log.witnesses", cosign, "keys for cosignatures", "another kind of key")?;
+        }
         for budget in self.budgets.iter().flat_map(BTreeMap::values) {
             let Budget { epsilon, delta } = *budget;
             let holds = epsilon.is_finite() && epsilon > 0.0 && (0.0..1.0).contains(&delta);
@@ -299,6 +327,18 @@ impl Policy {
         self.budgets.as_ref()
     }
 
+    /// The key of the log that the site believes; `None` if it does not say.
+    #[must_use]
+    pub fn log(&self) -> Option<&NoteKey> {
+        self.log.as_ref().map(|log| &log.key)
+    }
+
+    /// The witnesses of that log whose cosignatures count.
+    #[must_use]
+    pub fn witnesses(&self) -> &[NoteKey] {
+        self.log.as_ref().map_or(&[], |log| &log.witnesses)
+    }
+
     /// Whether simulated evidence is allowed.
     #[must_use]
     pub fn allows_simulation(&self) -> bool {
@@ -360,6 +400,21 @@ mod tests {
         assert_eq!((policy.nitro().len(), policy.confidential_space().len()), (1, 1));
         let policy = Policy::from_toml(Policy::example()).unwrap();
         assert_eq!((policy.nitro().len(), policy.confidential_space().len()), (1, 0));
+    }
+
+    #[test]
+    fn a_log_is_named_by_its_key() {
+        let with = |log: &str| Policy::from_toml(&format!("{}\n[log]\n{log}", Policy::example()));
+        let key = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+        let policy = with(&format!("key = \"{key}\"")).unwrap();
+        assert_eq!(policy.log().unwrap().to_string(), key);
+        assert!(policy.witnesses().is_empty());
+        assert!(Policy::from_toml(Policy::example()).unwrap().log().is_none());
+        let refused = |log: &str| with(log).unwrap_err().to_string();
+        assert!(refused("key = \"x\"").contains("NAME+HASH+KEY"));
+        let own = refused(&format!("key = \"{key}\"\nwitnesses = [\"{key}\"]"));
+        assert!(own.contains("log.witnesses"), "{own}");
+        assert!(refused("witnesses = []").contains("key"));
     }
 
     #[test]

@@ -13,7 +13,9 @@ use crate::keyed_hash::KeyedHash;
 use crate::round::{Open, Released, Rostered, Round, Secrets, Terms, left};
 use sealfold_aggregation::noise::Seed;
 use sealfold_attestation::{binding, nonce_hash};
-use sealfold_protocol::api::{EnclaveStatus, EvidenceReply, OfferRequest, Phase};
+use sealfold_protocol::api::{
+    CheckpointRequest, EnclaveStatus, EvidenceReply, OfferRequest, Phase,
+};
 use sealfold_protocol::bytes::{Envelope, Random};
 use sealfold_protocol::endpoint::Endpoint;
 use sealfold_protocol::manifest::Readers;
@@ -254,10 +256,22 @@ impl Engine {
         }
     }
 
+    /// Takes the checkpoint of the log that ends with the standing roster.
+    ///
+    /// # Errors
+    /// A refusal by `phase`, `roster` or `checkpoint`.
+    pub fn checkpoint(&self, request: &CheckpointRequest) -> Result<(), Refusal> {
+        let mut state = self.state()?;
+        match &mut state.stage {
+            Stage::Rostered(round) => round.take_checkpoint(&request.roster, request.checkpoint),
+            stage => Err(stage.wrong_phase(Phase::Rostered)),
+        }
+    }
+
     /// Takes a site's commit to the standing roster.
     ///
     /// # Errors
-    /// A refusal by `phase`, `signature`, `site` or `roster`.
+    /// A refusal by `phase`, `signature`, `site`, `checkpoint` or `roster`.
     pub fn commit(&self, envelope: &[u8]) -> Result<(), Refusal> {
         let mut state = self.state()?;
         match &mut state.stage {
@@ -342,6 +356,7 @@ impl Engine {
             offer: state.stage.offer().map(|offer| envelope(offer.envelope())),
             receipts: Vec::new(),
             roster: None,
+            checkpoint: None,
             committed: Vec::new(),
             release: None,
             seconds_left: 0,
@@ -359,6 +374,7 @@ impl Engine {
                 let receipts = round.admitted().map(|a| envelope(a.receipt.envelope()));
                 status.receipts = receipts.collect();
                 status.roster = Some(envelope(round.roster().envelope()));
+                status.checkpoint = round.checkpoint();
                 status.committed = round.committed().iter().cloned().collect();
                 status.seconds_left = round.seconds_left(now);
             }

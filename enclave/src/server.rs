@@ -9,7 +9,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sealfold_protocol::api::{
-    self, EnvelopeBody, EvidenceRequest, MAX_HEAD_READ, MAX_JSON, OfferRequest,
+    self, CheckpointRequest, EnvelopeBody, EvidenceRequest, MAX_HEAD_READ, MAX_JSON, OfferRequest,
 };
 use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::endpoint::{AsyncStream, Endpoint};
@@ -112,6 +112,11 @@ fn answer(engine: &Engine, method: &Method, path: &str, body: &[u8]) -> Response
             reply(parse::<EnvelopeBody>(body).and_then(|r| engine.admit(&r.envelope.0)).map(wrap))
         }
         ("POST", "/v1/roster") => reply(engine.roster().map(wrap)),
+        ("POST", "/v1/checkpoint") => reply(
+            parse::<CheckpointRequest>(body)
+                .and_then(|r| engine.checkpoint(&r))
+                .map(|()| serde_json::json!({})),
+        ),
         ("POST", "/v1/commits") => reply(
             parse::<EnvelopeBody>(body)
                 .and_then(|r| engine.commit(&r.envelope.0))

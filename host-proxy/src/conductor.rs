@@ -3,11 +3,13 @@
 //! It can be killed at any point. What the enclave has done is seen in its
 //! status; what it has to do again is idempotent there.
 
+use crate::entries;
 use crate::host::{Host, round_folder};
 use crate::state::{Round, State, Upload};
 use metrics::{counter, gauge};
-use sealfold_protocol::api::{EnclaveStatus, OfferRequest, Phase, UploadState};
+use sealfold_protocol::api::{CheckpointRequest, EnclaveStatus, OfferRequest, Phase, UploadState};
 use sealfold_protocol::bytes::{Envelope, Random};
+use sealfold_protocol::leaf::Kind;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::release::Release;
@@ -206,7 +208,7 @@ impl Conductor {
         number: u32,
         old: Option<Signed<Offer>>,
     ) -> Result<Step, Refusal> {
-        let request = {
+        let (request, entries) = {
             let state = self.host.state.lock().await;
             let study = state.study(&id)?;
             let round = study.rounds.get(&number);
@@ -238,8 +240,13 @@ impl Conductor {
             let manifests =
                 approved.manifests().iter().map(sealfold_protocol::MultiSigned::envelope);
             let manifests = manifests.map(|e| Ok(Envelope(e?))).collect::<Result<_, Refusal>>()?;
-            OfferRequest { manifests, round: number, base, previous, clip }
+            let request = OfferRequest { manifests, round: number, base, previous, clip };
+            let entries = approved.manifests().iter().map(entries::manifest);
+            (request, entries.collect::<Result<_, _>>()?)
         };
+        // In the log before an offer is made under them, with the signatures
+        // that the enclave sees.
+        self.host.record(entries).await?;
         let envelope = match self.host.enclave.offer(&request).await {
             Ok(envelope) => envelope,
             Err(refusal) if refusal.check == Check::OneOffer => {
@@ -262,14 +269,16 @@ impl Conductor {
     ) -> Result<(), Refusal> {
         let folder = round_folder(&id, number);
         let evidence = self.host.enclave.evidence(Random::draw()?).await?;
-        let evidence = serde_json::to_vec(&evidence).map_err(crate::store::failed)?;
+        let json = serde_json::to_vec(&evidence).map_err(crate::store::failed)?;
         let store = &self.host.store;
-        store.put(&format!("{folder}/{}/evidence", offer.digest()), evidence).await?;
+        store.put(&format!("{folder}/{}/evidence", offer.digest()), json).await?;
         store.put(&format!("{folder}/offer"), offer.envelope().to_vec()).await?;
+        self.host.record(vec![entries::offer(offer, &evidence)]).await?;
         let mut state = self.host.state.lock().await;
         let round = state.study_mut(&id)?.rounds.entry(number).or_default();
         round.offer = Some(offer.clone());
         round.roster = None;
+        round.logged = None;
         round.commits.clear();
         round.was_committed = false;
         tracing::info!(study = %id, round = number, offer = %offer.digest(), "a new offer");
@@ -336,17 +345,26 @@ impl Conductor {
     ) -> Result<Step, Refusal> {
         let Some(envelope) = &status.roster else { return Ok(Step::Again) };
         let roster = Signed::<Roster>::open(&envelope.0, &offer.statement().instance_key)?;
-        let known = {
+        let (known, logged) = {
             let state = self.host.state.lock().await;
             let round = state.study(&id)?.rounds.get(&number);
-            round.and_then(|round| round.roster.as_ref().map(Signed::digest))
+            let known = round.and_then(|round| round.roster.as_ref().map(Signed::digest));
+            (known, round.and_then(|round| round.logged))
         };
-        if known != Some(roster.digest()) {
+        // A host that was killed knows the roster, and looks its leaf up again.
+        if known != Some(roster.digest()) || logged.is_none() || status.checkpoint.is_none() {
             let name = format!("{}/{}/roster", round_folder(&id, number), offer.digest());
             self.host.store.put(&name, envelope.0.clone()).await?;
+            self.host.record(vec![entries::signed(Kind::Roster, &roster)?]).await?;
+            let logged = self.host.logged(Kind::Roster, &roster.digest()).await?;
+            let (digest, checkpoint) = (roster.digest(), logged.checkpoint);
+            self.host.enclave.checkpoint(&CheckpointRequest { roster: digest, checkpoint }).await?;
             let mut state = self.host.state.lock().await;
             let round = state.study_mut(&id)?.rounds.entry(number).or_default();
-            round.commits.clear();
+            if known != Some(digest) {
+                round.commits.clear();
+            }
+            round.logged = Some(logged);
             round.roster = Some(roster);
             return Ok(Step::Again);
         }
@@ -401,6 +419,7 @@ impl Conductor {
         let release = Signed::<Release>::open(&envelope.0, &offer.statement().instance_key)?;
         let name = format!("{}/release", round_folder(&id, number));
         self.host.store.put(&name, envelope.0.clone()).await?;
+        self.host.record(vec![entries::signed(Kind::Release, &release)?]).await?;
         let mut state = self.host.state.lock().await;
         let round = state.study_mut(&id)?.rounds.entry(number).or_default();
         round.release = Some(release);

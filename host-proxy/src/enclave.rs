@@ -5,7 +5,8 @@ use hyper::body::Bytes;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use sealfold_protocol::api::{
-    EnclaveStatus, EnvelopeBody, EvidenceReply, EvidenceRequest, MAX_JSON, OfferRequest,
+    CheckpointRequest, EnclaveStatus, EnvelopeBody, EvidenceReply, EvidenceRequest, MAX_JSON,
+    OfferRequest,
 };
 use sealfold_protocol::bytes::{Envelope, Random};
 use sealfold_protocol::endpoint::Endpoint;
@@ -123,6 +124,16 @@ impl Enclave {
     pub async fn roster(&self) -> Result<Envelope, Refusal> {
         let body: EnvelopeBody = self.call(Method::POST, "/v1/roster", &(), self.prompt).await?;
         Ok(body.envelope)
+    }
+
+    /// Gives the checkpoint in that ends with a roster.
+    ///
+    /// # Errors
+    /// The enclave's refusal, or one by `enclave`.
+    pub async fn checkpoint(&self, request: &CheckpointRequest) -> Result<(), Refusal> {
+        self.call::<serde_json::Value>(Method::POST, "/v1/checkpoint", request, self.prompt)
+            .await
+            .map(|_| ())
     }
 
     /// Gives a commit in.

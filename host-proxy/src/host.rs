@@ -1,12 +1,14 @@
 //! The host: its state, and the writing of whatever changes it.
 
 use crate::enclave::Enclave;
+use crate::log::{Entry, Log};
 use crate::staging::Staging;
-use crate::state::{Round, State, Study, Upload};
+use crate::state::{Logged, Round, State, Study, Upload};
 use crate::store::Store;
 use metrics_exporter_prometheus::PrometheusHandle;
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::api::UploadState;
+use sealfold_protocol::leaf::Kind;
 use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
@@ -51,6 +53,8 @@ pub struct Host {
     pub staging: Staging,
     /// The enclave.
     pub enclave: Enclave,
+    /// The log.
+    pub log: Log,
     /// The index of the store.
     pub state: Mutex<State>,
     /// Wakes the conductor.
@@ -82,8 +86,10 @@ impl Host {
         enclave: Enclave,
         metrics: PrometheusHandle,
         terms: Terms,
+        log: Log,
     ) -> anyhow::Result<Arc<Self>> {
         let state = load(&store, &staging, &terms).await?;
+        log.catch_up(&store, &state).await?;
         let kept: BTreeSet<_> = state
             .uploads
             .keys()
@@ -94,7 +100,23 @@ impl Host {
         // enclave's; it is kept if it is whole.
         staging.sweep(|name| kept.contains(name) || name.len() == 64);
         let (state, wake) = (Mutex::new(state), Notify::new());
-        Ok(Arc::new(Self { terms, store, staging, enclave, state, wake, metrics }))
+        Ok(Arc::new(Self { terms, store, staging, enclave, log, state, wake, metrics }))
+    }
+
+    /// Appends to the log what is not there yet.
+    ///
+    /// # Errors
+    /// A refusal by `storage`; whatever the entries are for must not go on.
+    pub async fn record(&self, entries: Vec<Entry>) -> Result<(), Refusal> {
+        self.log.append(&self.store, entries).await
+    }
+
+    /// Where a statement stands in the log.
+    ///
+    /// # Errors
+    /// A refusal by `storage` if it does not.
+    pub async fn logged(&self, kind: Kind, statement: &Digest) -> Result<Logged, Refusal> {
+        self.log.find(&self.store, kind, statement).await
     }
 
     /// Notes what became of an upload.

@@ -7,8 +7,11 @@
 pub mod conductor;
 pub mod door;
 pub mod enclave;
+pub mod entries;
 pub mod host;
 pub mod limits;
+pub mod log;
+pub mod log_key;
 pub mod openapi;
 pub mod page;
 pub mod relay;

@@ -99,6 +99,7 @@ fn schemas() -> Value {
             json!({
                 "round": integer, "phase": phase, "offer": optional(&envelope),
                 "uploads": list(&reference("UploadStatus")), "roster": optional(&envelope),
+                "roster_leaf": optional(&integer),
                 "commits": list(&envelope), "release": optional(&envelope),
                 "abandonments": list(&envelope), "waiting_for": string,
             }),

@@ -4,6 +4,7 @@ use crate::conductor::Conductor;
 use crate::enclave::Enclave;
 use crate::host::{Host, Terms};
 use crate::limits::Peers;
+use crate::log::Log;
 use crate::staging::Staging;
 use crate::store::Store;
 use crate::{door, routes};
@@ -62,6 +63,11 @@ pub struct Options {
     /// enclave: good for a trial, not for the open network.
     #[arg(long = "study", value_name = "IDENTITY")]
     pub studies: Vec<Digest>,
+    /// The log's name, such as log.hospital.example/heart; chosen once, when the
+    /// log begins. Its key is made then and kept in the data folder; readers
+    /// know the log by the key that is printed when the host starts.
+    #[arg(long, value_name = "NAME")]
+    pub log_origin: Option<String>,
     /// The largest initial model that is taken, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 30)]
     pub largest_model: u64,
@@ -101,7 +107,11 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     if terms.studies.is_none() {
         tracing::warn!("every study is served; give --study IDENTITY to serve only those you run");
     }
-    let host = Host::open(store, staging.clone(), Enclave::new(options.enclave), metrics, terms)
+    let log = Log::open(&store, data, options.log_origin.as_deref())
+        .await
+        .context("cannot open the log")?;
+    let enclave = Enclave::new(options.enclave);
+    let host = Host::open(store, staging.clone(), enclave, metrics, terms, log)
         .await
         .with_context(|| format!("cannot read what is in {}", data.display()))?;
     door::serve(&options.door, &staging)

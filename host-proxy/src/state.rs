@@ -54,6 +54,8 @@ pub struct Round {
     pub offer: Option<Signed<Offer>>,
     /// The latest roster under that offer.
     pub roster: Option<Signed<Roster>>,
+    /// Where that roster stands in the log.
+    pub logged: Option<Logged>,
     /// The commits to that roster, by site.
     pub commits: BTreeMap<String, Envelope>,
     /// Whether any site committed under the offer that stands.
@@ -68,12 +70,22 @@ pub struct Round {
     pub reports: BTreeMap<String, ModelReport>,
 }
 
+/// Where a statement stands in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Logged {
+    /// The number of its leaf.
+    pub leaf: u64,
+    /// The digest of the checkpoint that ends with it.
+    pub checkpoint: Digest,
+}
+
 impl Default for Round {
     fn default() -> Self {
         Self {
             phase: Phase::Idle,
             offer: None,
             roster: None,
+            logged: None,
             commits: BTreeMap::new(),
             was_committed: false,
             release: None,
@@ -308,6 +320,7 @@ impl State {
             offer: round.offer.as_ref().map(|offer| envelope(offer.envelope())),
             uploads: uploads.unwrap_or_default(),
             roster: round.roster.as_ref().map(|roster| envelope(roster.envelope())),
+            roster_leaf: round.logged.map(|logged| logged.leaf),
             commits: round.commits.values().cloned().collect(),
             release: released.map(|release| envelope(release.envelope())),
             abandonments: abandoned.map(Envelope).collect(),

@@ -65,6 +65,18 @@ pub struct EvidenceReply {
     pub document: Envelope,
 }
 
+/// `POST /v1/checkpoint` to the enclave: the checkpoint of the log whose last
+/// leaf is the roster, as the host says. Taken once for each roster; commits
+/// that name another one are no commits.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointRequest {
+    /// The roster's digest.
+    pub roster: Digest,
+    /// SHA-256 of the checkpoint's text.
+    pub checkpoint: Digest,
+}
+
 /// One envelope, wherever a body is just that.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,6 +99,8 @@ pub struct EnclaveStatus {
     pub receipts: Vec<Envelope>,
     /// Its latest roster.
     pub roster: Option<Envelope>,
+    /// The checkpoint that commits to that roster have to name.
+    pub checkpoint: Option<Digest>,
     /// The sites that have committed to that roster.
     pub committed: Vec<String>,
     /// The release, until the next offer.
@@ -133,6 +147,8 @@ pub struct RoundStatus {
     pub uploads: Vec<UploadStatus>,
     /// The latest roster.
     pub roster: Option<Envelope>,
+    /// The number of its leaf in the log; sites look.
+    pub roster_leaf: Option<u64>,
     /// The commits to that roster.
     pub commits: Vec<Envelope>,
     /// The release.

@@ -276,6 +276,20 @@ impl<T: Statement> MultiSigned<T> {
     }
 }
 
+/// The payload of an envelope with one signer whose signature nobody has looked
+/// at: for showing what it says, never for acting on it.
+///
+/// # Errors
+/// If it is larger than `limit`, or no such envelope.
+pub fn unverified_payload(what: &'static str, envelope: &[u8], limit: usize) -> Result<Vec<u8>> {
+    if envelope.len() > limit {
+        return Err(Error::TooLarge { what, limit, found: envelope.len() });
+    }
+    let cose = CoseSign1::from_tagged_slice(envelope)
+        .map_err(|e| Error::malformed(what, format!("envelope: {e}")))?;
+    cose.payload.ok_or_else(|| Error::malformed(what, "envelope without payload"))
+}
+
 fn payload_of<T: Statement>(statement: &T) -> Result<Vec<u8>> {
     let payload = encoding::to_vec(statement)?;
     if payload.len() > T::LIMIT {

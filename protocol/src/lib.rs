@@ -16,6 +16,7 @@
 //!   statements of a round;
 //! - [`seal`]: how an update is encrypted to the enclave's key, and
 //!   [`secret`]: what keys are kept in;
+//! - [`leaf`]: how statements stand in the log;
 //! - [`content`]: how models and aggregates are named by a digest;
 //! - [`endpoint`], [`door`], [`api`]: how bytes get from one part to another.
 
@@ -29,6 +30,7 @@ pub mod endpoint;
 pub mod envelope;
 pub mod error;
 pub mod keys;
+pub mod leaf;
 pub mod manifest;
 pub mod offer;
 pub mod quorum;

@@ -64,6 +64,8 @@ pub enum Check {
     SmallestRoster,
     /// A site on the roster has not committed.
     Commits,
+    /// The commit names another checkpoint than the roster's, or there is none.
+    Checkpoint,
     /// The round's deadline has passed and its keys are erased.
     Deadline,
     /// The record door does not answer, or not what was asked.

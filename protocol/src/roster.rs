@@ -68,8 +68,11 @@ impl Roster {
     }
 }
 
-/// A site's word: "I saw evidence, offer and this roster, my update is in it;
-/// fold it".
+/// A site's word: "I saw evidence, offer and, in the log, this roster; my update
+/// is in it; fold it".
+///
+/// The commits to one roster name one checkpoint, the one that ends with the
+/// roster's leaf: sites that were shown different logs get no release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Commit {
@@ -85,6 +88,8 @@ pub struct Commit {
     pub site: String,
     /// The digest of its update's header.
     pub header: Digest,
+    /// SHA-256 of the text of the log's checkpoint whose last leaf is the roster.
+    pub checkpoint: Digest,
 }
 
 impl Statement for Commit {
@@ -94,9 +99,10 @@ impl Statement for Commit {
 }
 
 impl Commit {
-    /// The commit of a site to a roster that lists its update.
+    /// The commit of a site to a roster that lists its update, and that is the
+    /// last leaf of a checkpoint.
     #[must_use]
-    pub fn to(roster: &Signed<Roster>, site: &str, header: Digest) -> Self {
+    pub fn to(roster: &Signed<Roster>, site: &str, header: Digest, checkpoint: Digest) -> Self {
         let statement = roster.statement();
         Self {
             study: statement.study,
@@ -105,25 +111,28 @@ impl Commit {
             roster: roster.digest(),
             site: site.to_owned(),
             header,
+            checkpoint,
         }
     }
 
-    /// Checks that the commit is exactly the one that `site` makes to `roster`.
+    /// Checks that the commit is exactly the one that its site makes to `roster`
+    /// at the checkpoint that ends with it.
     ///
     /// # Errors
     /// [`Error::Link`] or [`Error::Signer`] naming the first difference.
-    pub fn expect(&self, roster: &Signed<Roster>) -> Result<()> {
+    pub fn expect(&self, roster: &Signed<Roster>, checkpoint: &Digest) -> Result<()> {
         let header = roster.statement().header_of(&self.site).ok_or_else(|| Error::Signer {
             what: Self::NAME,
             expected: "a member of the roster".to_owned(),
             found: self.site.clone(),
         })?;
-        let expected = Self::to(roster, &self.site, header);
+        let expected = Self::to(roster, &self.site, header, *checkpoint);
         for (what, expected, found) in [
             ("commit's study", expected.study, self.study),
             ("commit's offer", expected.offer, self.offer),
             ("commit's roster", expected.roster, self.roster),
             ("commit's update", expected.header, self.header),
+            ("commit's checkpoint", expected.checkpoint, self.checkpoint),
         ] {
             if expected != found {
                 return Err(Error::link(what, &expected, &found));
@@ -172,15 +181,20 @@ mod tests {
     fn a_commit_is_to_one_roster() {
         let (roster, smaller) = (roster(&["a", "b", "c"]), roster(&["a", "b"]));
         let header = roster.statement().header_of("a").unwrap();
-        let commit = Commit::to(&roster, "a", header);
-        assert!(commit.expect(&roster).is_ok());
+        let (log, fork) = (Digest::new([5; 32]), Digest::new([6; 32]));
+        let commit = Commit::to(&roster, "a", header, log);
+        assert!(commit.expect(&roster, &log).is_ok());
         assert!(matches!(
-            commit.expect(&smaller),
+            commit.expect(&roster, &fork),
+            Err(Error::Link { what: "commit's checkpoint", .. })
+        ));
+        assert!(matches!(
+            commit.expect(&smaller, &log),
             Err(Error::Link { what: "commit's roster", .. })
         ));
         let stranger = Commit { site: "z".to_owned(), ..commit.clone() };
-        assert!(matches!(stranger.expect(&roster), Err(Error::Signer { .. })));
+        assert!(matches!(stranger.expect(&roster, &log), Err(Error::Signer { .. })));
         let swapped = Commit { header: Digest::new([0; 32]), ..commit };
-        assert!(swapped.expect(&roster).is_err());
+        assert!(swapped.expect(&roster, &log).is_err());
     }
 }

@@ -205,8 +205,10 @@ fn every_object_has_a_vector_that_holds() {
         },
         INSTANCE,
     );
-    let commit = signed("commit", || Commit::to(&roster, "site-0", header.digest()), [1; 32]);
-    commit.statement().expect(&roster).unwrap();
+    let checkpoint = Digest::new([15; 32]);
+    let commit = || Commit::to(&roster, "site-0", header.digest(), checkpoint);
+    let commit = signed("commit", commit, [1; 32]);
+    commit.statement().expect(&roster, &checkpoint).unwrap();
     let opening = Opening { key: Secret::new([11; 32]), blinding: Secret::new([12; 32]) };
     let everyone = Disclosure::Everyone(opening.clone());
     signed("release-everyone", || release_of(&roster, of.manifest, everyone), INSTANCE);

@@ -295,7 +295,10 @@ impl Agent<'_> {
         if given && memory.binding.has_committed(&roster.digest()) {
             return Ok(Look::Wait(format!("the release; {}", status.waiting_for)));
         }
-        match site.commit(&mut memory.binding, offer, &roster, &digest) {
+        let Some(leaf) = status.roster_leaf else {
+            return Ok(Look::Wait("the roster's place in the log".to_owned()));
+        };
+        match site.commit(&mut memory.binding, offer, &roster, leaf, &digest) {
             Ok(()) => {
                 let sites = roster.statement().members.len();
                 let round = roster.statement().round;

@@ -295,6 +295,25 @@ impl Client {
         self.download(&format!("/studies/{study}/rounds/{round}/aggregate"), limit)
     }
 
+    /// A file of the host's log, of at most `limit` bytes; none if it is not
+    /// there.
+    ///
+    /// # Errors
+    /// As [`Client::study`].
+    pub fn log_file(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>> {
+        let reply = self.agent.get(format!("{}/log/{path}", self.base)).call();
+        let mut reply = reply.map_err(|error| self.network(path, error))?;
+        let status = reply.status();
+        let most = if status.is_success() { limit as u64 } else { MAX_JSON as u64 };
+        let bytes = reply.body_mut().with_config().limit(most).read_to_vec();
+        let bytes = bytes.map_err(|error| self.network(path, error))?;
+        match status {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => Ok(Some(bytes)),
+            status => Err(self.refusal(path, status, &bytes)),
+        }
+    }
+
     fn download(&self, path: &str, limit: u64) -> Result<impl Read + use<>> {
         let reply = self.agent.get(format!("{}/v1{path}", self.base)).call();
         let mut reply = reply.map_err(|error| self.network(path, error))?;

@@ -21,6 +21,7 @@ pub mod home;
 pub mod in_words;
 pub mod keys;
 pub mod ledger;
+pub mod log;
 pub mod measured;
 pub mod patients;
 pub mod plaintext;

@@ -6,6 +6,7 @@ use crate::client::Client;
 use crate::error::SiteRefusal;
 use crate::home::{read_json, write_json};
 use crate::keys::Keys;
+use crate::log;
 use crate::measured;
 use crate::report::Voice;
 use crate::study::Joined;
@@ -218,16 +219,18 @@ impl Site<'_> {
             .into())
     }
 
-    /// Commits to a roster. The binding is on disk before anything is sent.
+    /// Commits to a roster that is leaf `leaf` of the log. The binding is on disk
+    /// before anything is sent.
     ///
     /// # Errors
     /// A refusal by `not-on-roster`, or of [`Binding::commit`]; as
-    /// [`Client::commit`].
+    /// [`log::commit_at`] and [`Client::commit`].
     pub fn commit(
         &self,
         binding: &mut Binding,
         offer: &Signed<Offer>,
         roster: &Signed<Roster>,
+        leaf: u64,
         header: &Digest,
     ) -> Result<()> {
         let statement = roster.statement();
@@ -242,10 +245,20 @@ impl Site<'_> {
             );
         }
         self.expect_budget(binding)?;
+        let checkpoint = log::commit_at(
+            self.client,
+            self.policy,
+            self.keys,
+            &self.joined.local.folder.join("checkpoint"),
+            &roster.digest(),
+            leaf,
+        )?;
         let k = self.terms(offer).statement().quorum.smallest_roster;
         binding.commit(statement, roster.digest(), offer.statement().base, k)?;
-        let commit =
-            Signed::sign(Commit::to(roster, &self.keys.site, *header), &self.keys.signing)?;
+        let commit = Signed::sign(
+            Commit::to(roster, &self.keys.site, *header, checkpoint),
+            &self.keys.signing,
+        )?;
         self.client.commit(&self.id(), statement.round, commit.envelope())
     }
 }

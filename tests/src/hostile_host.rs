@@ -3,9 +3,9 @@
 
 use crate::http::call;
 use crate::process::{self, Server};
-use crate::site::Sealed;
+use crate::site::{Sealed, pretended};
 use sealfold_protocol::api::{
-    EnclaveStatus, EnvelopeBody, EvidenceReply, EvidenceRequest, OfferRequest,
+    CheckpointRequest, EnclaveStatus, EnvelopeBody, EvidenceReply, EvidenceRequest, OfferRequest,
 };
 use sealfold_protocol::bytes::{Envelope, Random};
 use sealfold_protocol::door::{Operation, Request, Status};
@@ -15,7 +15,7 @@ use sealfold_protocol::refusal::Refusal;
 use sealfold_protocol::release::Release;
 use sealfold_protocol::roster::{Commit, Roster};
 use sealfold_protocol::update::Receipt;
-use sealfold_protocol::{Signed, Statement, VerifyingKey};
+use sealfold_protocol::{Digest, Signed, Statement, VerifyingKey};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -241,7 +241,20 @@ impl Enclave {
     /// # Errors
     /// The enclave's refusal.
     pub fn roster(&self, offer: &Signed<Offer>) -> Result<Signed<Roster>, Refusal> {
-        self.post("/v1/roster", &json!({}), &offer.statement().instance_key)
+        let roster: Signed<Roster> =
+            self.post("/v1/roster", &json!({}), &offer.statement().instance_key)?;
+        // Once for each roster; a second one is refused, and no harm.
+        let _ = self.checkpoint(roster.digest(), pretended(&roster.digest()));
+        Ok(roster)
+    }
+
+    /// Gives a checkpoint in for a roster.
+    ///
+    /// # Errors
+    /// The enclave's refusal.
+    pub fn checkpoint(&self, roster: Digest, checkpoint: Digest) -> Result<(), Refusal> {
+        let body = CheckpointRequest { roster, checkpoint };
+        call::<_, Value>(&self.endpoint, "POST", "/v1/checkpoint", &body).map(|_| ())
     }
 
     /// Gives a commit in.

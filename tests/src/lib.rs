@@ -15,6 +15,7 @@ pub mod misbehaviour;
 pub mod participation;
 pub mod process;
 pub mod site;
+pub mod story;
 pub mod study;
 pub mod system;
 pub mod tls;

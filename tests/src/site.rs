@@ -43,6 +43,12 @@ impl Site {
         }
     }
 
+    /// The signing key, as lists of keys have it.
+    #[must_use]
+    pub fn quoted_key(&self) -> String {
+        format!("\"{}\"", self.key.verifying_key())
+    }
+
     /// The site's entry in a manifest.
     #[must_use]
     pub fn listing(&self) -> String {
@@ -95,10 +101,22 @@ impl Site {
         Sealed { header, bytes, key }
     }
 
-    /// The site's commit to a roster.
+    /// The site's commit to a roster, to an enclave whose host is a test and has
+    /// no log but [`pretended`].
     #[must_use]
     pub fn commit(&self, roster: &Signed<Roster>, header: Digest) -> Signed<Commit> {
-        Signed::sign(Commit::to(roster, &self.name, header), &self.key).unwrap()
+        self.commit_at(roster, header, pretended(&roster.digest()))
+    }
+
+    /// The site's commit to a roster that ends a checkpoint.
+    #[must_use]
+    pub fn commit_at(
+        &self,
+        roster: &Signed<Roster>,
+        header: Digest,
+        checkpoint: Digest,
+    ) -> Signed<Commit> {
+        Signed::sign(Commit::to(roster, &self.name, header, checkpoint), &self.key).unwrap()
     }
 
     /// Opens a released aggregate as this site, checking every link.
@@ -162,4 +180,10 @@ pub fn floats(bytes: &[u8]) -> Vec<f32> {
 #[must_use]
 pub fn nonce() -> Random {
     Random::draw().unwrap()
+}
+
+/// The checkpoint that a host without a log tells the enclave for a roster.
+#[must_use]
+pub fn pretended(roster: &Digest) -> Digest {
+    Digest::of(&[b"a checkpoint of", roster.as_bytes()])
 }

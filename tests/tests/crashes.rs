@@ -177,9 +177,11 @@ fn a_host_that_is_killed_in_every_phase_loses_nothing_that_it_acknowledged() {
     assert_eq!(system.round(1).commits.len(), 2);
     let _ = system.on_study(SITES[3], &["commit"], &[]).good();
     // The first site's commit is made by hand, as its update was.
-    let roster = system.round(1).roster.unwrap();
-    let roster = Signed::open(&roster.0, &offer.statement().instance_key).unwrap();
-    let commit: Signed<Commit> = system.study.sites[0].commit(&roster, update.header.digest());
+    let round = system.wait_for(1, "the roster's leaf", |round| round.roster_leaf.is_some());
+    let checkpoint = system.roster_checkpoint(&round);
+    let roster = Signed::open(&round.roster.unwrap().0, &offer.statement().instance_key).unwrap();
+    let site = &system.study.sites[0];
+    let commit: Signed<Commit> = site.commit_at(&roster, update.header.digest(), checkpoint);
     let body = json!({ "envelope": Envelope(commit.envelope().to_vec()) }).to_string();
     let path = format!("/v1/studies/{}/rounds/1/commits", system.id());
     let headers = [("content-type", "application/json")];

@@ -207,6 +207,30 @@ fn two_enclaves_for_one_round_share_no_commit() {
 }
 
 #[test]
+fn commits_with_different_checkpoints_release_nothing_and_one_site_cannot_veto() {
+    let world = World::admitted(&Options { deadlines: [60, 2, 600], ..Options::default() });
+    let roster = world.enclave.roster(&world.offer).unwrap();
+    // The host cannot change its mind about the log.
+    let other = Digest::new([1; 32]);
+    let refusal = world.enclave.checkpoint(roster.digest(), other).unwrap_err();
+    assert_eq!(refusal.check, Check::Checkpoint);
+    assert_eq!(world.enclave.checkpoint(other, other).unwrap_err().check, Check::Roster);
+    // Three sites saw one log, the fourth another.
+    world.commit(0..3);
+    let header = world.sealed[3].header.digest();
+    let commit = world.study.sites[3].commit_at(&roster, header, other);
+    assert_eq!(world.enclave.commit(&commit).unwrap_err().check, Check::Checkpoint);
+    assert_eq!(world.enclave.release(&world.offer).unwrap_err().check, Check::Commits);
+    assert!(!world.released());
+    // It is dropped like one that did not commit at all; the rest go on.
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    let smaller = world.enclave.roster(&world.offer).unwrap();
+    assert_eq!(smaller.statement().members.len(), 3);
+    world.commit(0..3);
+    world.enclave.release(&world.offer).unwrap();
+}
+
+#[test]
 fn manifests_that_are_no_agreement() {
     let host = HostileHost::new();
     let enclave = host.enclave("enclave");

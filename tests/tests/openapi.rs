@@ -57,6 +57,8 @@ impl Api {
         let filled = path
             .replace("{study}", &self.system.id())
             .replace("{round}", "1")
+            .replace("{tile}", "0/000.p/1")
+            .replace("{digest}", header)
             .replace("{header}", header);
         let operation = &self.document["paths"][path][method.to_lowercase()];
         let token = "ab".repeat(32);
@@ -198,6 +200,8 @@ fn the_paths_of_the_document_are_those_of_the_server_and_of_the_protocol_page() 
         let filled = path
             .replace("{study}", &api.system.id())
             .replace("{round}", "1")
+            .replace("{tile}", "0/000.p/1")
+            .replace("{digest}", &"00".repeat(32))
             .replace("{header}", &"00".repeat(32));
         for method in METHODS {
             let reply = http::send(&api.system.endpoint(), method, &filled, &[], b"").unwrap();
@@ -280,11 +284,12 @@ fn bodies_and_replies_are_as_documented_through_a_whole_round() {
     post(&format!("{rounds}/updates"), &envelope(update.header.envelope()));
     let name = headers[3].to_string();
     api.good("PATCH", "/v1/uploads/{header}", &name, &Body::Bytes(&update.bytes));
-    let roster = api.system.wait_for(1, "a roster", |round| round.roster.is_some()).roster;
-    let roster = Signed::<Roster>::open(&roster.unwrap().0, &instance).unwrap();
+    let round = api.system.wait_for(1, "a roster", |round| round.roster_leaf.is_some());
+    let checkpoint = api.system.roster_checkpoint(&round);
+    let roster = Signed::<Roster>::open(&round.roster.unwrap().0, &instance).unwrap();
     for (site, header) in sites.iter().zip(&headers) {
         get("/v1/studies/{study}/round");
-        let commit = site.commit(&roster, *header);
+        let commit = site.commit_at(&roster, *header, checkpoint);
         post(&format!("{rounds}/commits"), &envelope(commit.envelope()));
     }
     let release = api.system.wait_for(1, "the release", |round| round.release.is_some()).release;
@@ -300,6 +305,10 @@ fn bodies_and_replies_are_as_documented_through_a_whole_round() {
     post(&format!("{rounds}/models"), &envelope(report.envelope()));
     get(&format!("{rounds}/aggregate"));
     get(rounds);
+    get("/log/checkpoint");
+    get("/log/tile/{tile}");
+    let manifest = Digest::of(&[&api.system.study.manifest.envelope().unwrap()]).to_string();
+    api.good("GET", "/log/objects/{digest}", &manifest, &Body::None);
     // Every operation has been seen to succeed as it is documented.
     assert_eq!(*api.done.borrow(), api.operations());
     // And refused, each as documented too.

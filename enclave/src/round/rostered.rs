@@ -5,7 +5,7 @@ use crate::admission::Admitted;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::release::Release;
 use sealfold_protocol::roster::{Commit, Member, Roster};
-use sealfold_protocol::{Signed, SigningKey};
+use sealfold_protocol::{Digest, Signed, SigningKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,6 +16,7 @@ pub struct Rostered {
     admitted: BTreeMap<String, Arc<Admitted>>,
     roster: Signed<Roster>,
     since: Instant,
+    checkpoint: Option<Digest>,
     committed: BTreeSet<String>,
 }
 
@@ -46,8 +47,8 @@ impl Round<Open> {
         match first_roster(&self, key) {
             Ok(roster) => {
                 let Open { secrets, admitted, .. } = self.phase;
-                let phase =
-                    Rostered { secrets, admitted, roster, since: now, committed: BTreeSet::new() };
+                let (since, checkpoint, committed) = (now, None, BTreeSet::new());
+                let phase = Rostered { secrets, admitted, roster, since, checkpoint, committed };
                 Ok(Round { terms: self.terms, phase })
             }
             Err(refusal) => Err(Box::new((self, refusal))),
@@ -87,6 +88,30 @@ impl Round<Rostered> {
         &self.phase.roster
     }
 
+    /// The checkpoint of the log that commits to it have to name.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<Digest> {
+        self.phase.checkpoint
+    }
+
+    /// Takes the checkpoint that ends with the roster's leaf, once: sites that
+    /// were shown another log have no commit here, and so no release.
+    ///
+    /// # Errors
+    /// A refusal by `roster` for another roster, by `checkpoint` for a second
+    /// checkpoint.
+    pub fn take_checkpoint(&mut self, roster: &Digest, checkpoint: Digest) -> Result<(), Refusal> {
+        let standing = self.phase.roster.digest();
+        if *roster != standing {
+            return Err(Refusal::new(Check::Roster, standing, roster));
+        }
+        let known = *self.phase.checkpoint.get_or_insert(checkpoint);
+        if known != checkpoint {
+            return Err(Refusal::new(Check::Checkpoint, known, checkpoint));
+        }
+        Ok(())
+    }
+
     /// The sites that have committed to it.
     #[must_use]
     pub fn committed(&self) -> &BTreeSet<String> {
@@ -107,14 +132,24 @@ impl Round<Rostered> {
     /// Takes a site's commit.
     ///
     /// # Errors
-    /// A refusal by `signature`, `site`, or `roster` if it is not exactly the
-    /// commit of a member to the roster that stands.
+    /// A refusal by `signature`, `site`, `checkpoint` if it names another one or
+    /// there is none yet, or `roster` if it is not exactly the commit of a
+    /// member to the roster that stands.
     pub fn commit(&mut self, envelope: &[u8]) -> Result<(), Refusal> {
         let terms = &self.terms;
         let commit = Signed::<Commit>::open_by(envelope, |commit| {
             terms.manifest.site(&commit.site).map(|site| site.signing_key)
         })?;
-        commit.statement().expect(&self.phase.roster).map_err(|error| {
+        let found = commit.statement().checkpoint;
+        let expected = self.phase.checkpoint.ok_or_else(|| {
+            Refusal::new(Check::Checkpoint, "the roster's checkpoint, from the host", "none yet")
+                .next("the round waits; ask again")
+        })?;
+        if commit.statement().roster == self.phase.roster.digest() && found != expected {
+            return Err(Refusal::new(Check::Checkpoint, expected, found)
+                .next("stop: this site was shown another log than the enclave"));
+        }
+        commit.statement().expect(&self.phase.roster, &expected).map_err(|error| {
             Refusal::new(Check::Roster, "a commit to the roster that stands", error)
         })?;
         self.phase.committed.insert(commit.statement().site.clone());
@@ -170,6 +205,7 @@ impl Round<Rostered> {
         let attempt = self.phase.roster.statement().attempt + 1;
         self.phase.roster = sign(&self.terms, &self.phase.admitted, attempt, key)?;
         self.phase.since = now;
+        self.phase.checkpoint = None;
         self.phase.committed.clear();
         Ok(self)
     }

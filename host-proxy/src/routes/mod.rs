@@ -17,6 +17,7 @@ use sealfold_protocol::refusal::{Check, Refusal};
 use serde::Serialize;
 use std::sync::Arc;
 
+mod log;
 mod rounds;
 mod studies;
 mod uploads;
@@ -71,6 +72,9 @@ pub struct Operation {
 pub const OPERATIONS: &[Operation] = &[
     Operation { method: "get", path: "/", summary: "A status page for people", body: "", reply: "text/html" },
     Operation { method: "get", path: "/metrics", summary: "Metrics in the Prometheus text format", body: "", reply: "text/plain" },
+    Operation { method: "get", path: "/log/checkpoint", summary: "The log's latest checkpoint, a signed note", body: "", reply: "text/plain" },
+    Operation { method: "get", path: "/log/tile/{tile}", summary: "A tile or a bundle of entries of the log (C2SP tlog-tiles); the parameter holds slashes, such as 0/x001/234.p/7 or entries/000", body: "", reply: "bytes" },
+    Operation { method: "get", path: "/log/objects/{digest}", summary: "What a leaf of the log names by its SHA-256", body: "", reply: "bytes" },
     Operation { method: "get", path: "/v1/openapi.json", summary: "This document", body: "", reply: "OpenAPI 3.1" },
     Operation { method: "get", path: "/v1/health", summary: "Whether the host and its enclave answer", body: "", reply: "Health" },
     Operation { method: "get", path: "/v1/studies", summary: "All studies", body: "", reply: "[StudyStatus]" },
@@ -113,6 +117,9 @@ fn handler(operation: &Operation) -> MethodRouter<Arc<Host>> {
         ("get", "/v1/studies/{study}/rounds/{round}/aggregate") => get(rounds::aggregate),
         ("post", "/v1/studies/{study}/rounds/{round}/abandonments") => post(rounds::abandon),
         ("post", "/v1/studies/{study}/rounds/{round}/models") => post(rounds::report),
+        ("get", "/log/checkpoint") => get(log::checkpoint),
+        ("get", "/log/tile/{tile}") => get(log::tile),
+        ("get", "/log/objects/{digest}") => get(log::named),
         ("get", "/v1/uploads/{header}") => get(uploads::status),
         ("patch", "/v1/uploads/{header}") => {
             axum::routing::patch(uploads::append).layer(DefaultBodyLimit::max(MAX_PIECE))
@@ -125,7 +132,9 @@ fn handler(operation: &Operation) -> MethodRouter<Arc<Host>> {
 pub fn router(host: Arc<Host>) -> Router {
     let mut router = Router::new();
     for operation in OPERATIONS {
-        router = router.route(operation.path, handler(operation));
+        // A tile's name is a path of its own.
+        let path = operation.path.replace("{tile}", "{*tile}");
+        router = router.route(&path, handler(operation));
     }
     router
         .fallback(|request: Request| async move {

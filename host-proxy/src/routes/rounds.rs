@@ -1,6 +1,7 @@
 //! Rounds: evidence, commits, releases, abandonments.
 
 use super::{Refused, Reply, Shared, object};
+use crate::entries;
 use crate::host::round_folder;
 use crate::state::State as Known;
 use axum::Json;
@@ -10,6 +11,7 @@ use axum::response::Response;
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::api::{EnvelopeBody, EvidenceReply, EvidenceRequest, RoundStatus};
 use sealfold_protocol::bytes::Envelope;
+use sealfold_protocol::leaf::Kind;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::roster::Commit;
@@ -79,7 +81,15 @@ pub async fn commit(
         let roster = roster.ok_or_else(|| {
             Refusal::new(Check::Phase, "a roster that is open for commits", "none")
         })?;
-        commit.statement().expect(&roster).map_err(|error| {
+        let logged = round.and_then(|round| round.logged).ok_or_else(|| {
+            Refusal::new(Check::Phase, "a roster that stands in the log", "one that does not yet")
+        })?;
+        let statement = commit.statement();
+        if statement.roster == roster.digest() && statement.checkpoint != logged.checkpoint {
+            let found = statement.checkpoint;
+            return Err(Refusal::new(Check::Checkpoint, logged.checkpoint, found).into());
+        }
+        statement.expect(&roster, &logged.checkpoint).map_err(|error| {
             Refusal::new(Check::Roster, "a commit to the roster that stands", error)
         })?;
         commit
@@ -90,6 +100,8 @@ pub async fn commit(
     let folder = format!("{}/{}/commits", round_folder(&id, number), statement.offer);
     let name = format!("{folder}/{}/{}", statement.roster, statement.site);
     host.store.put(&name, body.envelope.0.clone()).await?;
+    // In the log before the enclave hears of it, and so before any release.
+    host.record(vec![entries::signed(Kind::Commit, &commit)?]).await?;
     {
         let mut state = host.state.lock().await;
         let round = state.study_mut(&id)?.rounds.entry(number).or_default();
@@ -136,7 +148,8 @@ pub async fn abandon(
     }
     let mut state = host.state.lock().await;
     let study = state.study_mut(&id)?;
-    let approvers = study.manifest().approval.approvers;
+    let approval = study.manifest().approval;
+    let approvers = approval.approvers;
     abandonment.expect_approvals(&approvers, 1)?;
     let strangers: Vec<_> =
         abandonment.signers().into_iter().filter(|key| !approvers.contains(key)).collect();
@@ -155,6 +168,10 @@ pub async fn abandon(
     let envelope = abandonment.envelope()?;
     let name = format!("{}/abandonments/{}", round_folder(&id, number), statement.offer);
     host.store.put(&name, envelope.clone()).await?;
+    // With fewer signatures it is none yet.
+    if abandonment.expect_approvals(&approvers, approval.required).is_ok() {
+        host.record(vec![entries::abandonment(&abandonment)?]).await?;
+    }
     round.abandonments.insert(statement.offer, abandonment);
     host.wake.notify_one();
     Ok(Json(EnvelopeBody { envelope: Envelope(envelope) }))

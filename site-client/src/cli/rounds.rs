@@ -165,7 +165,11 @@ impl OnStudy {
             SiteRefusal::new("phase", "a roster", format!("none; {}", status.waiting_for))
         })?;
         let roster = site.roster(&offer, &roster.0)?;
-        site.commit(&mut binding, &offer, &roster, &update.header.digest())?;
+        let leaf = status.roster_leaf.ok_or_else(|| {
+            SiteRefusal::new("phase", "a roster that stands in the log", "one that does not yet")
+                .next("ask again in a moment")
+        })?;
+        site.commit(&mut binding, &offer, &roster, leaf, &update.header.digest())?;
         let sites: Vec<_> = roster.statement().sites().into_iter().map(str::to_owned).collect();
         let machine = json!({ "roster": roster.digest(), "sites": sites });
         context.voice.result(&machine, &format!("committed to a roster of {}", sites.join(", ")));

@@ -48,11 +48,12 @@ pub fn seconds(sites: usize, parameters: usize) -> f64 {
     }
     let admitted = |state: &UploadState| matches!(state, UploadState::Admitted(_));
     let round = system.wait_for(1, "a roster", |round| {
-        round.roster.is_some() && round.uploads.iter().all(|upload| admitted(&upload.state))
+        round.roster_leaf.is_some() && round.uploads.iter().all(|upload| admitted(&upload.state))
     });
+    let checkpoint = system.roster_checkpoint(&round);
     let roster = Signed::open(&round.roster.unwrap().0, &offer.statement().instance_key).unwrap();
     for (site, header) in system.study.sites.iter().zip(headers) {
-        post(&system, "commits", site.commit(&roster, header).envelope(), &[]);
+        post(&system, "commits", site.commit_at(&roster, header, checkpoint).envelope(), &[]);
     }
     let start = Instant::now();
     // The aggregate is on the host's disk before the enclave releases it, and

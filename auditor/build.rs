@@ -1,0 +1,7 @@
+//! Tells the binary the commit that it was built from.
+
+include!("../version.rs");
+
+fn main() {
+    tell_commit(&["auditor/src", "protocol/src", "attestation/src", "Cargo.lock"]);
+}

@@ -1,0 +1,28 @@
+//! Replays a log and says what holds.
+//!
+//! An auditor comes years later, to a copy of the log, with a policy of his
+//! own, offline. He asks: does every release follow from an approved manifest,
+//! genuine evidence and the commits of a known set of sites, and is this the
+//! history that everybody saw? [`replay`] answers from the leaves alone.
+//!
+//! - [`copy`]: the copy on disk, which may be cut, changed or huge;
+//! - [`replay`], [`study`], [`round`], [`agreement`]: what must follow from what;
+//! - [`finding`]: what is wrong, or missing, by name, and where to look;
+//! - [`report`], [`text`], [`html`]: what is said about it;
+//! - [`explain`]: one leaf in words;
+//! - [`lineage`]: where a model comes from, and its card.
+
+pub mod agreement;
+pub mod copy;
+pub mod explain;
+pub mod finding;
+pub mod html;
+pub mod lineage;
+pub mod replay;
+pub mod report;
+pub mod round;
+pub mod study;
+pub mod text;
+
+/// Version and commit.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SEALFOLD_COMMIT"), ")");

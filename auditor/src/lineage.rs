@@ -1,0 +1,237 @@
+//! Where a model comes from, and the card that goes with it.
+//!
+//! A model is named by the digest that the log names it by: the base of an
+//! offer, the initial model of a manifest, or the digest of the release that
+//! leads to it (only the release's readers can compute the model itself).
+
+use crate::copy::Copy;
+use crate::replay::{CannotTell, Replay};
+use crate::report::Report;
+use crate::study::{Released, Summary};
+use crate::text::printable;
+use jiff::Timestamp;
+use sealfold_attestation::Policy;
+use sealfold_protocol::Digest;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+/// A model's history.
+#[derive(Debug, Serialize)]
+pub struct Lineage {
+    /// The digest that was asked for.
+    pub model: Digest,
+    /// What it names.
+    pub names: String,
+    /// The study.
+    pub study: Summary,
+    /// The releases that lead to it, oldest first.
+    pub rounds: Vec<Released>,
+    /// Whether the log was shown to be whole.
+    pub completeness: String,
+    /// Findings anywhere in the log.
+    pub safety: u64,
+    /// Findings anywhere in the log.
+    pub liveness: u64,
+}
+
+/// Replays the log and finds a model in it. Keeps every released round, so its
+/// memory grows with their number.
+///
+/// # Errors
+/// [`CannotTell`] if the log cannot be replayed or does not name the model.
+pub fn of(
+    copy: &Copy,
+    policy: &Policy,
+    model: Digest,
+    now: Timestamp,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Lineage, CannotTell> {
+    let report = Replay::new(copy, policy, usize::MAX).run(&[], now, progress)?;
+    let (study, upto, names) = find(&report, &model).ok_or_else(|| {
+        let expected = "a model or a release that the log names (base of an offer, initial model)";
+        CannotTell::new(expected, model)
+    })?;
+    let rounds = report.rounds.iter().filter(|r| r.study == study && r.round <= upto);
+    let rounds = rounds.cloned().collect();
+    let completeness = report.completeness.words;
+    let (safety, liveness) = (report.safety, report.liveness);
+    let mut studies = report.studies.into_iter();
+    let study = studies.find(|summary| summary.study == study);
+    let study = study.ok_or_else(|| CannotTell::new("its study", "none"))?;
+    Ok(Lineage { model, names, study, rounds, completeness, safety, liveness })
+}
+
+/// The study, the last round that leads to the model, and what it is.
+fn find(report: &Report, model: &Digest) -> Option<(Digest, u32, String)> {
+    for round in &report.rounds {
+        if round.release == *model || round.aggregate == *model {
+            let names = format!("the release of round {}", round.round);
+            return Some((round.study, round.round, names));
+        }
+        if round.base == *model && round.round > 1 {
+            let names = format!("the model that round {} was trained from", round.round);
+            return Some((round.study, round.round - 1, names));
+        }
+    }
+    let initial = |summary: &&Summary| summary.manifest.model.initial == *model;
+    let study = report.studies.iter().find(initial)?;
+    Some((study.study, 0, "the initial model".to_owned()))
+}
+
+impl Lineage {
+    /// The lineage as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let study = &self.study.manifest.study;
+        let mut text = format!(
+            "model {}\n{} of study {} ({})\ninitial model {}\n",
+            self.model,
+            self.names,
+            printable(&study.name),
+            self.study.study,
+            self.study.manifest.model.initial
+        );
+        for round in &self.rounds {
+            let time = round.measured.as_ref().map_or("at an unknown time".to_owned(), |m| {
+                format!("{}, image {}", m.time, m.pcr0.get(..16).unwrap_or(&m.pcr0))
+            });
+            let _ = writeln!(
+                text,
+                "round {:>4}  leaf {:>8}  {time}\n            base {}\n            release {}\n            \
+                 sites {}",
+                round.round,
+                round.release_leaf,
+                round.base,
+                round.release,
+                round.sites.iter().map(|site| printable(site)).collect::<Vec<_>>().join(", ")
+            );
+        }
+        text.push_str(&format!("completeness {}\n", self.completeness));
+        if self.safety + self.liveness > 0 {
+            let (safety, liveness) = (self.safety, self.liveness);
+            text.push_str(&format!(
+                "THE LOG HAS {safety} safety and {liveness} liveness findings: sealfold-audit replay\n"
+            ));
+        }
+        text
+    }
+
+    /// The model card for machines.
+    ///
+    /// # Errors
+    /// [`CannotTell`] if a field has no JSON form.
+    pub fn card(&self) -> Result<Value, CannotTell> {
+        let manifest = serde_json::to_value(&self.study.manifest)
+            .map_err(|error| CannotTell::new("a manifest in JSON", error))?;
+        let mut sites = std::collections::BTreeMap::<&str, u64>::new();
+        let mut images = std::collections::BTreeSet::new();
+        for round in &self.rounds {
+            round.sites.iter().for_each(|site| *sites.entry(site).or_default() += 1);
+            images.extend(round.measured.iter().map(|m| m.pcr0.as_str()));
+        }
+        let simulated = self.rounds.iter().filter_map(|r| r.measured.as_ref()).any(|m| m.simulated);
+        Ok(json!({
+            "model": self.model,
+            "names": self.names,
+            "study": self.study.study,
+            "name": manifest["study"]["name"],
+            "purpose": manifest["study"]["purpose"],
+            "intended_use": manifest["study"]["intended_use"],
+            "data": manifest["data"],
+            "model_layout": manifest["model"],
+            "aggregation": manifest["aggregation"],
+            "privacy": manifest["privacy"],
+            "quorum": manifest["quorum"],
+            "readers": manifest["release"]["readers"],
+            "sites": sites,
+            "rounds": self.rounds.len(),
+            "last_release": self.rounds.last().map(|round| round.release),
+            "first_trained": self.rounds.first().and_then(|r| r.measured.as_ref()).map(|m| m.time),
+            "last_trained": self.rounds.last().and_then(|r| r.measured.as_ref()).map(|m| m.time),
+            "measurements": images,
+            "simulated": simulated,
+            "approvals": { "signed": self.study.approvals,
+                           "required": self.study.manifest.approval.required },
+            "evaluation": Value::Null,
+            "log": { "completeness": self.completeness, "safety_findings": self.safety,
+                     "liveness_findings": self.liveness },
+        }))
+    }
+
+    /// The model card for people, in Markdown.
+    ///
+    /// # Errors
+    /// As [`Lineage::card`].
+    pub fn markdown(&self) -> Result<String, CannotTell> {
+        let card = self.card()?;
+        let line = |value: &Value| match value {
+            Value::String(text) => escaped(text),
+            other => escaped(&other.to_string()),
+        };
+        let mut text = format!("# Model card: {}\n\n", line(&card["name"]));
+        for (title, field) in [
+            ("Model", "model"),
+            ("What that is", "names"),
+            ("Study", "study"),
+            ("Purpose", "purpose"),
+            ("Intended use", "intended_use"),
+            ("Rounds", "rounds"),
+            ("First round", "first_trained"),
+            ("Last round", "last_trained"),
+            ("Last release", "last_release"),
+            ("Who may read it", "readers"),
+        ] {
+            let _ = writeln!(text, "- **{title}**: {}", line(&card[field]));
+        }
+        if card["simulated"] == Value::Bool(true) {
+            text.push_str("- **Made in simulation**: the evidence proves nothing\n");
+        }
+        text.push_str("\n## Data\n\n");
+        let _ = writeln!(text, "Cohort: {}\n", line(&card["data"]["cohort"]));
+        text.push_str("| feature | type | unit | range |\n| --- | --- | --- | --- |\n");
+        for feature in card["data"]["feature"].as_array().into_iter().flatten() {
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} | {} |",
+                line(&feature["name"]),
+                line(&feature["type"]),
+                line(&feature["unit"]),
+                line(&feature["range"])
+            );
+        }
+        text.push_str("\n## Sites\n\n| site | releases with its update |\n| --- | --- |\n");
+        for (site, rounds) in card["sites"].as_object().into_iter().flatten() {
+            let _ = writeln!(text, "| {} | {rounds} |", escaped(site));
+        }
+        for (title, field) in [
+            ("Aggregation", "aggregation"),
+            ("Privacy", "privacy"),
+            ("Quorum", "quorum"),
+            ("Measured images (PCR0)", "measurements"),
+            ("Approvals", "approvals"),
+        ] {
+            let _ = writeln!(text, "\n## {title}\n\n{}", line(&card[field]));
+        }
+        text.push_str("\n## Evaluation\n\nNot in the log: ask the study.\n");
+        let _ = writeln!(
+            text,
+            "\n## Audit\n\nCompleteness: {}. {} safety and {} liveness findings.",
+            self.completeness, self.safety, self.liveness
+        );
+        Ok(text)
+    }
+}
+
+/// Text that stays on its line and in its cell.
+fn escaped(text: &str) -> String {
+    let text = printable(text);
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '|' | '<' | '>' | '`' | '*' | '_' | '[' | ']' | '#' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}

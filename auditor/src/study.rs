@@ -1,0 +1,413 @@
+//! A study as its leaves tell it: the chain of manifests, of rounds, of
+//! releases.
+
+use crate::agreement;
+use crate::finding::{Check, Finding};
+use crate::round::{Measured, Offered, Round};
+use jiff::Timestamp;
+use sealfold_attestation::{Evidence, Policy, verify_replay};
+use sealfold_protocol::abandonment::Abandonment;
+use sealfold_protocol::manifest::Manifest;
+use sealfold_protocol::offer::Offer;
+use sealfold_protocol::release::Release;
+use sealfold_protocol::roster::{Commit, Roster};
+use sealfold_protocol::study::Study as Chain;
+use sealfold_protocol::{Digest, Error, MultiSigned, Signed, VerifyingKey};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// A study.
+pub struct Study {
+    chain: Chain,
+    last: Option<Last>,
+    round: Option<Round>,
+    /// The latest time of any evidence so far.
+    clock: Option<Timestamp>,
+    images: BTreeMap<String, u64>,
+    took_part: BTreeMap<String, u64>,
+    released: u64,
+}
+
+/// The release that the next offer goes on from.
+struct Last {
+    round: u32,
+    release: Digest,
+    /// The place of its manifest in the chain.
+    manifest: usize,
+}
+
+/// A released round, for reports.
+#[derive(Debug, Clone, Serialize)]
+pub struct Released {
+    /// The study.
+    pub study: Digest,
+    /// The round.
+    pub round: u32,
+    /// The manifest that it ran under.
+    pub manifest: Digest,
+    /// The leaf of the offer.
+    pub offer_leaf: u64,
+    /// The leaf of the release.
+    pub release_leaf: u64,
+    /// The release.
+    pub release: Digest,
+    /// The release before.
+    pub previous: Option<Digest>,
+    /// The model that the sites trained from.
+    pub base: Digest,
+    /// The commitment to the aggregate.
+    pub aggregate: Digest,
+    /// The sites whose updates were folded.
+    pub sites: Vec<String>,
+    /// How many offers the round had, and how many were abandoned.
+    pub offers: usize,
+    /// Those that were abandoned, and so perhaps released.
+    pub abandoned: usize,
+    /// What the evidence says, if it was accepted.
+    pub measured: Option<Measured>,
+}
+
+/// A study in a report.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    /// Its identity.
+    pub study: Digest,
+    /// The manifest in force.
+    pub manifest: Manifest,
+    /// How many manifests the chain has.
+    pub manifests: usize,
+    /// The sites that signed the one in force.
+    pub participants: Vec<String>,
+    /// The approvers of it that signed.
+    pub approvals: usize,
+    /// Rounds released.
+    pub released: u64,
+    /// By site, in how many of them its update was folded.
+    pub took_part: BTreeMap<String, u64>,
+    /// By PCR0, how many offers an image made.
+    pub images: BTreeMap<String, u64>,
+    /// What stands open at the end of the log, in words.
+    pub open: Option<String>,
+}
+
+impl Study {
+    /// Begins with a first manifest.
+    ///
+    /// # Errors
+    /// A finding by `manifest`.
+    pub fn begin(first: MultiSigned<Manifest>) -> Result<Self, Finding> {
+        let chain = Chain::open(first).map_err(|error| not_approved(&error))?;
+        Ok(Self {
+            chain,
+            last: None,
+            round: None,
+            clock: None,
+            images: BTreeMap::new(),
+            took_part: BTreeMap::new(),
+            released: 0,
+        })
+    }
+
+    /// Its identity.
+    #[must_use]
+    pub fn id(&self) -> Digest {
+        self.chain.id()
+    }
+
+    /// Its manifests, oldest first.
+    #[must_use]
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// Adds an amendment, or further signatures of the manifest in force.
+    pub fn manifest(
+        &mut self,
+        manifest: MultiSigned<Manifest>,
+        policy: &Policy,
+        findings: &mut Vec<Finding>,
+    ) {
+        let known = self.chain.manifests().iter().find(|m| m.digest() == manifest.digest());
+        if let Some(known) = known {
+            if manifest.signers().is_subset(&known.signers()) {
+                let found = "no signature more than before";
+                findings.push(Finding::new(Check::LeafTwice, "further signatures", found));
+            } else if let Err(error) = self.chain.merge(&manifest) {
+                findings.push(not_approved(&error));
+            }
+            return;
+        }
+        findings.extend(agreement::against_policy(&manifest, policy));
+        if let Err(error) = self.chain.amend(manifest) {
+            findings.push(not_approved(&error));
+        }
+    }
+
+    /// The key of the instance that made an offer of the round that runs.
+    ///
+    /// # Errors
+    /// [`Error::Link`] if no such offer is in the log.
+    pub fn instance(&self, what: &'static str, offer: &Digest) -> Result<VerifyingKey, Error> {
+        let found = self.round.as_ref().and_then(|round| round.instance(offer));
+        found.ok_or_else(|| self.unknown_offer(what, offer))
+    }
+
+    fn unknown_offer(&self, what: &'static str, offer: &Digest) -> Error {
+        let round = self.round.as_ref().map_or(1, |round| round.number);
+        let expected = format!("an offer of round {round} before it in the log");
+        Error::Link { what, expected, found: offer.to_string() }
+    }
+
+    /// The key of a site under an offer of the round that runs.
+    ///
+    /// # Errors
+    /// [`Error::Link`] or [`Error::Signer`].
+    pub fn site_key(&self, commit: &Commit) -> Result<VerifyingKey, Error> {
+        let offers = self.round.as_ref().map(|round| &round.offers);
+        let offered = offers.and_then(|offers| offers.get(&commit.offer));
+        let offered = offered.ok_or_else(|| self.unknown_offer("commit's offer", &commit.offer))?;
+        let manifest = offered.offer.statement().manifest;
+        let manifest = self.chain.manifests().iter().find(|known| known.digest() == manifest);
+        let manifest = manifest.unwrap_or(self.chain.current());
+        manifest.statement().site(&commit.site).map(|site| site.signing_key)
+    }
+
+    /// Adds an offer, and verifies its evidence at the document's own time.
+    pub fn offer(
+        &mut self,
+        leaf: u64,
+        offer: Signed<Offer>,
+        evidence: Option<&Evidence>,
+        policy: &Policy,
+        findings: &mut Vec<Finding>,
+    ) {
+        let statement = offer.statement().clone();
+        let place = self.chain.manifests().iter().position(|m| m.digest() == statement.manifest);
+        let oldest = self.last.as_ref().map_or(0, |last| last.manifest);
+        let Some(place) = place.filter(|place| *place >= oldest) else {
+            let expected =
+                "an approved manifest before it in the log, in force since the last release";
+            findings.push(Finding::new(Check::Manifest, expected, statement.manifest));
+            return;
+        };
+        let terms = self.chain.manifests()[place].clone();
+        let measured = evidence.and_then(|evidence| {
+            self.evidence(&terms, &offer.digest(), evidence, policy, findings)
+        });
+        self.links(&terms, &statement, findings);
+        let signers = terms.signers();
+        let sites = &terms.statement().sites;
+        let taking_part = sites.iter().filter(|site| signers.contains(&site.signing_key));
+        let offered = Offered::new(
+            leaf,
+            offer,
+            taking_part.map(|site| site.name.clone()).collect(),
+            terms.statement().quorum.smallest_roster,
+            terms.statement().deadlines.round_seconds,
+            measured,
+        );
+        let number = self.next();
+        if statement.round != number {
+            // Told of by `links`; the round that runs is not disturbed.
+            return;
+        }
+        let is_new = self.round.as_ref().is_none_or(|round| round.number != number);
+        if is_new {
+            self.round = Some(Round::new(number));
+        }
+        if let Some(round) = &mut self.round
+            && let Err(finding) = round.offer(offered)
+        {
+            findings.push(finding);
+        }
+    }
+
+    fn next(&self) -> u32 {
+        self.last.as_ref().map_or(1, |last| last.round.saturating_add(1))
+    }
+
+    /// Whether an offer continues the chain of rounds.
+    fn links(&self, terms: &MultiSigned<Manifest>, offer: &Offer, findings: &mut Vec<Finding>) {
+        let mut expect = |what: &str, expected: String, found: String| {
+            if expected != found {
+                findings.push(Finding::new(Check::Chain, format!("{what} {expected}"), found));
+            }
+        };
+        let show = |digest: Option<Digest>| digest.map_or("none".to_owned(), |d| d.to_string());
+        expect("round", self.next().to_string(), offer.round.to_string());
+        let previous = self.last.as_ref().map(|last| last.release);
+        expect("previous release", show(previous), show(offer.previous));
+        let rounds = terms.statement().study.rounds;
+        if offer.round > rounds {
+            expect("a round up to", rounds.to_string(), offer.round.to_string());
+        }
+        // What a release leads to only its readers can compute; that all offers
+        // of a round go on from one model can be seen.
+        let standing = self.round.as_ref().filter(|round| round.number == offer.round);
+        let known = standing.and_then(|round| round.offers.values().next());
+        let base = match known {
+            Some(known) => Some(known.offer.statement().base),
+            None if offer.round == 1 => Some(terms.statement().model.initial),
+            None => None,
+        };
+        if let Some(base) = base {
+            expect("base model", base.to_string(), offer.base.to_string());
+        }
+    }
+
+    fn evidence(
+        &mut self,
+        terms: &MultiSigned<Manifest>,
+        offer: &Digest,
+        evidence: &Evidence,
+        policy: &Policy,
+        findings: &mut Vec<Finding>,
+    ) -> Option<Measured> {
+        let claims = match verify_replay(evidence, policy, offer.as_bytes()).into_claims() {
+            Ok(claims) => claims,
+            Err(refused) => {
+                let expected = format!("{}: {}", refused.check, refused.expected);
+                findings.push(Finding::new(Check::Evidence, expected, refused.found));
+                return None;
+            }
+        };
+        let document = claims.document();
+        let pcr0 = hex::encode(document.pcr(0));
+        let images = &terms.statement().measurements.nitro;
+        if !agreement::lists(images, |index| document.pcr(index).to_vec()) {
+            let expected = "an image that the manifest lists";
+            findings.push(Finding::new(Check::Measurements, expected, format!("PCR0 {pcr0}")));
+        }
+        let time = i64::try_from(document.timestamp).ok();
+        let time = time.and_then(|time| Timestamp::from_millisecond(time).ok())?;
+        let study = &terms.statement().study;
+        if time < study.valid_from || time > study.valid_until {
+            let expected = format!("{} to {}", study.valid_from, study.valid_until);
+            findings.push(Finding::new(Check::Validity, expected, time));
+        }
+        if let Some(before) = self.clock.filter(|before| *before > time) {
+            findings.push(Finding::new(Check::Clock, format!("not before {before}"), time));
+        }
+        self.clock = self.clock.max(Some(time));
+        *self.images.entry(pcr0.clone()).or_default() += 1;
+        let (module, simulated) = (document.module_id.clone(), claims.is_simulated());
+        Some(Measured { time, pcr0, module, simulated })
+    }
+
+    /// Adds a roster, with the digest of the checkpoint that ends with its leaf.
+    pub fn roster(
+        &mut self,
+        roster: Signed<Roster>,
+        checkpoint: Digest,
+        findings: &mut Vec<Finding>,
+    ) {
+        if let Some(round) = &mut self.round {
+            round.roster(roster, checkpoint, findings);
+        }
+    }
+
+    /// Adds a commit.
+    pub fn commit(&mut self, commit: &Signed<Commit>, findings: &mut Vec<Finding>) {
+        if let Some(round) = &mut self.round {
+            round.commit(commit, findings);
+        }
+    }
+
+    /// Adds an abandonment.
+    pub fn abandonment(&mut self, bytes: &[u8], digest: &Digest, findings: &mut Vec<Finding>) {
+        let manifest = self.chain.current().statement();
+        let opened = match Abandonment::open(bytes, &self.chain.id(), manifest) {
+            Ok(opened) if opened.digest() == *digest => opened,
+            Ok(other) => {
+                findings.push(Finding::new(Check::Statement, digest, other.digest()));
+                return;
+            }
+            Err(error) => {
+                let expected = "signatures of the required approvers";
+                findings.push(Finding::new(Check::Abandonment, expected, error));
+                return;
+            }
+        };
+        if let Some(round) = &mut self.round {
+            round.abandon(opened.statement(), findings);
+        }
+    }
+
+    /// Adds a release; what it says for the report if it is the round's first.
+    pub fn release(
+        &mut self,
+        leaf: u64,
+        release: Signed<Release>,
+        findings: &mut Vec<Finding>,
+    ) -> Option<Released> {
+        let round = self.round.as_mut()?;
+        let is_first = round.release.is_none();
+        round.release(leaf, release, findings);
+        let (leaf, release) = round.release.as_ref().filter(|_| is_first)?;
+        let statement = release.statement();
+        let offered = round.offers.get(&statement.offer)?;
+        let place = self.chain.manifests().iter().position(|m| m.digest() == statement.manifest);
+        let (number, digest) = (round.number, release.digest());
+        self.last = Some(Last { round: number, release: digest, manifest: place.unwrap_or(0) });
+        self.released += 1;
+        let sites = round.sites();
+        for site in &sites {
+            *self.took_part.entry(site.clone()).or_default() += 1;
+        }
+        Some(Released {
+            study: self.chain.id(),
+            round: number,
+            manifest: statement.manifest,
+            offer_leaf: offered.leaf,
+            release_leaf: *leaf,
+            release: digest,
+            previous: statement.previous,
+            base: statement.base,
+            aggregate: statement.aggregate,
+            sites,
+            offers: round.offers.len(),
+            abandoned: round.abandoned(),
+            measured: offered.measured.clone(),
+        })
+    }
+
+    /// At the end of the log, at the auditor's own time.
+    pub fn end(&self, now: Timestamp, findings: &mut Vec<Finding>) -> Summary {
+        let current = self.chain.current();
+        let manifest = current.statement().clone();
+        let approval = &manifest.approval;
+        let mut open = None;
+        if let Some(round) = self.round.as_ref().filter(|round| round.release.is_none()) {
+            open =
+                Some(format!("round {}: {} offers, no release", round.number, round.offers.len()));
+            for offered in round.offers.values() {
+                let waiting = offered.waiting();
+                let end = offered.measured.as_ref().map(|m| m.time.as_second());
+                let seconds = i64::try_from(offered.seconds).unwrap_or(i64::MAX);
+                let is_over = end.is_some_and(|t| t.saturating_add(seconds) < now.as_second());
+                if !waiting.is_empty() && is_over {
+                    let expected = "a release, or an abandonment, within the round's time";
+                    let found =
+                        format!("commits of {waiting:?} under offer {}", offered.offer.digest());
+                    let finding = Finding::new(Check::Unfinished, expected, found).at(offered.leaf);
+                    findings.push(finding.within(self.id(), Some(round.number)));
+                }
+            }
+        }
+        Summary {
+            study: self.id(),
+            manifests: self.chain.manifests().len(),
+            participants: self.chain.participants().into_iter().map(str::to_owned).collect(),
+            approvals: current.expect_approvals(&approval.approvers, 0).unwrap_or(0),
+            released: self.released,
+            took_part: self.took_part.clone(),
+            images: self.images.clone(),
+            open,
+            manifest,
+        }
+    }
+}
+
+fn not_approved(error: &Error) -> Finding {
+    Finding::new(Check::Manifest, "a manifest that follows and is approved", error)
+}

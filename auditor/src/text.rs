@@ -1,0 +1,110 @@
+//! A report as text, findings first.
+
+use crate::finding::Finding;
+use crate::report::Report;
+use crate::study::{Released, Summary};
+use std::fmt::Write;
+
+/// The rounds that the text lists; JSON and HTML have more.
+const ROUNDS: usize = 20;
+
+/// The report for a terminal.
+#[must_use]
+pub fn text(report: &Report) -> String {
+    let mut text = String::new();
+    let out = &mut text;
+    let _ = writeln!(out, "log            {}", printable(&report.log));
+    let _ = writeln!(out, "leaves         {}", report.size);
+    let _ = writeln!(out, "root           {}", report.root);
+    let kinds: Vec<_> = report.leaves.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+    let _ = writeln!(out, "read           {}", kinds.join(", "));
+    let _ = writeln!(out, "completeness   {}", report.completeness.words);
+    for cosigned in &report.completeness.cosigned {
+        let time = cosigned.time.map_or("at no time".to_owned(), |time| time.to_string());
+        let _ = writeln!(out, "cosigned       {} {time}", printable(&cosigned.name));
+    }
+    let _ = writeln!(out, "\n{}", report.verdict());
+    for finding in &report.findings {
+        let _ = write!(out, "\n{}", self::finding(finding));
+    }
+    for study in &report.studies {
+        let _ = write!(out, "\n{}", self::study(study));
+        let rounds = report.rounds.iter().filter(|round| round.study == study.study);
+        let rounds: Vec<_> = rounds.collect();
+        for round in &rounds[rounds.len().saturating_sub(ROUNDS)..] {
+            let _ = writeln!(out, "  {}", self::round(round));
+        }
+    }
+    text
+}
+
+/// A finding.
+#[must_use]
+pub fn finding(finding: &Finding) -> String {
+    let mut text = format!("{} {}", finding.severity, finding.check);
+    if let Some(leaf) = finding.leaf {
+        let _ = write!(text, " at leaf {leaf}");
+    }
+    if let Some(study) = finding.study {
+        let _ = write!(text, ", study {}", study.short());
+    }
+    if let Some(round) = finding.round {
+        let _ = write!(text, ", round {round}");
+    }
+    let _ = writeln!(text, "\n  expected {}", printable(&finding.expected));
+    let _ = writeln!(text, "  found    {}", printable(&finding.found));
+    let _ = writeln!(text, "  look at  {}", finding.look);
+    text
+}
+
+fn study(summary: &Summary) -> String {
+    let manifest = &summary.manifest;
+    let mut text = format!(
+        "study {}  {}\n  {} of {} rounds released; {} manifests; {} of {} approvers signed; \
+         k = {}, c = {}\n",
+        summary.study,
+        printable(&manifest.study.name),
+        summary.released,
+        manifest.study.rounds,
+        summary.manifests,
+        summary.approvals,
+        manifest.approval.approvers.len(),
+        manifest.quorum.smallest_roster,
+        manifest.quorum.colluders,
+    );
+    for (site, rounds) in &summary.took_part {
+        let _ = writeln!(text, "  {site:<20} in {rounds} releases");
+    }
+    for (pcr0, offers) in &summary.images {
+        let _ = writeln!(text, "  image {pcr0} made {offers} offers");
+    }
+    if let Some(open) = &summary.open {
+        let _ = writeln!(text, "  open at the end: {open}");
+    }
+    text
+}
+
+fn round(round: &Released) -> String {
+    let time = round.measured.as_ref().map_or(String::new(), |m| m.time.to_string());
+    let simulated = round.measured.as_ref().is_some_and(|m| m.simulated);
+    let mut text = format!(
+        "round {:>4}  {time:<24}  leaves {}..{}  {} sites",
+        round.round,
+        round.offer_leaf,
+        round.release_leaf,
+        round.sites.len()
+    );
+    if simulated {
+        text.push_str("  SIMULATED");
+    }
+    if round.abandoned > 0 {
+        let _ = write!(text, "  {} offers abandoned, perhaps released", round.abandoned);
+    }
+    text
+}
+
+/// Foreign text without control characters, which would act on a terminal.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
