@@ -29,6 +29,7 @@ use sealfold_protocol::{Digest, Secret, Signed, SigningKey};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
+use zeroize::Zeroize;
 
 /// The most offers that an instance makes in its life.
 const MAX_OFFERS: usize = 1 << 20;

@@ -9,8 +9,8 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = Opening::decode(bytes);
     let mut padded = bytes.to_vec();
     padded.resize(PREAMBLE, 0);
-    if let Ok(preamble) = Preamble::decode(&padded) {
-        assert_eq!(preamble.encode().unwrap(), padded);
+    if let Ok(preamble) = Preamble::decode(&padded, PREAMBLE) {
+        assert_eq!(preamble.encode(PREAMBLE).unwrap(), padded);
     }
     if let Ok(preamble) = AggregatePreamble::decode(&padded) {
         assert_eq!(preamble.encode().unwrap(), padded);

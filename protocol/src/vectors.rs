@@ -12,7 +12,7 @@ use crate::release::{self, Disclosure, Opening, Release, SiteOpening};
 use crate::report::ModelReport;
 use crate::roster::{Commit, Member, Roster};
 use crate::seal;
-use crate::update::{Preamble, Receipt, UpdateHeader};
+use crate::update::{PREAMBLE, Preamble, Receipt, UpdateHeader};
 use crate::{Digest, MultiSigned, Secret, Signed, SigningKey, Statement, content};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -143,6 +143,8 @@ fn release_of(roster: &Signed<Roster>, manifest: Digest, disclosure: Disclosure)
         aggregate: release::commitment(&blinding, &content::digest(&pattern(length))),
         object: Random::new([13; 32]),
         plain_length: length as u64,
+        spent: None,
+        below_clip: None,
         disclosure,
     }
 }
@@ -160,6 +162,7 @@ fn every_object_has_a_vector_that_holds() {
             round: 1,
             base: Digest::new([4; 32]),
             previous: None,
+            clip: None,
             update_key: sealing.public_key.clone(),
             instance_key: SigningKey::from_seed(&INSTANCE).unwrap().verifying_key(),
         },
@@ -264,7 +267,7 @@ fn upload_token() -> Value {
 fn every_byte_construction_has_a_vector_that_holds() {
     let preamble = Preamble {
         examples: 303,
-        layout: manifest().model.layout_digest().unwrap(),
+        layout: manifest().layout_digest().unwrap(),
         metrics: BTreeMap::from([("loss".to_owned(), 0.5)]),
     };
     let request = |operation, length| {
@@ -273,7 +276,7 @@ fn every_byte_construction_has_a_vector_that_holds() {
     };
     let digest_of = |length: usize| json!([length, content::digest(&pattern(length))]);
     let constructions = json!({
-        "layout_digest": manifest().model.layout_digest().unwrap(),
+        "layout_digest": manifest().layout_digest().unwrap(),
         "content_digests": [digest_of(0), digest_of(1), digest_of(seal::RECORD), digest_of(seal::RECORD + 1)],
         "aggregate_commitment": release::commitment(&Secret::new([12; 32]), &Digest::new([14; 32])),
         "aggregate_context": hex::encode(release::seal_context(&Digest::new([3; 32]), &Digest::new([15; 32]))),
@@ -281,8 +284,8 @@ fn every_byte_construction_has_a_vector_that_holds() {
         "finding_info": hex::encode(crate::refusal::Refusal::seal_info(&Digest::new([17; 32]))),
         "upload_token": upload_token(),
         "opening_info": hex::encode(Opening::seal_info(&Digest::new([3; 32]), "site-0")),
-        "preamble_sha256": Digest::of(&[&preamble.encode().unwrap()]),
-        "preamble_start": hex::encode(&preamble.encode().unwrap()[..160]),
+        "preamble_sha256": Digest::of(&[&preamble.encode(PREAMBLE).unwrap()]),
+        "preamble_start": hex::encode(&preamble.encode(PREAMBLE).unwrap()[..160]),
         "door_read": request(door::Operation::Read, 262_400),
         "door_write": request(door::Operation::Write, 56),
         "door_finish": request(door::Operation::Finish, 0),

@@ -1,7 +1,7 @@
 //! A manifest in words: what a person reads before signing it.
 
 use sealfold_protocol::Digest;
-use sealfold_protocol::manifest::{Feature, Manifest, Readers};
+use sealfold_protocol::manifest::{Aggregation, Feature, Manifest, Privacy, Readers};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -53,15 +53,23 @@ pub fn describe(manifest: &Manifest, id: &Digest) -> String {
         "model",
         format!("{parameters} parameters in {tensors} tensors, initial {}", model.initial),
     );
+    if let Some(optimiser) = &model.optimiser {
+        line("optimiser", format!("{optimiser:?}, learning rate {}", model.learning_rate));
+    } else {
+        line("optimiser", format!("fed-avg, learning rate {}", model.learning_rate));
+    }
     let aggregation = &manifest.aggregation;
-    let clip = aggregation.clip.map_or(String::new(), |clip| format!(", clip {clip}"));
-    line("rule", format!("{}{clip}", word(&aggregation.rule)));
-    line(
-        "share",
-        format!("at most {} of the weights for one site", aggregation.largest_weight_share),
-    );
+    line("rule", rule(aggregation));
+    line("update type", word(&aggregation.update_type));
+    if let Some(share) = aggregation.largest_weight_share {
+        line("share", format!("at most {share} of the weights for one site"));
+    }
     let limit = aggregation.norm_limit.map_or("none".to_owned(), |limit| limit.to_string());
     line("norm limit", limit);
+    if let Some(evaluation) = &manifest.evaluation {
+        let apart = if evaluation.per_site { ", each site's apart" } else { "" };
+        line("evaluation", format!("counts of patients in {} bins of score{apart}", evaluation.bins));
+    }
     let deadlines = &manifest.deadlines;
     line(
         "deadlines",
@@ -83,9 +91,59 @@ pub fn describe(manifest: &Manifest, id: &Digest) -> String {
     for weakness in &manifest.quorum.accepts {
         text.push_str(&format!("WEAKER ({weakness}): {}.\n", weakness.meaning()));
     }
-    text.push_str(WITHOUT_NOISE);
+    for leak in &aggregation.accepts {
+        text.push_str(&format!("WEAKER: {}.\n", leak.meaning()));
+    }
+    text.push_str(&privacy(manifest));
     text.push('\n');
     text
+}
+
+/// A rule and its parameters.
+fn rule(aggregation: &Aggregation) -> String {
+    let values = serde_json::to_value(aggregation).unwrap_or_default();
+    let taken = aggregation.rule.parameters().iter().filter(|name| **name != "largest_weight_share");
+    taken.fold(aggregation.rule.name().to_owned(), |text, name| {
+        format!("{text}, {name} {}", values[*name])
+    })
+}
+
+/// What the releases let out of whom, as far as it can be said in words.
+fn privacy(manifest: &Manifest) -> String {
+    let (who, noise) = match &manifest.privacy {
+        Privacy::None {} => return WITHOUT_NOISE.to_owned(),
+        Privacy::Patient(noise) => ("one patient", noise),
+        Privacy::Site(noise) => ("one whole site", noise),
+    };
+    let rounds = manifest.study.rounds;
+    let spent = match noise.spent(rounds) {
+        Ok(spent) => format!("{spent:.3}"),
+        Err(error) => error.to_string(),
+    };
+    let factor = noise.epsilon.exp();
+    let sampled = noise.sampling_rate.map_or(String::new(), |rate| {
+        format!(" Each patient takes part in a round with probability {rate}, in secret.")
+    });
+    let adaptive = noise.adaptive_clip.map_or(String::new(), |adaptive| {
+        format!(
+            " The clip follows the {} quantile of the sites' norms, by counts with noise {}.",
+            adaptive.quantile, adaptive.count_noise
+        )
+    });
+    let spread = match manifest.privacy {
+        Privacy::Patient(_) => {
+            " Sums over a whole hospital are not hidden: only what one patient adds to them is."
+        }
+        _ => "",
+    };
+    format!(
+        "Noise hides {who}: whatever is computed from all {rounds} releases is at most {factor:.3} \
+         times as likely with {who} in the study as without, but for a probability of {} \
+         (epsilon {}, delta {}; the rounds cost epsilon {spent}). Contributions longer than {} are \
+         scaled down; the noise has {} times that length in every direction.{sampled}{adaptive}\
+         {spread}",
+        noise.delta, noise.epsilon, noise.delta, noise.clip, noise.noise_multiplier
+    )
 }
 
 fn described(feature: &Feature) -> String {

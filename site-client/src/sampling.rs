@@ -35,7 +35,7 @@ impl Site<'_> {
                 .next("give it: --data patients.csv")
         })?;
         let rows = data::check(data, &manifest.data)?.rows;
-        let rows = usize::try_from(rows).map_err(|e| Error::file(data, e))?;
+        let rows = u32::try_from(rows).map_err(|e| Error::file(data, e))?;
         let path = self.sampling_seed(round);
         let seed = match read_file(&path)? {
             Some(bytes) => Secret::copy_of(

@@ -167,6 +167,7 @@ fn steps(manifest: &Manifest, roster: usize) -> Result<Vec<TensorStep>> {
         };
         match tensor.role {
             TensorRole::Parameter => TensorStep::new(optimiser, dtype),
+            TensorRole::Buffer => Ok(TensorStep::buffer(dtype)),
             TensorRole::Control => TensorStep::control(dtype, roster, sites),
         }
     };

@@ -90,7 +90,7 @@ impl Site {
         values: &[f32],
     ) -> Sealed {
         let preamble = Preamble { examples, layout, metrics: BTreeMap::new() };
-        self.seal_plain(offer, &plain(&preamble.encode().unwrap(), values))
+        self.seal_plain(offer, &plain(&preamble.encode(PREAMBLE).unwrap(), values))
     }
 
     /// Seals any plaintext.

@@ -159,6 +159,7 @@ impl Story {
             round,
             base: self.base,
             previous: self.previous,
+            clip: None,
             update_key: seal::public_of(&[5; 32]).unwrap(),
             instance_key: self.key.verifying_key(),
         };
@@ -226,6 +227,8 @@ impl Story {
             aggregate: Digest::of(&[roster.digest().as_bytes()]),
             object: Random::new(*offer.digest().as_bytes()),
             plain_length: 20_384,
+            spent: None,
+            below_clip: None,
             disclosure: Disclosure::Everyone(Opening { key: secret(), blinding: secret() }),
         };
         Signed::sign(release, &self.key).unwrap()

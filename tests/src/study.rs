@@ -90,6 +90,7 @@ impl Study {
             round: 1,
             base: self.manifest.statement().model.initial,
             previous: None,
+            clip: None,
         }
     }
 

@@ -29,7 +29,7 @@ impl World {
     }
 
     fn layout(&self) -> Digest {
-        self.study.manifest.statement().model.layout_digest().unwrap()
+        self.study.manifest.statement().layout_digest().unwrap()
     }
 
     fn good(&self, site: usize) -> Sealed {
@@ -226,7 +226,7 @@ fn a_genuine_header_with_the_hosts_own_encapsulation_behind_it() {
     let (encapsulation, key) =
         seal::encapsulate(&world.offer.statement().update_key, &info).unwrap();
     let preamble = Preamble { examples: 1, layout: world.layout(), metrics: BTreeMap::new() };
-    let plain = site::plain(&preamble.encode().unwrap(), &[666.0; 1000]);
+    let plain = site::plain(&preamble.encode(PREAMBLE).unwrap(), &[666.0; 1000]);
     let bytes = site::seal_bytes(&key, &genuine.header.digest(), &plain);
     world.host.door.put(*genuine.header.digest().as_bytes(), bytes);
     let header = genuine.header.envelope();

@@ -29,7 +29,7 @@ impl World {
         let enclave = host.enclave("enclave");
         let study = Study::new(options);
         let offer = enclave.offer(&study.first_offer()).unwrap();
-        let layout = study.manifest.statement().model.layout_digest().unwrap();
+        let layout = study.manifest.statement().layout_digest().unwrap();
         let sealed: Vec<_> = study
             .sites
             .iter()
@@ -89,10 +89,10 @@ fn a_colluding_site_that_swaps_its_bytes_between_admission_and_fold() {
     let world = World::admitted(&Options { parameters: 200_000, ..Options::default() });
     world.commit(0..4);
     // The site kept its key: other values, sealed under the same header, open.
-    let layout = world.study.manifest.statement().model.layout_digest().unwrap();
+    let layout = world.study.manifest.statement().layout_digest().unwrap();
     let preamble =
         sealfold_protocol::update::Preamble { examples: 1, layout, metrics: BTreeMap::new() };
-    let plain = site::plain(&preamble.encode().unwrap(), &vec![1e30; 200_000]);
+    let plain = site::plain(&preamble.encode(16 << 10).unwrap(), &vec![1e30; 200_000]);
     let update = &world.sealed[2];
     // The salt decides the keys, so the host must serve the new header too,
     // and it was read at admission only: the old keys do not open the new bytes.
@@ -107,12 +107,12 @@ fn a_colluding_site_that_swaps_its_bytes_between_admission_and_fold() {
 fn a_colluding_site_that_seals_other_bytes_under_the_very_keys_of_its_update() {
     let world = World::admitted(&Options { parameters: 200_000, ..Options::default() });
     world.commit(0..4);
-    let layout = world.study.manifest.statement().model.layout_digest().unwrap();
+    let layout = world.study.manifest.statement().layout_digest().unwrap();
     let preamble =
         sealfold_protocol::update::Preamble { examples: 1, layout, metrics: BTreeMap::new() };
     let mut values = vec![3.0; 200_000];
     values[150_000] = 3.5;
-    let plain = site::plain(&preamble.encode().unwrap(), &values);
+    let plain = site::plain(&preamble.encode(16 << 10).unwrap(), &values);
     let update = &world.sealed[2];
     // What it may not do, and what nobody can stop it from doing: use its
     // object's keys and nonces twice.
@@ -134,7 +134,7 @@ fn a_roster_below_the_smallest_is_never_released() {
     let enclave = host.enclave("enclave");
     let study = Study::new(&Options { deadlines: [1, 1, 4], ..Options::default() });
     let offer = enclave.offer(&study.first_offer()).unwrap();
-    let layout = study.manifest.statement().model.layout_digest().unwrap();
+    let layout = study.manifest.statement().layout_digest().unwrap();
     for site in &study.sites[..2] {
         let update = site.seal(&offer, layout, 1, &[1.0; 1000]);
         enclave.admit(&host.door, &offer, &update).unwrap();
@@ -195,7 +195,7 @@ fn two_enclaves_for_one_round_share_no_commit() {
     // What was sealed to one instance is nothing to the other.
     let refusal = other.admit(&world.host.door, &theirs, &world.sealed[0]).unwrap_err();
     assert_eq!(refusal.check, Check::Offer);
-    let layout = world.study.manifest.statement().model.layout_digest().unwrap();
+    let layout = world.study.manifest.statement().layout_digest().unwrap();
     for site in &world.study.sites {
         let update = site.seal(&theirs, layout, 1, &[1.0; 1000]);
         other.admit(&world.host.door, &theirs, &update).unwrap();

@@ -132,7 +132,7 @@ fn a_record_that_rots_between_admission_and_fold_drops_its_site_alone() {
 fn a_piece_of_an_upload_that_its_client_cuts_is_not_there() {
     let (system, _middle) = start();
     let offer = Offer::open(&system.round(1).offer.unwrap().0).unwrap();
-    let layout = system.study.manifest.statement().model.layout_digest().unwrap();
+    let layout = system.study.manifest.statement().layout_digest().unwrap();
     let update = system.study.sites[0].seal(&offer, layout, 1, &vec![1.0; PARAMETERS]);
     let token = "ab".repeat(32);
     let status = || system.begin_upload(&update.header, &token);

@@ -257,7 +257,7 @@ fn bodies_and_replies_are_as_documented_through_a_whole_round() {
     let abandonment = MultiSigned::sign(abandonment, &sites[0].key).unwrap();
     post(&format!("{rounds}/abandonments"), &envelope(&abandonment.envelope().unwrap()));
 
-    let layout = api.system.study.manifest.statement().model.layout_digest().unwrap();
+    let layout = api.system.study.manifest.statement().layout_digest().unwrap();
     let mut headers = Vec::new();
     for (site, value) in sites.iter().zip([1.0, 2.0, 4.0, f32::NAN]) {
         let update = site.seal(&offer, layout, 1, &[value; 1000]);

@@ -18,7 +18,7 @@ fn power(site: usize) -> f32 {
 }
 
 fn layout(study: &Study) -> Digest {
-    study.manifest.statement().model.layout_digest().unwrap()
+    study.manifest.statement().layout_digest().unwrap()
 }
 
 fn submit(

@@ -30,7 +30,7 @@ pub struct Model {
 }
 
 /// One tensor of the model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tensor {
     /// Its name in the file.
@@ -51,9 +51,12 @@ pub struct Tensor {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TensorRole {
-    /// A parameter or a buffer of the model.
+    /// A parameter, which the optimiser moves.
     #[default]
     Parameter,
+    /// A buffer, such as the mean, the variance or the counter of a batch
+    /// normalisation: the aggregate is added to it, and no optimiser moves it.
+    Buffer,
     /// A control variate of SCAFFOLD: what the sites' gradients are corrected
     /// by. Its update is the change of the site's own, and the optimiser adds
     /// the mean of all sites' changes to it.

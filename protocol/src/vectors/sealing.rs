@@ -5,7 +5,7 @@ use crate::bytes::Random;
 use crate::manifest::tests::manifest;
 use crate::offer::Offer;
 use crate::seal::{self, Encapsulation, InputKey, RoundSecret, Sealer};
-use crate::update::{Preamble, UpdateHeader};
+use crate::update::{PREAMBLE, Preamble, UpdateHeader};
 use crate::{Digest, Signed};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -95,12 +95,12 @@ pub(super) fn sealed_update(offer: &Signed<Offer>, header: &Signed<UpdateHeader>
     let key = secret.decapsulate(&header.statement().encapsulation, &info).unwrap();
     let preamble = Preamble {
         examples: 303,
-        layout: manifest().model.layout_digest().unwrap(),
+        layout: manifest().layout_digest().unwrap(),
         metrics: BTreeMap::from([("loss".to_owned(), 0.5)]),
     };
     let tensors: Vec<u8> =
         (0..12u8).flat_map(|i| (f32::from(i) / 4.0 - 1.0).to_le_bytes()).collect();
-    let plain = [preamble.encode().unwrap(), tensors.clone()].concat();
+    let plain = [preamble.encode(PREAMBLE).unwrap(), tensors.clone()].concat();
     let (length, context, salt) = (plain.len() as u64, header.digest(), [5; 24]);
     assert_eq!(length, header.statement().plain_length);
     let (sealer, start) = Sealer::with_salt(&key, context.as_bytes(), length, salt).unwrap();

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 mod images;
+mod privacy;
 mod rounds;
 mod setup;
 mod studies;
@@ -62,6 +63,9 @@ enum Command {
     /// Read, approve or abandon.
     #[command(subcommand)]
     Study(studies::Study),
+    /// What privacy noise buys: epsilon over rounds, or the noise for an epsilon.
+    #[command(subcommand)]
+    Privacy(privacy::Privacy),
     /// Verify an enclave, or a bare attestation document; prints every check.
     Verify(verification::Verify),
     /// Compute the measurements of an enclave image file, without running it.
@@ -164,6 +168,7 @@ pub fn run(arguments: Arguments) -> Result<u8> {
         Command::Init(init) => init.run(&context),
         Command::Check(check) => check.run(&context),
         Command::Study(study) => study.run(&context),
+        Command::Privacy(privacy) => privacy.run(&context),
         Command::Verify(verify) => verify.run(&context),
         Command::Measure(measure) => measure.run(&context),
         Command::Submit(submit) => submit.run(&context),

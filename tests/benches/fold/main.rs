@@ -8,6 +8,7 @@
     clippy::missing_panics_doc
 )]
 
+use sealfold_aggregation::noise::Seed;
 use sealfold_attestation::simulation::{DocumentFields, SimulationRoot};
 use sealfold_attestation::{Evidence, Outcome, Policy, binding, nonce_hash, verify_live};
 use sealfold_enclave::admission::{Admitted, admit};
@@ -18,7 +19,7 @@ use sealfold_enclave::round::{Plan, Secrets, Terms};
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::roster::{Member, Roster};
 use sealfold_protocol::seal::{self, RoundSecret, SealingWriter, encapsulate};
-use sealfold_protocol::update::{Preamble, plain_length};
+use sealfold_protocol::update::{PREAMBLE, Preamble};
 use sealfold_protocol::{Signed, SigningKey};
 use sealfold_tests::site;
 use sealfold_tests::study::{Options, Study};
@@ -141,14 +142,15 @@ impl Round {
             round: 1,
             base: study.manifest.statement().model.initial,
             previous: None,
+            clip: None,
             update_key: secret.public_key().unwrap(),
             instance_key: key.verifying_key(),
         };
         let offer = Signed::sign(offer, &key).unwrap();
-        let layout = study.manifest.statement().model.layout_digest().unwrap();
+        let layout = study.manifest.statement().layout_digest().unwrap();
         let values: Vec<f32> = (0..parameters).map(|i| (i % 1009) as f32 / 1009.0 - 0.5).collect();
         let preamble = Preamble { examples: 100, layout, metrics: BTreeMap::new() };
-        let plain = site::plain(&preamble.encode().unwrap(), &values);
+        let plain = site::plain(&preamble.encode(PREAMBLE).unwrap(), &values);
         let (mut objects, mut headers) = (HashMap::new(), Vec::new());
         for site in &study.sites {
             let sealed = site.seal_plain(&offer, &plain);
@@ -162,8 +164,12 @@ impl Round {
             offer,
             started: Instant::now(),
         };
-        let secrets = Arc::new(Secrets { round: secret, hash: KeyedHash::new(&[1; 32]) });
-        let memory = Memory::new(objects, plain_length(&terms.manifest.model));
+        let secrets = Arc::new(Secrets {
+            round: secret,
+            hash: KeyedHash::new(&[1; 32]),
+            noise: Seed::new([2; 32]),
+        });
+        let memory = Memory::new(objects, terms.manifest.update_length());
         Self { terms, secrets, memory, headers, key }
     }
 

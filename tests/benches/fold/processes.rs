@@ -30,7 +30,7 @@ pub fn seconds(sites: usize, parameters: usize) -> f64 {
         ..Options::default()
     });
     let offer = Offer::open(&system.round(1).offer.unwrap().0).unwrap();
-    let layout = system.study.manifest.statement().model.layout_digest().unwrap();
+    let layout = system.study.manifest.statement().layout_digest().unwrap();
     let values = vec![0.5; parameters];
     let token = "ab".repeat(32);
     let mut headers: Vec<Digest> = Vec::new();
