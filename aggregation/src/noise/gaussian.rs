@@ -11,7 +11,7 @@ use crate::Result;
 /// Added to sums of integers whose Euclidean norm one unit changes by at most
 /// D, it gives D^2 / (2 sigma^2)-zero-concentrated differential privacy, as the
 /// continuous one does (Canonne, Kamath and Steinke 2020, "The discrete
-/// Gaussian for differential privacy", theorem 4). Each sample is within 2^-119
+/// Gaussian for differential privacy", theorem 4, added up over the values). Each sample is within 2^-120
 /// of the ideal one in statistical distance.
 #[derive(Debug, Clone)]
 pub struct Gaussian(Rejection);

@@ -11,7 +11,7 @@ use crate::Result;
 /// Added to counts that one unit changes by at most `sensitivity` in all, it
 /// gives epsilon-differential privacy (Ghosh, Roughgarden and Sundararajan
 /// 2009, "Universally utility-maximizing privacy mechanisms"). Each sample is
-/// within 2^-119 of the ideal one in statistical distance.
+/// within 2^-118 of the ideal one in statistical distance.
 #[derive(Debug, Clone)]
 pub struct DiscreteLaplace(Rejection);
 
