@@ -42,6 +42,9 @@ const SET_ASIDE: f64 = 1e-6;
 /// grid grows coarser and the result larger.
 const LONGEST: f64 = 262_144.0;
 
+/// Refinements of the grid, at most.
+const PASSES: u32 = 5;
+
 /// Which data set has the unit.
 #[derive(Debug, Clone, Copy)]
 enum Direction {
@@ -137,17 +140,36 @@ struct Question<'a> {
 
 impl Question<'_> {
     fn epsilon(&self, rounds: u64) -> f64 {
-        let (rough, order) = self.rough;
-        let near = order - 1.0;
-        // A grid of step h adds up to h^2 / 4 to the variance of a loss, and
-        // half of that to its mean, which moves epsilon by about this share.
-        let step = sqrt(8.0 * GRID_SHARE * rough / (self.rounds * order));
-        let (mut losses, mut ring) = self.on_grid(step, near);
-        if ring.points > LONGEST {
-            let coarser = losses.step * ring.points / LONGEST;
-            (losses, ring) = self.on_grid(coarser, near);
+        let near = self.rough.1 - 1.0;
+        let mut best = Answer { epsilon: self.rough.0, slope: near };
+        let mut used = f64::INFINITY;
+        // Every pass is valid; each knows better than the one before how fine
+        // the grid has to be.
+        for _ in 0..PASSES {
+            // A grid of step h adds up to h^2 / 4 to the variance of a loss,
+            // and half of that to its mean: epsilon moves by about this share.
+            let step = sqrt(8.0 * GRID_SHARE * best.epsilon / (self.rounds * (1.0 + best.slope)));
+            if used <= 2.0 * step {
+                break;
+            }
+            let (mut losses, mut ring) = self.on_grid(step, near);
+            if ring.points > LONGEST {
+                let coarser = losses.step * ring.points / LONGEST;
+                (losses, ring) = self.on_grid(coarser, near);
+            }
+            if losses.step >= used {
+                break;
+            }
+            used = losses.step;
+            let answer = self.search(&losses, &ring, rounds);
+            if answer.epsilon < best.epsilon {
+                best = answer;
+            }
+            if best.epsilon == 0.0 {
+                break;
+            }
         }
-        self.search(&losses, &ring, rounds)
+        best.epsilon
     }
 
     fn on_grid(&self, step: f64, near: f64) -> (Losses, Ring) {
@@ -223,20 +245,22 @@ impl Question<'_> {
         Losses { step, lowest, log_masses: masses.into_iter().map(log).collect(), infinite }
     }
 
+    /// Chernoff's bound for what may be left out above the ring, T = (n K(t') -
+    /// ln(tail)) / t' with K the logarithm of a mean, sets all of it: the tilt
+    /// t is t' / 2 and the width W is 2 T. Then neither way around the ring
+    /// brings more than `tail`. Upwards, mass shrinks by e^(-t W) = e^(-t' T) <=
+    /// tail, K not being negative. Downwards it grows by e^(t W), but only losses
+    /// above W get above 0, and these weigh at most e^(n K(t') - t' W) =
+    /// e^(-t W) tail.
     fn ring(&self, losses: &Losses, near: f64) -> Ring {
-        let log_delta = log(self.delta);
-        let (centre, tilt) = losses.chernoff(self.rounds, log_delta, near);
-        let (top, _) = losses.chernoff(self.rounds, log_delta + log(SET_ASIDE), tilt);
-        // Mass that wraps around upwards shrinks by e^(-tilt width); mass that
-        // wraps around downwards lies at least two thirds of the width above
-        // the centre.
-        let width = (3.0 * (top - centre)).max(-2.0 * (log_delta + log(SET_ASIDE)) / tilt);
-        Ring { tilt, top: ceil(top / losses.step), points: ceil(width / losses.step) + 1.0 }
+        let (top, tilt) = losses.chernoff(self.rounds, log(SET_ASIDE * self.delta), near);
+        let points = ceil(2.0 * top / losses.step) + 1.0;
+        Ring { tilt: tilt / 2.0, top: ceil(top / losses.step), points }
     }
 
     /// Sums the losses and goes down from the top of the ring until the tail
     /// weighs delta.
-    fn search(&self, losses: &Losses, ring: &Ring, rounds: u64) -> f64 {
+    fn search(&self, losses: &Losses, ring: &Ring, rounds: u64) -> Answer {
         let step = losses.step;
         let log_mean = losses.log_mean(ring.tilt);
         let mut sequence = Sequence::zeros(whole(ring.points).next_power_of_two());
@@ -254,20 +278,27 @@ impl Question<'_> {
         let mut point = ring.top;
         for _ in 0..len {
             if point <= 0.0 {
-                return 0.0;
+                return Answer { epsilon: 0.0, slope: 0.0 };
             }
             let untilt = self.rounds * log_mean - ring.tilt * point * step;
             above += sum[place(point)].max(0.0) * exp(untilt);
             let lower = delta - above * expm1(-step);
             if lower > allowed {
-                return (point * step + log1p((delta - allowed) / above)).max(0.0);
+                let epsilon = point * step + log1p((delta - allowed) / above);
+                return Answer { epsilon: epsilon.max(0.0), slope: above / allowed };
             }
             (delta, above) = (lower, above * exp(-step));
             point -= 1.0;
         }
         // Delta holds at the bottom of the ring, so epsilon is at most that.
-        (point * step).max(0.0)
+        Answer { epsilon: (point * step).max(0.0), slope: above / allowed }
     }
+}
+
+/// An epsilon that is valid, and the slope of ln delta there, downwards.
+struct Answer {
+    epsilon: f64,
+    slope: f64,
 }
 
 /// Where the sum of the losses is looked at: `points` grid points up to `top`.

@@ -42,13 +42,13 @@ fn subsampled_gaussians_cost_what_dp_accounting_says() {
         let mechanism: Mechanism = gaussian(row).into();
         let rounds = count(row, "rounds");
         hold(&Spent::default().add(&mechanism, rounds), row);
-        // Fewer orders cost a little more, and much more only where epsilon is
-        // too large to mean anything.
-        let at_integers =
-            epsilon(&mechanism, rounds, number(row, "delta"), &Orders::integer()).unwrap();
+        // What the orders below 2 would have saved. Much, where epsilon is
+        // large; there the integers are no use.
+        let delta = number(row, "delta");
+        let at_integers = epsilon(&mechanism, rounds, delta, &Orders::integer()).unwrap();
+        let most = if number(row, "noise_multiplier") < 1.0 { 1.25 } else { 1.05 };
         let expected = number(row, "epsilon");
-        let most = if expected < 5.0 { 1.02 } else { 2.5 };
-        assert!(at_integers < most * expected, "{at_integers}: {row}");
+        assert!(expected > 5.0 || at_integers < most * expected, "{at_integers}: {row}");
     }
 }
 
@@ -75,10 +75,10 @@ fn a_sequence_of_different_releases_costs_what_dp_accounting_says() {
 #[test]
 fn loss_distributions_give_what_dp_accounting_says() {
     for row in rows("losses") {
-        let start = std::time::Instant::now();
         let found = pld::epsilon(&gaussian(&row), count(&row, "rounds"), number(&row, "delta"));
         let off = found.unwrap() / number(&row, "epsilon") - 1.0;
-        println!("{off:+.5} {:?} {row}", start.elapsed());
-        assert!(off.abs() < 0.01, "{off}: {row}");
+        println!("{off:+.5} {row}");
+        // Not below, but for dp-accounting's own grid.
+        assert!(off < 0.005 && off > -0.001, "{off}: {row}");
     }
 }
