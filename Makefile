@@ -5,7 +5,7 @@ CARGO ?= cargo
 PROFILE ?= release
 BIN := target/$(PROFILE)
 
-.PHONY: help demo build shipped test check fmt clippy doc bench fuzz clean \
+.PHONY: help demo build shipped test check fmt clippy doc bench bench-robustness fuzz clean \
 	eif reproduce measurements vm-tools test-nitro image tlog-reader
 
 help: ## this list
@@ -41,6 +41,9 @@ doc:
 
 bench: build ## folding at the limit: our figures beside the cipher's and memory's
 	$(CARGO) bench --locked -p sealfold-tests --bench fold
+
+bench-robustness: ## what is left of the example's AUC when hospitals are hostile, by rule
+	$(CARGO) run --quiet --release --locked -p sealfold-heart-disease -- robustness
 
 # The image. SIGN="certificate.pem key.pem" signs it.
 eif: ## the enclave image file, target/eif/sealfold.eif, with its measurements

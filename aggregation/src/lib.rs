@@ -3,7 +3,8 @@
 //! No I/O, no keys, no clock. Every function here gives the same bytes for the
 //! same updates, whatever the order of arrival, the number of threads or the
 //! processor: sums over many values are exact ([`exact_sum`]) or taken in an
-//! order that is fixed, and no multiplication is fused with an addition.
+//! order that is fixed, and no multiplication is fused with an addition where
+//! that changes a bit.
 //!
 //! - [`mod@format`]: how an update's values travel;
 //! - [`noise`]: discrete Gaussian and Laplace numbers that hide one patient;

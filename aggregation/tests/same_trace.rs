@@ -7,6 +7,8 @@
 //! instruction itself takes longer for some values, as some do for subnormal
 //! ones.)
 
+#![allow(clippy::unwrap_used)]
+
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -53,6 +53,12 @@ impl Study {
         Ok(Self { cohorts, splits })
     }
 
+    /// Who trains at a hospital in a split, by their place in its table.
+    #[must_use]
+    pub fn trains(&self, hospital: usize, replica: usize) -> &[usize] {
+        &self.splits[hospital][replica].training
+    }
+
     fn training(&self, hospitals: impl Iterator<Item = usize>, replica: usize) -> Vec<&Patient> {
         hospitals
             .flat_map(|h| {

@@ -5,7 +5,8 @@
 //! say how good it is, [`train`] is the trainer that a site's agent calls,
 //! [`experiment`] compares the federated model with models that are trained
 //! alone or on pooled data, [`demo`] runs all of it through the real system,
-//! and [`report`] shows what came out.
+//! [`report`] shows what came out, and [`robustness`] lets hostile hospitals
+//! attack the aggregation rules.
 
 // Counts of patients become numbers to calculate with.
 #![allow(clippy::cast_precision_loss)]
@@ -17,6 +18,7 @@ pub mod experiment;
 pub mod logistic;
 pub mod measures;
 pub mod report;
+pub mod robustness;
 pub mod split;
 pub mod train;
 

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use sealfold_heart_disease::logistic::Logistic;
-use sealfold_heart_disease::{REPLICAS, demo, train};
+use sealfold_heart_disease::{REPLICAS, demo, robustness, train};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -21,6 +21,9 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SEALFOLD_CO
 enum Command {
     /// Run the whole study through the real system and report on it.
     Demo(demo::Options),
+    /// Let hostile hospitals attack each aggregation rule, and say what AUC is
+    /// left.
+    Robustness(robustness::Options),
     /// Train one round; called by a site's agent.
     Train {
         /// The hospital, which decides the splits.
@@ -41,6 +44,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Demo(options) => demo::run(&options),
+        Command::Robustness(options) => robustness::run(&options),
         Command::Train { hospital, data } => train::run(&hospital, &data),
         Command::InitModel { out } => {
             train::write_model(&out, &vec![Logistic::default(); REPLICAS])

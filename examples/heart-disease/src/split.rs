@@ -38,8 +38,8 @@ pub fn split(hospital: &str, patients: &[Patient], replica: usize) -> Split {
 }
 
 /// A number that looks random, from FNV-1a and the finaliser of `SplitMix64`.
-fn mix(hospital: &str, replica: usize, place: usize) -> u64 {
-    let mut hash = hospital
+pub(crate) fn mix(name: &str, replica: usize, place: usize) -> u64 {
+    let mut hash = name
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     for number in [replica as u64, place as u64] {
