@@ -162,7 +162,7 @@ fn by_key<'a>(
 }
 
 fn signature(collector: &mut Collector, verified: Result<(), String>) {
-    let expected = "a signature of that key";
+    let expected = "a signature of the leaf's, or the named, key";
     let passed = verified.is_ok();
     let found = verified.err().unwrap_or_else(|| "one that verifies".to_owned());
     collector.check(Name::Signature, passed, expected, found);

@@ -13,7 +13,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Deserialize;
 
-/// The certificates of a PKI token: a leaf, at least one between, perhaps the root.
+/// The certificates of a PKI token: a leaf, those between, perhaps the root.
 const CERTIFICATES: std::ops::RangeInclusive<usize> = 1..=5;
 /// No genuine key id comes near.
 const MAX_KEY_ID: usize = 256;
