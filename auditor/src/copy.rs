@@ -15,11 +15,11 @@ pub const MAX_CHECKPOINT: usize = sealfold_attestation::log::note::MAX_NOTE;
 
 /// A copy of a log.
 #[derive(Debug, Clone)]
-pub struct Copy {
+pub struct LogCopy {
     folder: PathBuf,
 }
 
-impl Copy {
+impl LogCopy {
     /// The copy in a folder.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
@@ -84,7 +84,7 @@ fn read_file(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, String> {
     Ok(Some(bytes))
 }
 
-impl TileReader for Copy {
+impl TileReader for LogCopy {
     /// A tile; where a partial one has made way for the full one, what that one
     /// begins with.
     fn read(&self, tile: &Tile) -> Result<Vec<u8>, LogError> {
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn a_partial_tile_is_found_in_the_full_one_and_objects_are_what_they_are_called() {
         let folder = tempfile::tempdir().unwrap();
-        let copy = Copy::new(folder.path());
+        let copy = LogCopy::new(folder.path());
         let (mut edge, mut written) = (Edge::new(), Vec::new());
         let mut partial = Vec::new();
         for i in 0..256u32 {

@@ -1,6 +1,6 @@
 //! One leaf in words.
 
-use crate::copy::Copy;
+use crate::copy::LogCopy;
 use crate::replay::CannotTell;
 use crate::text::printable;
 use sealfold_attestation::Policy;
@@ -26,7 +26,7 @@ const LIMIT: usize = 2 << 20;
 ///
 /// # Errors
 /// [`CannotTell`] if the leaf cannot be read.
-pub fn leaf(copy: &Copy, number: u64, policy: Option<&Policy>) -> Result<String, CannotTell> {
+pub fn leaf(copy: &LogCopy, number: u64, policy: Option<&Policy>) -> Result<String, CannotTell> {
     let readable = "a log that can be read there";
     let wrong = |error: sealfold_attestation::log::LogError| CannotTell::new(readable, error);
     let bytes = copy.checkpoint().map_err(wrong)?;

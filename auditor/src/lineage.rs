@@ -4,7 +4,7 @@
 //! offer, the initial model of a manifest, or the digest of the release that
 //! leads to it (only the release's readers can compute the model itself).
 
-use crate::copy::Copy;
+use crate::copy::LogCopy;
 use crate::replay::{CannotTell, Replay};
 use crate::report::Report;
 use crate::study::{Released, Summary};
@@ -41,7 +41,7 @@ pub struct Lineage {
 /// # Errors
 /// [`CannotTell`] if the log cannot be replayed or does not name the model.
 pub fn of(
-    copy: &Copy,
+    copy: &LogCopy,
     policy: &Policy,
     model: Digest,
     now: Timestamp,

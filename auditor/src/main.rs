@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use sealfold_attestation::log::SignedCheckpoint;
 use sealfold_attestation::{Policy, policy::MAX_POLICY};
-use sealfold_audit::copy::{Copy, MAX_CHECKPOINT};
+use sealfold_audit::copy::{LogCopy, MAX_CHECKPOINT};
 use sealfold_audit::replay::{CannotTell, Kept, ROUNDS_KEPT, Replay, log_key};
 use sealfold_audit::{VERSION, explain, html, lineage, text};
 use sealfold_protocol::Digest;
@@ -108,9 +108,9 @@ struct LogArguments {
 }
 
 impl LogArguments {
-    fn open(&self) -> anyhow::Result<(Copy, Policy, Timestamp)> {
+    fn open(&self) -> anyhow::Result<(LogCopy, Policy, Timestamp)> {
         let at = self.at.unwrap_or_else(Timestamp::now);
-        Ok((Copy::new(&self.log), policy(&self.policy)?, at))
+        Ok((LogCopy::new(&self.log), policy(&self.policy)?, at))
     }
 }
 
@@ -150,7 +150,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         }
         Command::Explain { log, leaf, policy } => {
             let policy = policy.as_deref().map(self::policy).transpose()?;
-            print!("{}", explain::leaf(&Copy::new(log), *leaf, policy.as_ref())?);
+            print!("{}", explain::leaf(&LogCopy::new(log), *leaf, policy.as_ref())?);
             Ok(0)
         }
         Command::Model { log, model } => {

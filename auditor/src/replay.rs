@@ -6,7 +6,7 @@
 //! before?
 
 use crate::agreement;
-use crate::copy::Copy;
+use crate::copy::LogCopy;
 use crate::finding::{Check, Finding, Findings};
 use crate::report::{Completeness, Report};
 use crate::study::{Released, Study, Summary};
@@ -75,7 +75,7 @@ pub fn log_key(policy: &Policy) -> Result<&NoteKey, CannotTell> {
 
 /// A replay of one copy of a log under one policy.
 pub struct Replay<'a> {
-    copy: &'a Copy,
+    copy: &'a LogCopy,
     policy: &'a Policy,
     studies: BTreeMap<Digest, Study>,
     findings: Findings,
@@ -87,7 +87,7 @@ pub struct Replay<'a> {
 impl<'a> Replay<'a> {
     /// A replay that keeps so many released rounds for its report.
     #[must_use]
-    pub fn new(copy: &'a Copy, policy: &'a Policy, rounds_kept: usize) -> Self {
+    pub fn new(copy: &'a LogCopy, policy: &'a Policy, rounds_kept: usize) -> Self {
         Self {
             copy,
             policy,

@@ -218,10 +218,10 @@ impl Round {
             findings.push(twice(offered.leaf));
             return;
         }
-        let sites = rostered.roster.statement().sites();
         let earlier = others.flat_map(|(_, other)| &other.rosters);
         for earlier in earlier.filter(|earlier| earlier.commits.contains(site)) {
             let before = earlier.roster.statement().sites();
+            let sites = rostered.roster.statement().sites();
             let apart = sites.symmetric_difference(&before).count();
             if apart != 0 && apart < offered.smallest {
                 let k = offered.smallest;

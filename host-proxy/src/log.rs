@@ -76,6 +76,7 @@ impl Log {
         let signer = log_key::open(&key, origin, has_log)?;
         let standing = restore(store, &signer).await?;
         tracing::info!(key = %signer.key(), size = standing.edge.size(), "the log");
+        metrics::gauge!("sealfold_log_size").set(precise(standing.edge.size()));
         let log = Self { signer, standing: Mutex::new(Some(standing)) };
         // An empty log has a checkpoint too, so that it can be told from none.
         if !has_log {

@@ -10,6 +10,7 @@ fn help_and_errors_are_the_reviewed_ones() {
     let home = tempfile::tempdir().unwrap();
     trycmd::TestCases::new()
         .register_bin("sealfold", process::binaries().join("sealfold"))
+        .register_bin("sealfold-audit", process::binaries().join("sealfold-audit"))
         .env("HOME", home.path().to_str().unwrap())
         .env("COLUMNS", "100")
         .case("texts/*.trycmd")
