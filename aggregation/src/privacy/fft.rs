@@ -133,8 +133,8 @@ mod tests {
                 .collect();
         }
         let found = sequence.self_convolved(5);
-        for i in 0..len {
-            assert!((found.real[i] / expected[i] - 1.0).abs() < 1e-12);
+        for (found, expected) in found.real.iter().zip(&expected) {
+            assert!((found / expected - 1.0).abs() < 1e-12);
         }
     }
 

@@ -67,7 +67,7 @@ impl SampledGaussian {
         if !precision.is_finite() {
             return f64::INFINITY;
         }
-        if self.sampling_rate == 1.0 {
+        if self.sampling_rate >= 1.0 {
             return order * precision / 2.0;
         }
         if order.fract() == 0.0 {

@@ -101,6 +101,10 @@ fn checked_delta(delta: f64) -> Result<()> {
     if delta > 0.0 && delta < 1.0 { Ok(()) } else { Err(Error::Delta { found: delta }) }
 }
 
+fn checked_epsilon(epsilon: f64) -> Result<()> {
+    if epsilon >= 0.0 { Ok(()) } else { Err(Error::Epsilon { found: epsilon }) }
+}
+
 fn positive(what: &'static str, found: f64) -> Result<f64> {
     if found.is_finite() && found > 0.0 { Ok(found) } else { Err(Error::Parameter { what, found }) }
 }

@@ -12,9 +12,9 @@
 //!   same under Q (Doroshenko, Ghazi, Kamath, Kumar and Manurangsi 2022,
 //!   "Connect the Dots"). Merging back gives the original, so the replacement
 //!   costs at least as much. Outputs above the grid count as an infinite loss.
-//! - *Tilt.* Masses are multiplied by e^(t loss) with the t that moves the mean
-//!   of the sum to where its tail weighs delta (Esscher 1932). The digits of the
-//!   Fourier transform then go to the tail that is asked for.
+//! - *Tilt.* Masses are multiplied by e^(t loss), which moves the bulk of the sum
+//!   to the tail that is asked for (Esscher 1932), so that the digits of the
+//!   Fourier transform go there; the result is multiplied back.
 //! - *Ring.* The transform sums around a ring (Koskela, Jälkö and Honkela 2020).
 //!   What wraps around only adds mass. What lies above the ring is bounded by
 //!   Chernoff's inequality and counts as an infinite loss.
@@ -42,6 +42,9 @@ const SET_ASIDE: f64 = 1e-6;
 /// grid grows coarser and the result larger.
 const LONGEST: f64 = 262_144.0;
 
+/// A larger epsilon stays as Rényi DP gives it: e^epsilon has too few digits.
+const LARGEST: f64 = 1e5;
+
 /// Refinements of the grid, at most.
 const PASSES: u32 = 5;
 
@@ -55,7 +58,8 @@ enum Direction {
 }
 
 /// Epsilon at `delta` of `rounds` rounds, to within about a thousandth from
-/// above. Infinite where Rényi DP gives no bound either.
+/// above, and never more than by Rényi DP. Infinite where that gives no bound,
+/// and equal to it beyond 100,000 and for so many rounds that rounding shows.
 ///
 /// # Errors
 /// [`Error::Empty`](crate::Error::Empty) for no rounds,
@@ -65,7 +69,7 @@ pub fn epsilon(gaussian: &SampledGaussian, rounds: u64, delta: f64) -> Result<f6
     checked_delta(delta)?;
     // Rényi DP says roughly where to look.
     let rough = Spent::default().add(&(*gaussian).into(), rounds).epsilon_and_order(delta)?;
-    if rough.0 == 0.0 || rough.0 == f64::INFINITY {
+    if rough.0 == 0.0 || rough.0 > LARGEST {
         return Ok(rough.0);
     }
     let of = |direction| Question { gaussian, direction, rounds: rounds as f64, delta, rough };
@@ -157,7 +161,8 @@ impl Question<'_> {
                 let coarser = losses.step * ring.points / LONGEST;
                 (losses, ring) = self.on_grid(coarser, near);
             }
-            if losses.step >= used {
+            // So many rounds that a coarse grid's own cost outgrows it.
+            if losses.step >= used || ring.points > 2.0 * LONGEST {
                 break;
             }
             used = losses.step;
@@ -234,7 +239,9 @@ impl Question<'_> {
             let (p, q) = between(loss, (point + 1.0) * step);
             // Two atoms u and p - u such that (p - u) e^-loss + u e^-(loss +
             // step) is q.
-            let upper = ((p - q * exp(loss)) / -expm1(-step)).clamp(0.0, p);
+            // Where e^loss is too large for a number, all mass goes up.
+            let upper =
+                if loss < 700.0 { ((p - q * exp(loss)) / -expm1(-step)).clamp(0.0, p) } else { p };
             if let Some(last) = masses.last_mut() {
                 *last += p - upper;
             }
@@ -271,6 +278,11 @@ impl Question<'_> {
             sequence.real[place(losses.lowest + i as f64)] += tilted;
         }
         let sum = sequence.self_convolved(rounds).real;
+        // Tilted masses make 1, unless rounding has eaten them.
+        let off = (sum.iter().sum::<f64>() - 1.0).abs();
+        if off.is_nan() || off > SET_ASIDE / 2.0 {
+            return Answer { epsilon: f64::INFINITY, slope: 0.0 };
+        }
         let allowed = self.delta * (1.0 - SET_ASIDE);
         // Delta at the point, and the sum of mass e^(point - loss) above it.
         let mut delta = self.rounds * losses.infinite + SET_ASIDE * self.delta;
@@ -387,6 +399,16 @@ mod tests {
         assert_eq!(epsilon(&gaussian(1.0, 0.0), 10, 1e-6), Ok(0.0));
         assert_eq!(epsilon(&gaussian(1e-200, 0.5), 10, 1e-6), Ok(f64::INFINITY));
         assert_eq!(epsilon(&gaussian(1e4, 1e-3), 1, 1e-3), Ok(0.0));
+        // Mean 1,250 and standard deviation 50: 4.75 of these above at 1e-6.
+        let large = epsilon(&gaussian(0.02, 1.0), 1, 1e-6).unwrap();
+        assert!((1487.0..1489.0).contains(&large), "{large}");
+        // Beyond the digits it is what Rényi DP says.
+        for (s, rounds) in [(1e-100, 10), (1e7, u64::MAX / 1000)] {
+            let (gaussian, orders) = (gaussian(s, 0.5), Orders::default());
+            let renyi = by_renyi(&gaussian.into(), rounds, 1e-6, &orders).unwrap();
+            assert!(renyi > 10.0);
+            assert_eq!(epsilon(&gaussian, rounds, 1e-6), Ok(renyi));
+        }
         let (none, delta) = (Error::Empty { what: "rounds" }, Error::Delta { found: 1.0 });
         assert_eq!(epsilon(&gaussian(1.0, 0.5), 0, 1e-6), Err(none));
         assert_eq!(epsilon(&gaussian(1.0, 0.5), 1, 1.0), Err(delta));

@@ -43,14 +43,14 @@ impl Pure {
 
     /// The epsilon of one release.
     #[must_use]
-    pub fn epsilon(&self) -> f64 {
+    pub fn epsilon(self) -> f64 {
         self.epsilon
     }
 
     /// Randomised response says the truth with probability p = e^x / (1 + e^x),
     /// x being epsilon. The moment p^a (1 - p)^(1 - a) + (1 - p)^a p^(1 - a) is
     /// 1 + (e^((a - 1) x) - 1) (1 - e^(-a x)) / (1 + e^-x): nothing cancels.
-    pub(super) fn renyi(&self, order: f64) -> f64 {
+    pub(super) fn renyi(self, order: f64) -> f64 {
         let x = self.epsilon;
         let up = (order - 1.0) * x;
         let rest = -expm1(-order * x) / (1.0 + exp(-x));

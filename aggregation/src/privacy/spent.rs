@@ -1,7 +1,7 @@
 //! What a sequence of releases has cost so far.
 
-use super::{Mechanism, Orders, checked_delta, conversion};
-use crate::{Error, Result};
+use super::{Mechanism, Orders, checked_delta, checked_epsilon, conversion};
+use crate::Result;
 
 /// The sum of the Rényi costs of releases, order by order. Mechanisms of every
 /// kind add up in one account, in any sequence, each chosen freely after the
@@ -54,7 +54,7 @@ impl Spent {
     /// bound.
     ///
     /// # Errors
-    /// [`Error::Delta`] for a delta outside (0, 1).
+    /// [`Error::Delta`](crate::Error::Delta) for a delta outside (0, 1).
     pub fn epsilon(&self, delta: f64) -> Result<f64> {
         Ok(self.epsilon_and_order(delta)?.0)
     }
@@ -72,11 +72,9 @@ impl Spent {
     /// Delta at `epsilon`: the least over the orders, at most 1.
     ///
     /// # Errors
-    /// [`Error::Epsilon`] for an epsilon below 0 or that is no number.
+    /// [`Error::Epsilon`](crate::Error::Epsilon) for an epsilon below 0 or that is no number.
     pub fn delta(&self, epsilon: f64) -> Result<f64> {
-        if !(epsilon >= 0.0) {
-            return Err(Error::Epsilon { found: epsilon });
-        }
+        checked_epsilon(epsilon)?;
         let delta = |(order, cost)| conversion::delta(order, cost, epsilon);
         Ok(self.curve().map(delta).fold(1.0, f64::min))
     }
@@ -90,6 +88,7 @@ impl Spent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
     use crate::privacy::{Pure, Rho, SampledGaussian, epsilon};
     use proptest::prelude::*;
 

@@ -77,7 +77,6 @@ fn loss_distributions_give_what_dp_accounting_says() {
     for row in rows("losses") {
         let found = pld::epsilon(&gaussian(&row), count(&row, "rounds"), number(&row, "delta"));
         let off = found.unwrap() / number(&row, "epsilon") - 1.0;
-        println!("{off:+.5} {row}");
         // Not below, but for dp-accounting's own grid.
         assert!(off < 0.005 && off > -0.001, "{off}: {row}");
     }

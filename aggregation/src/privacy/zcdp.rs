@@ -5,8 +5,8 @@
 //! any dimension (Canonne, Kamath and Steinke 2020). Poisson subsampling is not
 //! described by a rho: see [`gaussian`](super::gaussian).
 
-use super::{checked_delta, checked_rounds, conversion, positive};
-use crate::{Error, Result};
+use super::{checked_delta, checked_epsilon, checked_rounds, conversion, positive};
+use crate::Result;
 use libm::{exp, log, sqrt};
 
 /// The rho of one or more releases.
@@ -17,7 +17,7 @@ impl Rho {
     /// A given rho.
     ///
     /// # Errors
-    /// [`Error::Parameter`] unless it is positive and finite.
+    /// [`Error::Parameter`](crate::Error::Parameter) unless it is positive and finite.
     pub fn new(rho: f64) -> Result<Self> {
         Ok(Self(positive("rho", rho)?))
     }
@@ -27,7 +27,7 @@ impl Rho {
     /// whole numbers if the noise is discrete.
     ///
     /// # Errors
-    /// [`Error::Parameter`] unless both are positive and finite and give such
+    /// [`Error::Parameter`](crate::Error::Parameter) unless both are positive and finite and give such
     /// a rho.
     pub fn gaussian(sigma: f64, sensitivity: f64) -> Result<Self> {
         let quotient = positive("sensitivity", sensitivity)? / positive("sigma", sigma)?;
@@ -38,7 +38,7 @@ impl Rho {
     /// tighter.
     ///
     /// # Errors
-    /// [`Error::Parameter`] unless it is positive and finite.
+    /// [`Error::Parameter`](crate::Error::Parameter) unless it is positive and finite.
     pub fn pure(epsilon: f64) -> Result<Self> {
         let epsilon = positive("epsilon", epsilon)?;
         Self::new(epsilon * epsilon / 2.0)
@@ -60,7 +60,7 @@ impl Rho {
     /// This release `rounds` times.
     ///
     /// # Errors
-    /// [`Error::Empty`] for no rounds.
+    /// [`Error::Empty`](crate::Error::Empty) for no rounds.
     pub fn times(self, rounds: u64) -> Result<Self> {
         checked_rounds(rounds)?;
         Ok(Self(self.0 * rounds as f64))
@@ -74,7 +74,7 @@ impl Rho {
     /// search stops close to the best order, and any order is a valid bound.
     ///
     /// # Errors
-    /// [`Error::Delta`] for a delta outside (0, 1).
+    /// [`Error::Delta`](crate::Error::Delta) for a delta outside (0, 1).
     pub fn epsilon(self, delta: f64) -> Result<f64> {
         checked_delta(delta)?;
         // The order that is best for Mironov's simpler conversion.
@@ -85,11 +85,9 @@ impl Rho {
     /// Delta at `epsilon`, in the same way.
     ///
     /// # Errors
-    /// [`Error::Epsilon`] for an epsilon below 0 or that is no number.
+    /// [`Error::Epsilon`](crate::Error::Epsilon) for an epsilon below 0 or that is no number.
     pub fn delta(self, epsilon: f64) -> Result<f64> {
-        if !(epsilon >= 0.0) {
-            return Err(Error::Epsilon { found: epsilon });
-        }
+        checked_epsilon(epsilon)?;
         let near = (epsilon / self.0 - 1.0).max(0.01) / 2.0;
         let tight = least(near, |a| conversion::log_tight_delta(a, self.renyi(a), epsilon));
         // The Kullback-Leibler divergence is that of order 1, which is rho.
@@ -122,6 +120,7 @@ fn least(near: f64, bound: impl Fn(f64) -> f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
 
     #[test]
     fn rho_of_noise_and_of_pure_releases() {
