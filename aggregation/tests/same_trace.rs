@@ -53,7 +53,7 @@ fn trace(folder: &Path, rule: &str, values: &[f32]) -> Trace {
     let bytes: Vec<_> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     std::fs::write(&input, bytes).unwrap();
     let output = Command::new("valgrind")
-        .args(["--tool=lackey", "--trace-mem=yes", "--basic-counts=no"])
+        .args(["--tool=lackey", "--trace-mem=yes", "--basic-counts=no", "--vgdb=no"])
         .arg(format!("--log-file={}", log.display()))
         .arg(example())
         .args([rule, &SITES.to_string()])
