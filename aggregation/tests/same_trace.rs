@@ -52,8 +52,10 @@ fn trace(folder: &Path, rule: &str, values: &[f32]) -> Trace {
     let (input, log) = (folder.join("values"), folder.join("trace"));
     let bytes: Vec<_> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     std::fs::write(&input, bytes).unwrap();
+    // The debugger's file would stand in the process's map, which the program
+    // reads when it starts, under a name as long as the process's number.
     let output = Command::new("valgrind")
-        .args(["--tool=lackey", "--trace-mem=yes", "--basic-counts=no"])
+        .args(["--tool=lackey", "--trace-mem=yes", "--basic-counts=no", "--vgdb=no"])
         .arg(format!("--log-file={}", log.display()))
         .arg(example())
         .args([rule, &SITES.to_string()])

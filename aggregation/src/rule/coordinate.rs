@@ -2,7 +2,7 @@
 //! and the mean of the values around the median (the last step of Bulyan).
 //!
 //! The values of all sites at a place are sorted by a network
-//! ([`super::sorting_network`]), 64 places side by side, so that one comparator
+//! (`sorting_network.rs`), 64 places side by side, so that one comparator
 //! is a few vector instructions. Which instructions run and what they read and
 //! write depends on the number of sites and values alone, never on a value.
 //! All sites count alike: shares play no part.
