@@ -94,7 +94,7 @@ impl Lineage {
         );
         for round in &self.rounds {
             let time = round.measured.as_ref().map_or("at an unknown time".to_owned(), |m| {
-                format!("{}, image {}", m.time, m.pcr0.get(..16).unwrap_or(&m.pcr0))
+                format!("{}, image {}", m.time, m.image.get(..16).unwrap_or(&m.image))
             });
             let _ = writeln!(
                 text,
@@ -128,7 +128,7 @@ impl Lineage {
         let mut images = std::collections::BTreeSet::new();
         for round in &self.rounds {
             round.sites.iter().for_each(|site| *sites.entry(site).or_default() += 1);
-            images.extend(round.measured.iter().map(|m| m.pcr0.as_str()));
+            images.extend(round.measured.iter().map(|m| m.image.as_str()));
         }
         let simulated = self.rounds.iter().filter_map(|r| r.measured.as_ref()).any(|m| m.simulated);
         Ok(json!({

@@ -15,7 +15,7 @@ use sealfold_attestation::log::tile::{Content, WIDTH, decode_entries, decode_has
 use sealfold_attestation::log::{
     Checkpoint, Edge, Hash, LogError, NoteKey, SignedCheckpoint, Tile, TileReader,
 };
-use sealfold_attestation::{Evidence, Policy};
+use sealfold_attestation::{Evidence, Policy, confidential_space, nitro};
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::leaf::{Kind, Leaf};
 use sealfold_protocol::manifest::Manifest;
@@ -351,7 +351,7 @@ impl<'a> Replay<'a> {
         offered: &sealfold_protocol::leaf::Offered,
         findings: &mut Vec<Finding>,
     ) -> Option<Evidence> {
-        if platform != "nitro" {
+        if ![nitro::NAME, confidential_space::NAME].contains(&platform) {
             let found = platform.chars().take(80).collect::<String>();
             findings.push(Finding::new(
                 Check::Platform,
@@ -361,7 +361,7 @@ impl<'a> Replay<'a> {
             return None;
         }
         match self.copy.held(&offered.evidence) {
-            Ok(bytes) => Some(Evidence::from_nitro(&bytes)),
+            Ok(bytes) => Evidence::of(platform, &bytes).ok(),
             Err(error) => {
                 findings.push(object(&error));
                 None

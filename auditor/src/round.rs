@@ -21,10 +21,10 @@ const MAX_ROSTERS: usize = 200;
 pub struct Measured {
     /// When it was signed, by the platform's clock.
     pub time: Timestamp,
-    /// The image file.
-    pub pcr0: String,
-    /// The NSM's identity.
-    pub module: String,
+    /// The image: PCR0, or the digest of a container image.
+    pub image: String,
+    /// The platform.
+    pub platform: &'static str,
     /// Whether the evidence is simulated.
     pub simulated: bool,
 }

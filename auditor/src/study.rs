@@ -271,14 +271,13 @@ impl Study {
                 return None;
             }
         };
-        let document = claims.document();
-        let pcr0 = hex::encode(document.pcr(0));
-        let images = &terms.statement().measurements.nitro;
-        if !agreement::lists(images, |index| document.pcr(index).to_vec()) {
+        let image = agreement::image(&claims);
+        if !agreement::lists(&terms.statement().measurements, &claims) {
             let expected = "an image that the manifest lists";
-            findings.push(Finding::new(Check::Measurements, expected, format!("PCR0 {pcr0}")));
+            let found = format!("image {image} of {}", claims.platform());
+            findings.push(Finding::new(Check::Measurements, expected, found));
         }
-        let time = i64::try_from(document.timestamp).ok();
+        let time = i64::try_from(claims.signed_at()).ok();
         let time = time.and_then(|time| Timestamp::from_millisecond(time).ok())?;
         let study = &terms.statement().study;
         if time < study.valid_from || time > study.valid_until {
@@ -289,9 +288,9 @@ impl Study {
             findings.push(Finding::new(Check::Clock, format!("not before {before}"), time));
         }
         self.clock = self.clock.max(Some(time));
-        *self.images.entry(pcr0.clone()).or_default() += 1;
-        let (module, simulated) = (document.module_id.clone(), claims.is_simulated());
-        Some(Measured { time, pcr0, module, simulated })
+        *self.images.entry(image.clone()).or_default() += 1;
+        let (platform, simulated) = (claims.platform(), claims.is_simulated());
+        Some(Measured { time, image, platform, simulated })
     }
 
     /// Adds a roster, with the digest of the checkpoint that ends with its leaf.

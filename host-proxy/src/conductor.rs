@@ -229,9 +229,11 @@ impl Conductor {
             let (base, previous, clip) =
                 match number.checked_sub(1).and_then(|n| study.rounds.get(&n)) {
                     Some(last) => match next_base(last) {
-                        Ok(base) => {
-                            (base, last.release.as_ref().map(Signed::digest), next_clip(&approved, last))
-                        }
+                        Ok(base) => (
+                            base,
+                            last.release.as_ref().map(Signed::digest),
+                            next_clip(&approved, last),
+                        ),
                         Err(waiting) => return Ok(Step::Wait(waiting)),
                     },
                     None => (manifest.model.initial, None, None),

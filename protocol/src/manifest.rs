@@ -21,9 +21,9 @@ mod privacy;
 pub use aggregation::{Aggregation, Leak, Rule, UpdateType};
 pub use data::{Comparison, DataSpecification, Feature, FeatureType, Outcome};
 pub use layout::Evaluation;
+pub use measurements::{ConfidentialSpaceMeasurement, Measurements, NitroMeasurement};
 pub use model::{Dtype, Model, Optimiser, Tensor, TensorRole};
 pub use privacy::{AdaptiveClip, Noise, Privacy};
-pub use measurements::{ConfidentialSpaceMeasurement, Measurements, NitroMeasurement};
 
 /// The version of the manifest's format that this library reads.
 pub const FORMAT: u32 = 1;

@@ -68,7 +68,10 @@ pub fn describe(manifest: &Manifest, id: &Digest) -> String {
     line("norm limit", limit);
     if let Some(evaluation) = &manifest.evaluation {
         let apart = if evaluation.per_site { ", each site's apart" } else { "" };
-        line("evaluation", format!("counts of patients in {} bins of score{apart}", evaluation.bins));
+        line(
+            "evaluation",
+            format!("counts of patients in {} bins of score{apart}", evaluation.bins),
+        );
     }
     let deadlines = &manifest.deadlines;
     line(
@@ -102,7 +105,8 @@ pub fn describe(manifest: &Manifest, id: &Digest) -> String {
 /// A rule and its parameters.
 fn rule(aggregation: &Aggregation) -> String {
     let values = serde_json::to_value(aggregation).unwrap_or_default();
-    let taken = aggregation.rule.parameters().iter().filter(|name| **name != "largest_weight_share");
+    let taken =
+        aggregation.rule.parameters().iter().filter(|name| **name != "largest_weight_share");
     taken.fold(aggregation.rule.name().to_owned(), |text, name| {
         format!("{text}, {name} {}", values[*name])
     })

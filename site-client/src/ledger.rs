@@ -104,14 +104,10 @@ impl Ledger {
         let before = self.of_others(source, &study);
         let kept = self.charges.0.get(source).and_then(|charges| charges.get(&study)).copied();
         let kept = kept.unwrap_or(Charge { epsilon: 0.0, delta: 0.0 });
-        let charge = Charge {
-            epsilon: noise.epsilon.max(kept.epsilon),
-            delta: noise.delta.max(kept.delta),
-        };
-        let total = Charge {
-            epsilon: before.epsilon + charge.epsilon,
-            delta: before.delta + charge.delta,
-        };
+        let charge =
+            Charge { epsilon: noise.epsilon.max(kept.epsilon), delta: noise.delta.max(kept.delta) };
+        let total =
+            Charge { epsilon: before.epsilon + charge.epsilon, delta: before.delta + charge.delta };
         if total.epsilon > budget.epsilon || total.delta > budget.delta {
             let expected = format!(
                 "at most epsilon {} and delta {} of {source:?} over all studies",

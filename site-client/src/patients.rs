@@ -25,7 +25,7 @@ impl Patients {
     /// A refusal by `layout`, or [`Error::File`].
     pub fn open(path: &Path, wanted: &[Tensor]) -> Result<Self> {
         let stored = tensors::open_all(path, wanted.iter().map(|tensor| tensor.name.as_str()))?;
-        let mut count = None;
+        let mut count: Option<u64> = None;
         let mut widths = Vec::new();
         for (tensor, stored) in wanted.iter().zip(&stored) {
             let (patients, shape) = stored.shape().split_first().unwrap_or((&0, &[]));

@@ -30,11 +30,8 @@ pub fn write(
     // Under noise every site weighs the same, so the number of examples says
     // nothing, not even to the enclave.
     let examples = if manifest.privacy.noise().is_some() { 1 } else { metrics.examples };
-    let preamble = Preamble {
-        examples,
-        layout: manifest.layout_digest()?,
-        metrics: metrics.metrics.clone(),
-    };
+    let preamble =
+        Preamble { examples, layout: manifest.layout_digest()?, metrics: metrics.metrics.clone() };
     let preamble = preamble.encode(manifest.preamble_length())?;
     out.write_all(&preamble).map_err(|e| Error::file(update, e))?;
     match &manifest.privacy {
@@ -162,9 +159,8 @@ fn write_patients(
         #[allow(clippy::cast_possible_truncation)] // clipped afterwards, whatever it is
         let counts = counts.iter().map(|count| (f64::from(*count) * noise.clip) as f32);
         gradient[evaluation..].iter_mut().zip(counts).for_each(|(place, count)| *place = count);
-        sum.add(&gradient).map_err(|e| {
-            refused("finite", "a gradient of finite values for each patient", e)
-        })?;
+        sum.add(&gradient)
+            .map_err(|e| refused("finite", "a gradient of finite values for each patient", e))?;
     }
     let sums = sum.finish().map_err(|e| refused("grid", "a sum that fits the grid", e))?;
     for piece in sums.chunks(1 << 18) {

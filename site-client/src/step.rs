@@ -47,9 +47,8 @@ impl Stepped {
     /// # Errors
     /// [`Error::File`].
     pub fn keep(&self, files: &Files<'_>) -> Result<()> {
-        let rename = |from: &Path, to: &Path| {
-            std::fs::rename(from, to).map_err(|e| Error::file(to, e))
-        };
+        let rename =
+            |from: &Path, to: &Path| std::fs::rename(from, to).map_err(|e| Error::file(to, e));
         // The state first: a model is there only with its state.
         if let Some(state) = &self.state {
             rename(state, &Files::state(files.next))?;
@@ -89,7 +88,10 @@ pub fn step(
     let mut content = ContentHasher::new();
     content.update(preamble);
     let mut step = Step {
-        tensors: steps.into_iter().zip(model.tensors.iter().map(|t| t.elements().unwrap_or(0))).collect(),
+        tensors: steps
+            .into_iter()
+            .zip(model.tensors.iter().map(|t| t.elements().unwrap_or(0)))
+            .collect(),
         current: 0,
         done: 0,
         base: unpacked,
@@ -130,8 +132,7 @@ fn unpack(base: &Path, plain: &Path, model: &Model) -> Result<BufReader<File>> {
 /// The manifest's optimiser, as the numbers know it.
 fn optimiser(model: &Model) -> optimiser::Optimiser {
     let learning_rate = model.learning_rate;
-    let adaptive =
-        |beta1, beta2, tau| Adaptive { learning_rate, beta1, beta2, tau };
+    let adaptive = |beta1, beta2, tau| Adaptive { learning_rate, beta1, beta2, tau };
     match model.optimiser {
         None => optimiser::Optimiser::FedAvg { learning_rate },
         Some(Optimiser::FedAvgM { momentum }) => {
@@ -151,9 +152,8 @@ fn optimiser(model: &Model) -> optimiser::Optimiser {
 
 /// The step of each tensor.
 fn steps(manifest: &Manifest, roster: usize) -> Result<Vec<TensorStep>> {
-    let refused = |error| {
-        Error::from(SiteRefusal::new("optimiser", "an optimiser that can step", error))
-    };
+    let refused =
+        |error| Error::from(SiteRefusal::new("optimiser", "an optimiser that can step", error));
     let count = |sites: usize| u32::try_from(sites).unwrap_or(u32::MAX);
     let (roster, sites) = (count(roster), count(manifest.sites.len()));
     let optimiser = optimiser(&manifest.model);

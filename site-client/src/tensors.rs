@@ -180,8 +180,7 @@ pub fn open_all<'a>(path: &Path, names: impl Iterator<Item = &'a str>) -> Result
     let names: Vec<_> = names.collect();
     let file = File::open(path).map_err(|e| Error::file(path, e))?;
     if is_zip(path)? {
-        let mut archive =
-            NpzReader::new(BufReader::new(file)).map_err(|e| Error::file(path, e))?;
+        let mut archive = NpzReader::new(BufReader::new(file)).map_err(|e| Error::file(path, e))?;
         let found = archive.names().map_err(|e| Error::file(path, e))?.len();
         if found != names.len() {
             return Err(layout(format!("{} tensors", names.len()), found));

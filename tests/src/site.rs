@@ -1,7 +1,9 @@
 //! A site as the protocol describes it, in the hands of a test that may let it
 //! misbehave.
 
+use sealfold_aggregation::format::Codec;
 use sealfold_protocol::bytes::Random;
+use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::release::{self, AggregatePreamble, Disclosure, Opening, Release};
 use sealfold_protocol::roster::{Commit, Roster};
@@ -91,6 +93,37 @@ impl Site {
     ) -> Sealed {
         let preamble = Preamble { examples, layout, metrics: BTreeMap::new() };
         self.seal_plain(offer, &plain(&preamble.encode(PREAMBLE).unwrap(), values))
+    }
+
+    /// Seals values in the form in which the study's updates travel.
+    #[must_use]
+    pub fn seal_as_agreed(
+        &self,
+        offer: &Signed<Offer>,
+        manifest: &Manifest,
+        examples: u64,
+        values: &[f32],
+    ) -> Sealed {
+        let format = manifest.aggregation.update_type.format();
+        let codec = Codec::new(format, &manifest.scales()).unwrap();
+        let mut bytes = vec![0; values.len() * format.width()];
+        codec.encode(0, values, &mut bytes).unwrap();
+        self.seal_values(offer, manifest, examples, &bytes)
+    }
+
+    /// Seals values that are encoded already.
+    #[must_use]
+    pub fn seal_values(
+        &self,
+        offer: &Signed<Offer>,
+        manifest: &Manifest,
+        examples: u64,
+        values: &[u8],
+    ) -> Sealed {
+        let layout = manifest.layout_digest().unwrap();
+        let preamble = Preamble { examples, layout, metrics: BTreeMap::new() };
+        let preamble = preamble.encode(manifest.preamble_length()).unwrap();
+        self.seal_plain(offer, &[preamble.as_slice(), values].concat())
     }
 
     /// Seals any plaintext.

@@ -23,6 +23,11 @@ pub struct Options {
     pub rounds: u32,
     /// The aggregation section.
     pub aggregation: String,
+    /// The privacy section.
+    pub privacy: String,
+    /// What the model section and its tensor have besides: the optimiser, the
+    /// evaluation after them, the tensor's further fields.
+    pub model: [&'static str; 3],
     /// The deadlines: upload, commit, round.
     pub deadlines: [u64; 3],
     /// Who reads: `everyone` or `sites`.
@@ -43,6 +48,8 @@ impl Default for Options {
             parameters: 1000,
             rounds: 5,
             aggregation: "rule = \"weighted-mean\"\nlargest_weight_share = 0.5".to_owned(),
+            privacy: "unit = \"none\"".to_owned(),
+            model: ["", "", ""],
             deadlines: [60, 60, 600],
             readers: "everyone",
             weak: false,
@@ -144,14 +151,17 @@ missing_share = 0
 [model]
 initial = "{initial}"
 learning_rate = 1
+{optimiser}
 [[model.tensor]]
 name = "weights"
 shape = [{parameters}]
 dtype = "float32"
+{tensor}
 [aggregation]
 {aggregation}
 [privacy]
-unit = "none"
+{privacy}
+{evaluation}
 [quorum]
 smallest_roster = {k}
 colluders = {c}
@@ -172,6 +182,10 @@ approvers = [{approvers}]
         initial = zeros(options.parameters),
         parameters = options.parameters,
         aggregation = options.aggregation,
+        privacy = options.privacy,
+        optimiser = options.model[0],
+        evaluation = options.model[1],
+        tensor = options.model[2],
         k = options.smallest_roster,
         c = options.colluders,
         readers = options.readers,

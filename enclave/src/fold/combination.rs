@@ -46,12 +46,9 @@ impl Combination {
         let norms: Zeroizing<Vec<_>> =
             Zeroizing::new(plan.members.iter().map(|member| member.norm).collect());
         let shares = weights::bounded(&examples, aggregation.largest_share());
-        let shares = Zeroizing::new(shares.map_err(|e| refused("weights in the agreed share", &e))?);
-        let gram = if rule.needs_gram() {
-            Some(gram(plan, values, door, threads)?)
-        } else {
-            None
-        };
+        let shares =
+            Zeroizing::new(shares.map_err(|e| refused("weights in the agreed share", &e))?);
+        let gram = if rule.needs_gram() { Some(gram(plan, values, door, threads)?) } else { None };
         let combination = rule
             .combine(&shares, &norms, gram.as_ref())
             .map_err(|e| refused("the agreed rule's conditions", &e))?;
@@ -67,12 +64,7 @@ pub(super) fn refused(expected: &str, error: &sealfold_aggregation::Error) -> Fa
 }
 
 /// The pass that compares every update with every other.
-fn gram<D: Doors>(
-    plan: &Plan,
-    values: &Values,
-    door: &D,
-    threads: usize,
-) -> Result<Gram, Failure> {
+fn gram<D: Doors>(plan: &Plan, values: &Values, door: &D, threads: usize) -> Result<Gram, Failure> {
     let records = (0..values.records()).map(|record| (record, ()));
     let pass = Pass::new(&plan.members, &plan.secrets.hash, values.length(), records);
     let parts = pass.run(door, threads, |reader| {

@@ -111,9 +111,8 @@ pub fn fold(
     main_door.write(output.object.as_bytes(), 0, &prefix)?;
     let records = rows::records(&values, sealer.records());
     let pass = Pass::new(&plan.members, &plan.secrets.hash, values.length(), records);
-    let parts = pass.run(door, threads, |reader| {
-        rows::make(reader, &combination, &values, &output, door)
-    })?;
+    let parts =
+        pass.run(door, threads, |reader| rows::make(reader, &combination, &values, &output, door))?;
     let mut hashes: rows::Hashes = parts.into_iter().flatten().collect();
     hashes.sort_unstable_by_key(|(record, _)| *record);
     let hashes: Vec<_> = hashes.into_iter().map(|(_, hash)| hash).collect();

@@ -8,8 +8,8 @@ use crate::door::{Doors, RecordDoor};
 use sealfold_aggregation::accumulate::Row;
 use sealfold_aggregation::integer::IntegerRow;
 use sealfold_aggregation::rule::coordinate::{Columns, CoordinateRule};
-use sealfold_protocol::update::PREAMBLE;
 use sealfold_protocol::seal::{RECORD, RecordSeal};
+use sealfold_protocol::update::PREAMBLE;
 use sealfold_protocol::{Error, content, seal};
 use zeroize::Zeroizing;
 
@@ -101,7 +101,9 @@ impl<'a> Maker<'a> {
                 let (row, values, decoded) = (&mut self.floats, self.values, &mut self.decoded);
                 row.reset(count);
                 reader.open_each(record, |site, offset, chunk| {
-                    if let Some((at, chunk)) = values.decode(record, offset, chunk, &mut decoded[site]) {
+                    if let Some((at, chunk)) =
+                        values.decode(record, offset, chunk, &mut decoded[site])
+                    {
                         row.add(at, factors[site], chunk);
                     }
                 })?;

@@ -184,10 +184,9 @@ impl Aggregation {
             Rule::NormClippedMean => rule::Rule::NormClippedMean { clip },
             Rule::Median => rule::Rule::Median,
             Rule::TrimmedMean => rule::Rule::TrimmedMean { trim: self.trim.unwrap_or(0) },
-            Rule::GeometricMedian => rule::Rule::GeometricMedian {
-                smoothing: self.smoothing.unwrap_or(0.0),
-                steps,
-            },
+            Rule::GeometricMedian => {
+                rule::Rule::GeometricMedian { smoothing: self.smoothing.unwrap_or(0.0), steps }
+            }
             Rule::CentredClipping => rule::Rule::CentredClipping { radius: clip, steps },
             Rule::Krum => rule::Rule::Krum { byzantine },
             Rule::MultiKrum => {

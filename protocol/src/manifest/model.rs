@@ -171,7 +171,8 @@ impl Model {
     /// The number of bytes of a model's content.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let bytes = |tensor: &Tensor| tensor.elements().unwrap_or(0).saturating_mul(tensor.dtype.width());
+        let bytes =
+            |tensor: &Tensor| tensor.elements().unwrap_or(0).saturating_mul(tensor.dtype.width());
         self.tensors.iter().map(bytes).fold(0, u64::saturating_add)
     }
 

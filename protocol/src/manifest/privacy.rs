@@ -176,9 +176,8 @@ impl Manifest {
     /// # Errors
     /// As [`Noise::spent`].
     pub fn spent(&self, round: u32) -> Result<Option<PrivacySpent>> {
-        let spent = |noise: &Noise| {
-            Ok(PrivacySpent { epsilon: noise.spent(round)?, delta: noise.delta })
-        };
+        let spent =
+            |noise: &Noise| Ok(PrivacySpent { epsilon: noise.spent(round)?, delta: noise.delta });
         self.privacy.noise().map(spent).transpose()
     }
 

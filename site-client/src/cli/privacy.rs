@@ -3,9 +3,8 @@
 use super::Context;
 use clap::{Args, Subcommand};
 use sealfold::{Error, Result};
-use sealfold_aggregation::privacy::{
-    Orders, SampledGaussian, epsilon_by_round, noise_multiplier_for, pld,
-};
+use sealfold_aggregation::privacy::calibrate::{epsilon_by_round, noise_multiplier_for};
+use sealfold_aggregation::privacy::{Orders, SampledGaussian, pld};
 use serde_json::json;
 use std::fmt::Write;
 

@@ -7,10 +7,11 @@ use crate::logistic::Logistic;
 use crate::train::{RATE, STEPS, STUDY_PATIENTS};
 use crate::{HOSPITALS, REPLICAS};
 use sealfold_aggregation::accumulate::Row;
+use sealfold_aggregation::optimiser::{Dtype, Optimiser, TensorStep};
 use sealfold_aggregation::rule::coordinate::Columns;
 use sealfold_aggregation::rule::gram::PartialGram;
 use sealfold_aggregation::rule::{Combination, Rule};
-use sealfold_aggregation::{Result, model, norm, weights};
+use sealfold_aggregation::{Result, norm, weights};
 
 /// Rounds of training, as in the demo.
 pub const ROUNDS: usize = 24;
@@ -94,6 +95,7 @@ impl Federation<'_> {
         let examples: Vec<_> = patients.iter().map(|patients| patients.len() as u64).collect();
         let shares = weights::bounded(&examples, LARGEST_SHARE)?;
         let mut base = vec![0; 4 * (INPUTS + 1)];
+        let step = TensorStep::new(Optimiser::FedAvg { learning_rate: 1.0 }, Dtype::Float32)?;
         for round in 0..ROUNDS {
             let global = read(&base);
             let updates: Vec<_> = patients
@@ -108,7 +110,7 @@ impl Federation<'_> {
                 })
                 .collect();
             let aggregate = fold(self.rule, &shares, &updates)?;
-            model::apply(&mut base, &aggregate, 1.0)?;
+            step.apply(0, &mut base, &aggregate, &mut [])?;
         }
         Ok(read(&base))
     }
