@@ -88,8 +88,14 @@ impl Host {
         terms: Terms,
         log: Log,
     ) -> anyhow::Result<Arc<Self>> {
-        let state = load(&store, &staging, &terms).await?;
+        let mut state = load(&store, &staging, &terms).await?;
         log.catch_up(&store, &state).await?;
+        for round in state.studies.values_mut().flat_map(|study| study.rounds.values_mut()) {
+            // Sites that are yet to commit look the roster up.
+            if let (Some(roster), None) = (&round.roster, &round.release) {
+                round.logged = Some(log.find(&store, Kind::Roster, &roster.digest()).await?);
+            }
+        }
         let kept: BTreeSet<_> = state
             .uploads
             .keys()

@@ -232,6 +232,8 @@ impl Site<'_> {
                 SiteRefusal::new("evidence", "verified evidence of this offer", "none").into()
             );
         }
+        // The binding is asked first: what it refuses is refused for good.
+        binding.allows(statement.round, &offer.digest())?;
         let checkpoint = log::commit_at(
             self.client,
             self.policy,
