@@ -1,5 +1,6 @@
 //! What an auditor brings along, and what is said when it is not enough.
 
+use crate::copy::LogCopy;
 use sealfold_attestation::Policy;
 use sealfold_attestation::log::{NoteKey, SignedCheckpoint};
 
@@ -44,4 +45,19 @@ pub fn log_key(policy: &Policy) -> Result<&NoteKey, CannotTell> {
     policy.log().ok_or_else(|| {
         CannotTell::new("a policy with the log's key: [log] key = \"NAME+HASH+KEY\"", "none")
     })
+}
+
+/// The checkpoints beside the log that witnesses of the policy have cosigned. A
+/// file that is none counts for as much as one that is not there.
+///
+/// # Errors
+/// As [`log_key`].
+pub fn cosigned(copy: &LogCopy, policy: &Policy) -> Result<Vec<Kept>, CannotTell> {
+    let key = log_key(policy)?;
+    let kept = policy.witnesses().iter().filter_map(|witness| {
+        let checkpoint = SignedCheckpoint::open(&copy.cosigned(witness)?, key).ok()?;
+        let checkpoint = checkpoint.cosigned_by(key, witness)?;
+        Some(Kept { name: format!("witness {}", witness.name()), checkpoint })
+    });
+    Ok(kept.collect())
 }
