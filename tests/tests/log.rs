@@ -205,7 +205,8 @@ fn a_site_that_has_seen_another_history_commits_to_nothing() {
     assert_eq!(http::send(&system.endpoint(), "POST", place, &[], &bytes).unwrap().status, 403);
     // An auditor whose policy names the site as a witness needs nothing else.
     let policy = system.audit_policy();
-    let text = std::fs::read_to_string(&policy).unwrap() + &format!("witnesses = [\"{witness}\"]\n");
+    let text =
+        std::fs::read_to_string(&policy).unwrap() + &format!("witnesses = [\"{witness}\"]\n");
     std::fs::write(&policy, text).unwrap();
     let mut command = process::command("sealfold-audit");
     command.arg("--json").arg("replay").arg(system.log()).arg("--policy").arg(policy);

@@ -6,8 +6,8 @@
 use super::{Refused, Shared, object};
 use crate::cosigned;
 use crate::log::FOLDER;
-use axum::extract::{Path, State};
 use axum::body::Bytes;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use sealfold_attestation::log::Tile;
