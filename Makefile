@@ -5,7 +5,7 @@ CARGO ?= cargo
 PROFILE ?= release
 BIN := target/$(PROFILE)
 
-.PHONY: help demo build shipped test check fmt clippy doc bench fuzz clean \
+.PHONY: help demo build shipped test check fmt clippy doc bench bench-peers fuzz clean \
 	eif reproduce measurements vm-tools test-nitro image
 
 help: ## this list
@@ -41,6 +41,10 @@ doc:
 
 bench: build ## folding at the limit: our figures beside the cipher's and memory's
 	$(CARGO) bench --locked -p sealfold-tests --bench fold
+
+# PEERS="--rounds 3 --rules mean" passes options on; --help lists them.
+bench-peers: ## aggregation in Flower, NVIDIA FLARE, numpy and TenSEAL beside ours
+	tests/benches/peers/run.sh $(PEERS)
 
 # The image. SIGN="certificate.pem key.pem" signs it.
 eif: ## the enclave image file, target/eif/sealfold.eif, with its measurements
