@@ -5,7 +5,7 @@ CARGO ?= cargo
 PROFILE ?= release
 BIN := target/$(PROFILE)
 
-.PHONY: help demo build shipped test check fmt clippy doc bench bench-robustness fuzz clean \
+.PHONY: help demo build shipped test check fmt clippy doc bench bench-peers bench-robustness fuzz clean \
 	eif reproduce measurements vm-tools test-nitro image tlog-reader
 
 help: ## this list
@@ -44,6 +44,10 @@ bench: build ## folding at the limit: our figures beside the cipher's and memory
 
 bench-robustness: ## what is left of the example's AUC when hospitals are hostile, by rule
 	$(CARGO) run --quiet --release --locked -p sealfold-heart-disease -- robustness
+
+# PEERS="--rounds 3 --rules mean" passes options on; --help lists them.
+bench-peers: ## aggregation in Flower, NVIDIA FLARE, numpy and TenSEAL beside ours
+	tests/benches/peers/run.sh $(PEERS)
 
 # The image. SIGN="certificate.pem key.pem" signs it.
 eif: ## the enclave image file, target/eif/sealfold.eif, with its measurements
