@@ -31,7 +31,7 @@ use std::process::ExitCode;
 /// Exit codes: 0 nothing is wrong; 1 findings; 2 could not be told.
 #[derive(Debug, Parser)]
 #[command(name = "sealfold-audit", version = VERSION, about, long_about, after_help = "An audit:\n  \
-    wget --mirror --no-parent ... or: rsync -a host:/var/lib/sealfold/store/log/ log/\n  \
+    rsync -a host:/var/lib/sealfold/store/log/ log/\n  \
     $EDITOR policy.toml            roots, accepted images, approvers, and [log] key = \"...\"\n  \
     sealfold-audit replay log --policy policy.toml --checkpoint kept-by-a-site --html report.html\n  \
     sealfold-audit explain log 42 --policy policy.toml\n  \
