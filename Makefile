@@ -6,7 +6,7 @@ PROFILE ?= release
 BIN := target/$(PROFILE)
 
 .PHONY: help demo build shipped test check fmt clippy doc bench bench-peers bench-robustness fuzz clean \
-	eif reproduce measurements vm-tools test-nitro image tlog-reader
+	eif reproduce measurements vm-tools test-nitro image test-tools
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -24,7 +24,10 @@ shipped: ## the enclave binary as it is shipped
 demo: build ## four hospitals' real data, 24 rounds, a table and a report
 	$(BIN)/heart-disease demo --out target/demo
 
-test: build ## all tests, the ones through the real binaries included
+test-tools: ## what the tests need besides Rust: valgrind, an independent reader of the log
+	tests/tools.sh
+
+test: test-tools build ## all tests, the ones through the real binaries included
 	$(CARGO) test --release --locked --workspace --features sealfold-enclave/simulation
 
 check: fmt clippy doc ## formatting, lints, documentation
@@ -68,11 +71,6 @@ test-nitro: build ## boot the image in a virtual machine and run rounds through 
 
 image: ## the enclave as an OCI image, target/oci, for nitro-cli or Confidential Space
 	image/oci.sh
-
-TLOG_PYTHON ?= python3.12
-tlog-reader: ## an independent reader of the log, for a test (needs Python 3.12)
-	$(TLOG_PYTHON) -m venv target/tools/tlog
-	target/tools/tlog/bin/pip install --quiet aics-tlog==0.2.1
 
 FUZZ_SECONDS ?= 30
 fuzz: ## fuzz every parser of foreign bytes, each for FUZZ_SECONDS

@@ -1,7 +1,6 @@
 //! A clip that follows a quantile of the updates' norms.
 //!
-//! Andrew, Thakkar, McMahan and Ramaswamy, "Differentially Private Learning
-//! with Adaptive Clipping", 2021: after each round the clip is multiplied by
+//! Andrew et al., "Differentially Private Learning with Adaptive Clipping", 2021: after each round the clip is multiplied by
 //! exp(-rate (share - quantile)), where `share` is a noisy share of the updates
 //! that are no longer than the clip.
 

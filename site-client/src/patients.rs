@@ -52,7 +52,7 @@ impl Patients {
     ///
     /// # Errors
     /// [`Error::File`].
-    pub fn next(&mut self) -> Result<Option<&[f32]>> {
+    pub fn read_next(&mut self) -> Result<Option<&[f32]>> {
         if self.next == self.count {
             return Ok(None);
         }

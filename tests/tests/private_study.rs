@@ -1,6 +1,6 @@
 //! Studies with privacy, narrow formats and optimisers, through all the real
 //! binaries: what a site's agent makes of them, and what its ledger refuses.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::cast_precision_loss)]
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -34,9 +34,8 @@ fn private(noise_multiplier: f64, epsilon: f64) -> Options {
 /// half of them with the outcome, in the highest bin, half without, in the
 /// lowest.
 fn gradients(path: &Path, trained: usize, held_out: usize, value: f32) {
-    let bytes = |values: Vec<f32>| -> Vec<u8> {
-        values.into_iter().flat_map(f32::to_le_bytes).collect()
-    };
+    let bytes =
+        |values: Vec<f32>| -> Vec<u8> { values.into_iter().flat_map(f32::to_le_bytes).collect() };
     let patients = trained + held_out;
     let weights: Vec<f32> = (0..patients)
         .flat_map(|patient| vec![if patient < trained { value } else { 0.0 }; PARAMETERS])
@@ -62,8 +61,8 @@ fn gradients(path: &Path, trained: usize, held_out: usize, value: f32) {
 
 fn csv(folder: &Path) -> PathBuf {
     let path = folder.join("patients.csv");
-    let rows: String = (0..ROWS).map(|row| format!("{},{}\n", 30 + row % 50, row % 2)).collect();
-    std::fs::write(&path, format!("age,num\n{rows}")).unwrap();
+    let rows: Vec<_> = (0..ROWS).map(|row| format!("{},{}", 30 + row % 50, row % 2)).collect();
+    std::fs::write(&path, format!("age,num\n{}\n", rows.join("\n"))).unwrap();
     path
 }
 
