@@ -3,7 +3,7 @@
 //!
 //! A patient adds to each statistic a vector of numbers that are at least 0 and
 //! sum to 1: a one among zeros for a count, and for a moment the value's
-//! position in its range, shared out by Bernstein polynomials ([`line`],
+//! position in its range, shared out by Bernstein polynomials ([`line()`],
 //! [`parabola`]). The Euclidean norm of such a vector is at most 1, the sum of a
 //! statistic's cells counts its patients, and no count of patients has to be
 //! known besides. Everything here is computed from the noised cells alone, so
@@ -58,7 +58,7 @@ pub fn patients(cells: &[f64], deviation: f64) -> Estimate {
     Estimate { value: cells.iter().sum(), standard_error }
 }
 
-/// The mean of positions from the sums of their [`line`]s; none if the patients
+/// The mean of positions from the sums of their [`line()`]s; none if the patients
 /// are not told from none.
 #[must_use]
 pub fn mean(cells: [f64; 2], deviation: f64) -> Option<Estimate> {

@@ -182,11 +182,11 @@ mod tests {
         let mut read = Patients::open(&path, &tensors).unwrap();
         for patient in 0..patients {
             let value = f32::from(patient);
-            let values = read.next().unwrap().unwrap();
+            let values = read.read_next().unwrap().unwrap();
             assert_eq!(values[..2], [value, -value]);
             assert!(values[2..].iter().all(|v| v.to_bits() == (value + 0.5).to_bits()));
         }
-        assert!(read.next().unwrap().is_none());
+        assert!(read.read_next().unwrap().is_none());
         let short = PatientsWriter::create(&path, &tensors, 2).unwrap();
         assert!(short.finish().unwrap_err().to_string().contains("0 patients where 2"));
     }

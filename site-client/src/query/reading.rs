@@ -206,10 +206,11 @@ quantiles = [0.5]
     fn cells_become_figures_in_the_units_of_the_data() {
         let row = |label: &str, value: f64, error: f64| (label.to_owned(), Some(value), error);
         assert_eq!(figures(0, &[50.0], 2.0), [row("patients", 50.0, 2.0)]);
-        let outcome = figures(1, &[30.0, 20.0], 1.0);
-        assert_eq!(outcome[0], row("patients", 50.0, 1.414_214));
-        assert_eq!(outcome[1], row("num without outcome", 30.0, 1.0));
-        assert_eq!(outcome[2], row("num with outcome", 20.0, 1.0));
+        // Two cells: the errors add up as their squares do.
+        let outcome = figures(1, &[30.0, 20.0], 5.0);
+        assert_eq!(outcome[0], row("patients", 50.0, 7.071_068));
+        assert_eq!(outcome[1], row("num without outcome", 30.0, 5.0));
+        assert_eq!(outcome[2], row("num with outcome", 20.0, 5.0));
         assert_eq!(figures(2, &[20.0], 1.0), [row("sum", 10_000.0, 500.0)]);
         // 50 patients, 10 of them worth the upper end: 180 of 100 to 500.
         let mean = figures(3, &[40.0, 10.0], 1.0);
