@@ -5,8 +5,8 @@ CARGO ?= cargo
 PROFILE ?= release
 BIN := target/$(PROFILE)
 
-.PHONY: help demo build shipped test check fmt clippy doc bench bench-robustness fuzz clean \
-	eif reproduce measurements vm-tools test-nitro image tlog-reader
+.PHONY: help demo build shipped test check fmt clippy doc bench bench-peers bench-robustness fuzz clean \
+	eif reproduce measurements vm-tools test-nitro image test-tools
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -24,7 +24,10 @@ shipped: ## the enclave binary as it is shipped
 demo: build ## four hospitals' real data, a table and a report; PRIVATE=1: each patient hidden by noise
 	$(BIN)/heart-disease demo $(if $(PRIVATE),--private) --out target/demo
 
-test: build ## all tests, the ones through the real binaries included
+test-tools: ## what the tests need besides Rust: valgrind, an independent reader of the log
+	tests/tools.sh
+
+test: test-tools build ## all tests, the ones through the real binaries included
 	$(CARGO) test --release --locked --workspace --features sealfold-enclave/simulation
 
 check: fmt clippy doc ## formatting, lints, documentation
@@ -45,6 +48,10 @@ bench: build ## folding at the limit: our figures beside the cipher's and memory
 bench-robustness: ## what is left of the example's AUC when hospitals are hostile, by rule
 	$(CARGO) run --quiet --release --locked -p sealfold-heart-disease -- robustness
 
+# PEERS="--rounds 3 --rules mean" passes options on; --help lists them.
+bench-peers: ## aggregation in Flower, NVIDIA FLARE, numpy and TenSEAL beside ours
+	tests/benches/peers/run.sh $(PEERS)
+
 # The image. SIGN="certificate.pem key.pem" signs it.
 eif: ## the enclave image file, target/eif/sealfold.eif, with its measurements
 	image/build.sh $(if $(SIGN),--sign $(SIGN))
@@ -64,11 +71,6 @@ test-nitro: build ## boot the image in a virtual machine and run rounds through 
 
 image: ## the enclave as an OCI image, target/oci, for nitro-cli or Confidential Space
 	image/oci.sh
-
-TLOG_PYTHON ?= python3.12
-tlog-reader: ## an independent reader of the log, for a test (needs Python 3.12)
-	$(TLOG_PYTHON) -m venv target/tools/tlog
-	target/tools/tlog/bin/pip install --quiet aics-tlog==0.2.1
 
 FUZZ_SECONDS ?= 30
 fuzz: ## fuzz every parser of foreign bytes, each for FUZZ_SECONDS

@@ -103,9 +103,10 @@ mod tests {
                     };
                 }
             }
-            match measures(&counts) {
-                Some(measures) => prop_assert!((measures.auc - won / pairs).abs() < 1e-9),
-                None => prop_assert_eq!(pairs, 0.0),
+            if let Some(measures) = measures(&counts) {
+                prop_assert!((measures.auc - won / pairs).abs() < 1e-9);
+            } else {
+                prop_assert_eq!(pairs, 0.0);
             }
         }
     }

@@ -15,6 +15,7 @@
 //! - [`accumulate`]: one row of the aggregate;
 //! - [`integer`]: one row of it on an integer grid, for noise;
 //! - [`optimiser`]: the next model from the base and the aggregate;
+//! - [`statistics`]: what noised sums over patients say of them;
 //! - [`clipping`] and [`poisson`]: what a site does with its patients' gradients.
 //! - [`privacy`]: what the releases cost in privacy.
 
@@ -37,6 +38,7 @@ pub mod optimiser;
 pub mod poisson;
 pub mod privacy;
 pub mod rule;
+pub mod statistics;
 pub mod weights;
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! that is longer than it can be, and only regular files are.
 
 use sealfold_attestation::log::tile::narrow;
-use sealfold_attestation::log::{LogError, Tile, TileReader};
+use sealfold_attestation::log::{LogError, NoteKey, Tile, TileReader};
 use sealfold_protocol::leaf::Held;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -32,6 +32,14 @@ impl LogCopy {
     /// [`LogError::Unreadable`].
     pub fn checkpoint(&self) -> Result<Vec<u8>, LogError> {
         self.file("checkpoint", MAX_CHECKPOINT)?.ok_or_else(|| missing("checkpoint"))
+    }
+
+    /// The largest checkpoint that a witness has cosigned; nothing if the copy has
+    /// none.
+    #[must_use]
+    pub fn cosigned(&self, witness: &NoteKey) -> Option<Vec<u8>> {
+        let path = format!("cosigned/{}", hex::encode(witness.id()));
+        self.file(&path, MAX_CHECKPOINT).ok().flatten()
     }
 
     /// The bytes of what a leaf holds or names.

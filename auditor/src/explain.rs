@@ -1,7 +1,7 @@
 //! One leaf in words.
 
 use crate::copy::LogCopy;
-use crate::replay::CannotTell;
+use crate::given::CannotTell;
 use crate::text::printable;
 use sealfold_attestation::Policy;
 use sealfold_attestation::log::proof::Tree;

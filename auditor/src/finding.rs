@@ -221,3 +221,36 @@ impl Findings {
         (self.kept, self.safety, self.liveness)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn safety_comes_first_and_a_flood_is_counted() {
+        let mut findings = Findings::default();
+        findings.add(Finding::new(Check::Clock, 1, 2).at(3));
+        for leaf in 0..2000 {
+            findings.add(Finding::new(Check::Commit, 1, 2).at(2000 - leaf).at(0));
+        }
+        let (kept, safety, liveness) = findings.sorted();
+        assert_eq!((kept.len(), safety, liveness), (Findings::KEPT, 2000, 1));
+        assert_eq!(kept[0].leaf, Some(1002), "the first place that is given stays");
+        assert_eq!(kept[999].check, Check::Clock);
+        assert!(kept.windows(2).all(|two| two[0].severity <= two[1].severity));
+    }
+
+    #[test]
+    fn every_check_says_what_to_look_at_and_has_a_name_of_its_own() {
+        let names: std::collections::BTreeSet<_> =
+            Check::ALL.iter().map(ToString::to_string).collect();
+        assert_eq!(names.len(), Check::ALL.len());
+        assert!(Check::ALL.iter().all(|check| check.look().len() > 20));
+        // The auditor's page explains them by these names.
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/auditing.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        for name in names {
+            assert!(page.contains(&format!("`{name}`")), "docs/auditing.md lacks {name}");
+        }
+    }
+}

@@ -3,7 +3,7 @@
 
 use crate::finding::{Finding, Severity};
 use crate::report::Report;
-use crate::study::{Released, Summary};
+use crate::summary::{Released, Summary};
 use std::fmt::Write;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;\

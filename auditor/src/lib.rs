@@ -5,10 +5,11 @@
 //! genuine evidence and the commits of a known set of sites, and is this the
 //! history that everybody saw? [`replay`] answers from the leaves alone.
 //!
-//! - [`copy`]: the copy on disk, which may be cut, changed or huge;
+//! - [`copy`]: the copy on disk, which may be cut, changed or huge; [`given`]: what
+//!   the auditor brings;
 //! - [`replay`], [`study`], [`round`], [`agreement`]: what must follow from what;
 //! - [`finding`]: what is wrong, or missing, by name, and where to look;
-//! - [`report`], [`text`], [`html`]: what is said about it;
+//! - [`report`], [`summary`], [`text`], [`html`]: what is said about it;
 //! - [`explain`]: one leaf in words;
 //! - [`lineage`]: where a model comes from, and its card.
 
@@ -16,12 +17,14 @@ pub mod agreement;
 pub mod copy;
 pub mod explain;
 pub mod finding;
+pub mod given;
 pub mod html;
 pub mod lineage;
 pub mod replay;
 pub mod report;
 pub mod round;
 pub mod study;
+pub mod summary;
 pub mod text;
 
 /// Version and commit.

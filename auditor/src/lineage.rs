@@ -5,9 +5,10 @@
 //! leads to it (only the release's readers can compute the model itself).
 
 use crate::copy::LogCopy;
-use crate::replay::{CannotTell, Replay};
+use crate::given::CannotTell;
+use crate::replay::Replay;
 use crate::report::Report;
-use crate::study::{Released, Summary};
+use crate::summary::{Released, Summary};
 use crate::text::printable;
 use jiff::Timestamp;
 use sealfold_attestation::Policy;

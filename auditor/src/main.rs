@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use sealfold_attestation::log::SignedCheckpoint;
 use sealfold_attestation::{Policy, policy::MAX_POLICY};
 use sealfold_audit::copy::{LogCopy, MAX_CHECKPOINT};
-use sealfold_audit::replay::{CannotTell, Kept, ROUNDS_KEPT, Replay, log_key};
+use sealfold_audit::given::{CannotTell, Kept, cosigned, log_key};
+use sealfold_audit::replay::{ROUNDS_KEPT, Replay};
 use sealfold_audit::{VERSION, explain, html, lineage, text};
 use sealfold_protocol::Digest;
 use std::fs::File;
@@ -30,7 +31,7 @@ use std::process::ExitCode;
 /// Exit codes: 0 nothing is wrong; 1 findings; 2 could not be told.
 #[derive(Debug, Parser)]
 #[command(name = "sealfold-audit", version = VERSION, about, long_about, after_help = "An audit:\n  \
-    wget --mirror --no-parent ... or: rsync -a host:/var/lib/sealfold/store/log/ log/\n  \
+    rsync -a host:/var/lib/sealfold/store/log/ log/\n  \
     $EDITOR policy.toml            roots, accepted images, approvers, and [log] key = \"...\"\n  \
     sealfold-audit replay log --policy policy.toml --checkpoint kept-by-a-site --html report.html\n  \
     sealfold-audit explain log 42 --policy policy.toml\n  \
@@ -132,7 +133,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     match &arguments.command {
         Command::Replay { log, checkpoints, html } => {
             let (copy, policy, at) = log.open()?;
-            let kept = kept(checkpoints, &policy)?;
+            let mut kept = kept(checkpoints, &policy)?;
+            kept.extend(cosigned(&copy, &policy)?);
             let bar = progress();
             let replay = Replay::new(&copy, &policy, ROUNDS_KEPT);
             let report = replay.run(&kept, at, &mut |done, all| advance(&bar, done, all))?;

@@ -8,12 +8,14 @@
 use crate::agreement;
 use crate::copy::LogCopy;
 use crate::finding::{Check, Finding, Findings};
+use crate::given::{CannotTell, Kept, log_key};
 use crate::report::{Completeness, Report};
-use crate::study::{Released, Study, Summary};
+use crate::study::Study;
+use crate::summary::{Released, Summary};
 use jiff::Timestamp;
 use sealfold_attestation::log::tile::{Content, WIDTH, decode_entries, decode_hashes};
 use sealfold_attestation::log::{
-    Checkpoint, Edge, Hash, LogError, NoteKey, SignedCheckpoint, Tile, TileReader,
+    Checkpoint, Edge, Hash, LogError, SignedCheckpoint, Tile, TileReader,
 };
 use sealfold_attestation::{Evidence, Policy, confidential_space, nitro};
 use sealfold_protocol::abandonment::Abandonment;
@@ -29,49 +31,6 @@ use std::collections::{BTreeMap, VecDeque};
 const MAX_STUDIES: usize = 4096;
 /// The released rounds that a report lists; earlier ones are only counted.
 pub const ROUNDS_KEPT: usize = 1000;
-
-/// Why nothing can be told.
-#[derive(Debug)]
-pub struct CannotTell {
-    /// What was expected.
-    pub expected: String,
-    /// What was found.
-    pub found: String,
-}
-
-impl std::fmt::Display for CannotTell {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "expected {}, found {}", self.expected, self.found)
-    }
-}
-
-impl std::error::Error for CannotTell {}
-
-impl CannotTell {
-    /// Nothing can be told, for want of this.
-    #[must_use]
-    pub fn new(expected: impl ToString, found: impl ToString) -> Self {
-        Self { expected: expected.to_string(), found: found.to_string() }
-    }
-}
-
-/// A checkpoint that somebody kept: a site, a witness.
-pub struct Kept {
-    /// Where it is from, for people.
-    pub name: String,
-    /// The checkpoint, signed by the log.
-    pub checkpoint: SignedCheckpoint,
-}
-
-/// The key of the log that a policy names.
-///
-/// # Errors
-/// [`CannotTell`] if it names none.
-pub fn log_key(policy: &Policy) -> Result<&NoteKey, CannotTell> {
-    policy.log().ok_or_else(|| {
-        CannotTell::new("a policy with the log's key: [log] key = \"NAME+HASH+KEY\"", "none")
-    })
-}
 
 /// A replay of one copy of a log under one policy.
 pub struct Replay<'a> {

@@ -1,7 +1,7 @@
 //! What a replay comes to.
 
 use crate::finding::Finding;
-use crate::study::{Released, Summary};
+use crate::summary::{Released, Summary};
 use jiff::Timestamp;
 use sealfold_attestation::log::cosignature::Cosignature;
 use sealfold_protocol::leaf::Kind;
@@ -118,5 +118,27 @@ impl Report {
             );
         }
         format!("{}, {}.", count(self.safety, "safety"), count(self.liveness, "liveness"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn completeness_is_what_others_vouch_for() {
+        let cosigned = || vec![Cosignature { name: "witness".to_owned(), time: 1_700_000_000 }];
+        let of = |whole, furthest, cosigned| {
+            let found = Completeness::of(whole, 10, furthest, cosigned);
+            (found.shown_up_to, found.words)
+        };
+        assert!(of(true, None, Vec::new()).1.starts_with("not shown: without"));
+        assert_eq!(of(true, Some(7), Vec::new()).0, 7);
+        assert_eq!(of(true, Some(10), Vec::new()).1, "shown: others vouch for all 10 leaves");
+        // A witness of the checkpoint itself vouches for all of it.
+        assert_eq!(of(true, Some(7), cosigned()).0, 10);
+        let (shown, words) = of(true, Some(12), cosigned());
+        assert!(shown == 10 && words.starts_with("refuted"), "{words}");
+        assert!(of(false, Some(10), cosigned()).1.starts_with("not shown: the copy"));
     }
 }

@@ -4,6 +4,7 @@
 use crate::agreement;
 use crate::finding::{Check, Finding};
 use crate::round::{Measured, Offered, Round};
+use crate::summary::{Released, Summary};
 use jiff::Timestamp;
 use sealfold_attestation::{Evidence, Policy, verify_replay};
 use sealfold_protocol::abandonment::Abandonment;
@@ -13,12 +14,14 @@ use sealfold_protocol::release::Release;
 use sealfold_protocol::roster::{Commit, Roster};
 use sealfold_protocol::study::Study as Chain;
 use sealfold_protocol::{Digest, Error, MultiSigned, Signed, VerifyingKey};
-use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// A study.
 pub struct Study {
     chain: Chain,
+    /// Of its manifests, oldest first: a manifest may be large, and is asked for
+    /// at every leaf.
+    digests: Vec<Digest>,
     last: Option<Last>,
     round: Option<Round>,
     /// The latest time of any evidence so far.
@@ -36,60 +39,6 @@ struct Last {
     manifest: usize,
 }
 
-/// A released round, for reports.
-#[derive(Debug, Clone, Serialize)]
-pub struct Released {
-    /// The study.
-    pub study: Digest,
-    /// The round.
-    pub round: u32,
-    /// The manifest that it ran under.
-    pub manifest: Digest,
-    /// The leaf of the offer.
-    pub offer_leaf: u64,
-    /// The leaf of the release.
-    pub release_leaf: u64,
-    /// The release.
-    pub release: Digest,
-    /// The release before.
-    pub previous: Option<Digest>,
-    /// The model that the sites trained from.
-    pub base: Digest,
-    /// The commitment to the aggregate.
-    pub aggregate: Digest,
-    /// The sites whose updates were folded.
-    pub sites: Vec<String>,
-    /// How many offers the round had, and how many were abandoned.
-    pub offers: usize,
-    /// Those that were abandoned, and so perhaps released.
-    pub abandoned: usize,
-    /// What the evidence says, if it was accepted.
-    pub measured: Option<Measured>,
-}
-
-/// A study in a report.
-#[derive(Debug, Serialize)]
-pub struct Summary {
-    /// Its identity.
-    pub study: Digest,
-    /// The manifest in force.
-    pub manifest: Manifest,
-    /// How many manifests the chain has.
-    pub manifests: usize,
-    /// The sites that signed the one in force.
-    pub participants: Vec<String>,
-    /// The approvers of it that signed.
-    pub approvals: usize,
-    /// Rounds released.
-    pub released: u64,
-    /// By site, in how many of them its update was folded.
-    pub took_part: BTreeMap<String, u64>,
-    /// By PCR0, how many offers an image made.
-    pub images: BTreeMap<String, u64>,
-    /// What stands open at the end of the log, in words.
-    pub open: Option<String>,
-}
-
 impl Study {
     /// Begins with a first manifest.
     ///
@@ -98,6 +47,7 @@ impl Study {
     pub fn begin(first: MultiSigned<Manifest>) -> Result<Self, Finding> {
         let chain = Chain::open(first).map_err(|error| not_approved(&error))?;
         Ok(Self {
+            digests: vec![chain.id()],
             chain,
             last: None,
             round: None,
@@ -111,7 +61,13 @@ impl Study {
     /// Its identity.
     #[must_use]
     pub fn id(&self) -> Digest {
-        self.chain.id()
+        // It begins with one manifest, and only gets more.
+        self.digests[0]
+    }
+
+    /// The place of a manifest in the chain.
+    fn place(&self, manifest: &Digest) -> Option<usize> {
+        self.digests.iter().position(|known| known == manifest)
     }
 
     /// Its manifests, oldest first.
@@ -127,19 +83,25 @@ impl Study {
         policy: &Policy,
         findings: &mut Vec<Finding>,
     ) {
-        let known = self.chain.manifests().iter().find(|m| m.digest() == manifest.digest());
-        if let Some(known) = known {
+        let digest = manifest.digest();
+        if let Some(place) = self.place(&digest) {
+            let known = &self.chain.manifests()[place];
             if manifest.signers().is_subset(&known.signers()) {
                 let found = "no signature more than before";
                 findings.push(Finding::new(Check::LeafTwice, "further signatures", found));
-            } else if let Err(error) = self.chain.merge(&manifest) {
+            }
+            // A signature of one that was amended since changes nothing.
+            if digest == self.chain.current().digest()
+                && let Err(error) = self.chain.merge(&manifest)
+            {
                 findings.push(not_approved(&error));
             }
             return;
         }
         findings.extend(agreement::against_policy(&manifest, policy));
-        if let Err(error) = self.chain.amend(manifest) {
-            findings.push(not_approved(&error));
+        match self.chain.amend(manifest) {
+            Ok(()) => self.digests.push(digest),
+            Err(error) => findings.push(not_approved(&error)),
         }
     }
 
@@ -166,8 +128,8 @@ impl Study {
         let offers = self.round.as_ref().map(|round| &round.offers);
         let offered = offers.and_then(|offers| offers.get(&commit.offer));
         let offered = offered.ok_or_else(|| self.unknown_offer("commit's offer", &commit.offer))?;
-        let manifest = offered.offer.statement().manifest;
-        let manifest = self.chain.manifests().iter().find(|known| known.digest() == manifest);
+        let place = self.place(&offered.offer.statement().manifest);
+        let manifest = place.and_then(|place| self.chain.manifests().get(place));
         let manifest = manifest.unwrap_or(self.chain.current());
         manifest.statement().site(&commit.site).map(|site| site.signing_key)
     }
@@ -182,7 +144,7 @@ impl Study {
         findings: &mut Vec<Finding>,
     ) {
         let statement = offer.statement().clone();
-        let place = self.chain.manifests().iter().position(|m| m.digest() == statement.manifest);
+        let place = self.place(&statement.manifest);
         let oldest = self.last.as_ref().map_or(0, |last| last.manifest);
         let Some(place) = place.filter(|place| *place >= oldest) else {
             let expected =
@@ -315,7 +277,7 @@ impl Study {
     /// Adds an abandonment.
     pub fn abandonment(&mut self, bytes: &[u8], digest: &Digest, findings: &mut Vec<Finding>) {
         let manifest = self.chain.current().statement();
-        let opened = match Abandonment::open(bytes, &self.chain.id(), manifest) {
+        let opened = match Abandonment::open(bytes, &self.id(), manifest) {
             Ok(opened) if opened.digest() == *digest => opened,
             Ok(other) => {
                 findings.push(Finding::new(Check::Statement, digest, other.digest()));
@@ -339,13 +301,14 @@ impl Study {
         release: Signed<Release>,
         findings: &mut Vec<Finding>,
     ) -> Option<Released> {
+        let id = self.id();
         let round = self.round.as_mut()?;
         let is_first = round.release.is_none();
         round.release(leaf, release, findings);
         let (leaf, release) = round.release.as_ref().filter(|_| is_first)?;
         let statement = release.statement();
         let offered = round.offers.get(&statement.offer)?;
-        let place = self.chain.manifests().iter().position(|m| m.digest() == statement.manifest);
+        let place = self.digests.iter().position(|known| *known == statement.manifest);
         let (number, digest) = (round.number, release.digest());
         self.last = Some(Last { round: number, release: digest, manifest: place.unwrap_or(0) });
         self.released += 1;
@@ -354,7 +317,7 @@ impl Study {
             *self.took_part.entry(site.clone()).or_default() += 1;
         }
         Some(Released {
-            study: self.chain.id(),
+            study: id,
             round: number,
             manifest: statement.manifest,
             offer_leaf: offered.leaf,

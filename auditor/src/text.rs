@@ -2,7 +2,7 @@
 
 use crate::finding::Finding;
 use crate::report::Report;
-use crate::study::{Released, Summary};
+use crate::summary::{Released, Summary};
 use std::fmt::Write;
 
 /// The rounds that the text lists; JSON and HTML have more.

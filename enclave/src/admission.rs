@@ -59,7 +59,8 @@ pub fn admit(
 ) -> Result<Admitted, Refusal> {
     let opener = opener(terms, secrets, &header, door)?;
     let values = Values::of(&terms.manifest)?;
-    let seen = read_all(secrets, &values, &header, &opener, door, threads)?;
+    let update = Update { secrets, values: &values, header: &header, opener: &opener };
+    let seen = read_all(&update, door, threads)?;
     let preamble = seen.preamble.as_ref().map_or(&[][..], |chunk| chunk.as_slice());
     let preamble = Preamble::decode(preamble, values.preamble())
         .map_err(|e| sealed(terms, &header, Check::Preamble, "a preamble", &e.to_string()))?;
@@ -113,20 +114,19 @@ fn opener(
     Opener::new(&key, context.as_bytes(), prefix, statement.plain_length).map_err(foreign)
 }
 
-fn read_all(
-    secrets: &Secrets,
-    values: &Values,
-    header: &Signed<UpdateHeader>,
-    opener: &Opener,
-    door: &impl Doors,
-    threads: usize,
-) -> Result<Seen, Refusal> {
+/// An update that is read, and what that takes.
+struct Update<'a> {
+    secrets: &'a Secrets,
+    values: &'a Values,
+    header: &'a Signed<UpdateHeader>,
+    opener: &'a Opener,
+}
+
+fn read_all(update: &Update<'_>, door: &impl Doors, threads: usize) -> Result<Seen, Refusal> {
     let stop = AtomicBool::new(false);
     let parts = std::thread::scope(|scope| {
         let read = |first| {
-            let seen = with_wiped_stack(|| {
-                read_share(secrets, values, header, opener, door, first, threads, &stop)
-            });
+            let seen = with_wiped_stack(|| read_share(update, door, first, threads, &stop));
             if seen.is_err() {
                 stop.store(true, Ordering::Relaxed);
             }
@@ -152,15 +152,13 @@ fn read_all(
 
 /// Reads records `first`, `first + step`, and so on.
 fn read_share<D: Doors>(
-    secrets: &Secrets,
-    values: &Values,
-    header: &Signed<UpdateHeader>,
-    opener: &Opener,
+    update: &Update<'_>,
     door: &D,
     first: usize,
     step: usize,
     stop: &AtomicBool,
 ) -> Result<Seen, Refusal> {
+    let Update { secrets, values, header, opener } = *update;
     let mut seen =
         Seen { tag: Tag::default(), squares: ExactSum::new(), finite: true, preamble: None };
     let length = header.statement().plain_length;

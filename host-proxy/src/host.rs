@@ -6,6 +6,7 @@ use crate::staging::Staging;
 use crate::state::{Logged, Round, State, Study, Upload};
 use crate::store::Store;
 use metrics_exporter_prometheus::PrometheusHandle;
+use sealfold_attestation::log::NoteKey;
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::api::UploadState;
 use sealfold_protocol::leaf::Kind;
@@ -27,6 +28,8 @@ pub struct Terms {
     pub studies: Option<BTreeSet<Digest>>,
     /// The largest initial model in bytes.
     pub largest_model: u64,
+    /// Whose cosignatures of the log are kept, besides the sites'.
+    pub witnesses: Vec<NoteKey>,
 }
 
 impl Terms {
@@ -88,8 +91,14 @@ impl Host {
         terms: Terms,
         log: Log,
     ) -> anyhow::Result<Arc<Self>> {
-        let state = load(&store, &staging, &terms).await?;
+        let mut state = load(&store, &staging, &terms).await?;
         log.catch_up(&store, &state).await?;
+        for round in state.studies.values_mut().flat_map(|study| study.rounds.values_mut()) {
+            // Sites that are yet to commit look the roster up.
+            if let (Some(roster), None) = (&round.roster, &round.release) {
+                round.logged = Some(log.find(&store, Kind::Roster, &roster.digest()).await?);
+            }
+        }
         let kept: BTreeSet<_> = state
             .uploads
             .keys()

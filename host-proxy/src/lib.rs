@@ -5,6 +5,7 @@
 //! and observable. Nothing in the protocol rests on what it checks.
 
 pub mod conductor;
+pub mod cosigned;
 pub mod door;
 pub mod enclave;
 pub mod entries;

@@ -16,7 +16,9 @@ use crate::log_key;
 use crate::state::{Logged, State};
 use crate::store::{Store, failed};
 use sealfold_attestation::log::tile::{Content, WIDTH, decode_entries, leaf_hashes, narrow};
-use sealfold_attestation::log::{Checkpoint, Edge, LogError, NoteSigner, SignedCheckpoint, Tile};
+use sealfold_attestation::log::{
+    Checkpoint, Edge, LogError, NoteKey, NoteSigner, SignedCheckpoint, Tile,
+};
 use sealfold_protocol::Digest;
 use sealfold_protocol::leaf::{Kind, Leaf};
 use sealfold_protocol::refusal::Refusal;
@@ -84,6 +86,12 @@ impl Log {
             store.put(&format!("{FOLDER}/checkpoint"), signed.to_bytes()).await?;
         }
         Ok(log)
+    }
+
+    /// The key that verifies its checkpoints.
+    #[must_use]
+    pub fn key(&self) -> &NoteKey {
+        self.signer.key()
     }
 
     /// Appends the leaves that are not there yet, in this order. When this

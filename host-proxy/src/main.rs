@@ -30,7 +30,7 @@ enum Command {
     #[command(after_help = "On an EC2 instance with an enclave of CID 16:\n  sealfold-host serve \
         --listen tcp://0.0.0.0:443 --tls-cert chain.pem --tls-key key.pem \\\n    --enclave \
         vsock://16:5000 --door vsock://4294967295:5001 --data /var/lib/sealfold")]
-    Serve(serve::Options),
+    Serve(Box<serve::Options>),
     /// Relay bytes between two endpoints and do nothing else.
     Relay {
         /// Where to listen.
@@ -66,7 +66,7 @@ async fn main() -> anyhow::Result<()> {
         log.init();
     }
     match arguments.command {
-        Command::Serve(options) => serve::serve(options).await,
+        Command::Serve(options) => serve::serve(*options).await,
         Command::Relay { from, to } => Ok(relay::relay(&from, &to).await?),
         Command::Completions { shell } => {
             let mut command = Arguments::command();

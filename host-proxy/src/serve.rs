@@ -14,6 +14,7 @@ use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sealfold_attestation::log::NoteKey;
 use sealfold_protocol::Digest;
 use sealfold_protocol::api::MAX_HEAD_READ;
 use sealfold_protocol::endpoint::{AsyncStream, Endpoint};
@@ -68,6 +69,10 @@ pub struct Options {
     /// know the log by the key that is printed when the host starts.
     #[arg(long, value_name = "NAME")]
     pub log_origin: Option<String>,
+    /// The key of a witness of the log, NAME+HASH+KEY, whose cosignatures are kept
+    /// besides the sites'; may be repeated.
+    #[arg(long = "witness", value_name = "KEY")]
+    pub witnesses: Vec<NoteKey>,
     /// The largest initial model that is taken, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 30)]
     pub largest_model: u64,
@@ -103,6 +108,7 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     let terms = Terms {
         studies: (!options.studies.is_empty()).then(|| options.studies.into_iter().collect()),
         largest_model: options.largest_model,
+        witnesses: options.witnesses,
     };
     if terms.studies.is_none() {
         tracing::warn!("every study is served; give --study IDENTITY to serve only those you run");

@@ -18,12 +18,14 @@ mod layout;
 mod measurements;
 mod model;
 mod privacy;
+mod query;
 pub use aggregation::{Aggregation, Leak, Rule, UpdateType};
 pub use data::{Comparison, DataSpecification, Feature, FeatureType, Outcome};
 pub use layout::Evaluation;
 pub use measurements::{ConfidentialSpaceMeasurement, Measurements, NitroMeasurement};
 pub use model::{Dtype, Model, Optimiser, Tensor, TensorRole};
 pub use privacy::{AdaptiveClip, Noise, Privacy};
+pub use query::{Axis, Division, Draft, Measure, Part, Query, Statistic};
 
 /// The version of the manifest's format that this library reads.
 pub const FORMAT: u32 = 1;
@@ -56,6 +58,9 @@ pub struct Manifest {
     /// What is measured of the base model at each site, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluation: Option<Evaluation>,
+    /// The statistics that are asked for, in a study that trains no model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<Query>,
     /// The smallest roster and how many sites may collude.
     pub quorum: Quorum,
     /// How long the phases of a round last.
@@ -217,6 +222,7 @@ impl Manifest {
         self.aggregation.check(&self.quorum)?;
         self.check_layout()?;
         self.check_privacy()?;
+        self.check_query()?;
         self.check_approval()?;
         let deadlines = self.deadlines;
         expect(

@@ -314,6 +314,21 @@ impl Client {
         }
     }
 
+    /// Brings a checkpoint that this site has cosigned.
+    ///
+    /// # Errors
+    /// As [`Client::study`].
+    pub fn cosign(&self, checkpoint: &[u8]) -> Result<()> {
+        let path = "/log/cosignatures";
+        let reply = self.agent.post(format!("{}{path}", self.base)).send(checkpoint);
+        let mut reply = reply.map_err(|error| self.network(path, error))?;
+        if reply.status().is_success() {
+            return Ok(());
+        }
+        let bytes = reply.body_mut().with_config().limit(MAX_JSON as u64).read_to_vec();
+        Err(self.refusal(path, reply.status(), &bytes.unwrap_or_default()))
+    }
+
     fn download(&self, path: &str, limit: u64) -> Result<impl Read + use<>> {
         let reply = self.agent.get(format!("{}/v1{path}", self.base)).call();
         let mut reply = reply.map_err(|error| self.network(path, error))?;

@@ -87,22 +87,35 @@ struct Column<'a> {
     broken: [Broken; 3],
 }
 
+/// The value in a cell of a column; none if it is missing. A column that is no
+/// feature has no values that stand for missing ones.
+#[must_use]
+pub fn value(feature: Option<&Feature>, text: &str) -> Option<f64> {
+    let value = text.trim().parse().ok()?;
+    let missing = feature.map_or(&[][..], |feature| &feature.missing_values);
+    (!contains(missing, value)).then_some(value)
+}
+
+/// Whether a list has a value, bit by bit.
+fn contains(list: &[f64], value: f64) -> bool {
+    list.iter().any(|listed| listed.total_cmp(&value).is_eq())
+}
+
 impl Column<'_> {
     fn look_at(&mut self, row: u64, text: &str) {
         let text = text.trim();
         let value = text.parse::<f64>();
-        let is = |list: &[f64], value: f64| list.iter().any(|v| v.total_cmp(&value).is_eq());
         let rule = match value {
             _ if text.is_empty() => {
                 self.missing += 1;
                 return;
             }
-            Ok(value) if is(&self.feature.missing_values, value) => {
+            Ok(value) if contains(&self.feature.missing_values, value) => {
                 self.missing += 1;
                 return;
             }
             Ok(value) if value.is_finite() => match (self.feature.kind, self.feature.range) {
-                (FeatureType::Category, _) if !is(&self.feature.categories, value) => 1,
+                (FeatureType::Category, _) if !contains(&self.feature.categories, value) => 1,
                 (FeatureType::Integer, _) if value.fract() != 0.0 => 1,
                 (_, Some([low, high])) if !(low..=high).contains(&value) => 2,
                 _ => return,

@@ -53,7 +53,7 @@ pub fn read(manifest: &Manifest, evaluation: &Evaluation, values: &[f32]) -> Val
     if evaluation.per_site {
         let told = |counts: &[[f64; 2]]| {
             // The noise of a total is that of its bins together.
-            let least = TELLING * noise.unwrap_or(0.0) * (evaluation.bins as f64).sqrt();
+            let least = TELLING * noise.unwrap_or(0.0) * f64::from(evaluation.bins).sqrt();
             measures(counts).filter(|m| m.with_outcome.min(m.without_outcome) >= least)
         };
         let sites: Vec<_> = manifest
@@ -82,10 +82,10 @@ impl Site<'_> {
     pub(crate) fn keep_evaluation(
         &self,
         round: u32,
-        evaluation: &Evaluation,
+        evaluation: Evaluation,
         values: &[f32],
     ) -> Result<()> {
-        let mut text = read(self.joined.manifest(), evaluation, values);
+        let mut text = read(self.joined.manifest(), &evaluation, values);
         text["round"] = json!(round);
         let folder = self.joined.local.folder.join("evaluations");
         write_json(&folder.join(format!("{round:04}.json")), &text)?;

@@ -1,7 +1,9 @@
 //! A manifest in words: what a person reads before signing it.
 
 use sealfold_protocol::Digest;
-use sealfold_protocol::manifest::{Aggregation, Feature, Manifest, Privacy, Readers};
+use sealfold_protocol::manifest::{
+    Aggregation, Axis, Feature, Manifest, Privacy, Readers, Statistic,
+};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -73,6 +75,9 @@ pub fn describe(manifest: &Manifest, id: &Digest) -> String {
             format!("counts of patients in {} bins of score{apart}", evaluation.bins),
         );
     }
+    for statistic in manifest.query.iter().flat_map(|query| &query.statistics) {
+        line("statistic", statistic_in_words(statistic));
+    }
     let deadlines = &manifest.deadlines;
     line(
         "deadlines",
@@ -100,6 +105,24 @@ pub fn describe(manifest: &Manifest, id: &Digest) -> String {
     text.push_str(&privacy(manifest));
     text.push('\n');
     text
+}
+
+/// A statistic of a query and the cells that it has.
+fn statistic_in_words(statistic: &Statistic) -> String {
+    let axis = |axis: &Axis| match (axis.bins, axis.cuts.as_slice()) {
+        (Some(bins), _) => format!("{} in {bins} cells of equal width", axis.column),
+        (None, []) => format!("{} by value", axis.column),
+        (None, cuts) => format!("{} cut at {cuts:?}", axis.column),
+    };
+    let cells = match statistic {
+        Statistic::Histogram(only) => axis(only),
+        Statistic::Contingency { axes } => axes.iter().map(axis).collect::<Vec<_>>().join(", "),
+        Statistic::Quantiles { column, bins, quantiles } => {
+            format!("{quantiles:?} of {column} in {bins} cells of equal width")
+        }
+        _ => return statistic.name(),
+    };
+    format!("{}: {cells}", statistic.name())
 }
 
 /// A rule and its parameters.

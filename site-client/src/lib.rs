@@ -8,7 +8,8 @@
 //! models), [`data`] (the check of a site's data), [`client`] (HTTP),
 //! [`study`] (what the site approved and where its chain stands), [`binding`]
 //! (the one offer of a round), [`round`], [`update`] and [`release`] (the steps of
-//! a round), [`training`] and [`agent`] (rounds unattended).
+//! a round), [`training`] and [`agent`] (rounds unattended), [`query`] (statistics
+//! in place of a model).
 
 pub mod agent;
 mod attempts;
@@ -25,6 +26,7 @@ pub mod log;
 pub mod measured;
 pub mod patients;
 pub mod plaintext;
+pub mod query;
 pub mod release;
 pub mod report;
 pub mod round;

@@ -5,7 +5,12 @@ use crate::error::SiteRefusal;
 use crate::tensors::{self, Stored};
 use crate::{Error, Result};
 use sealfold_protocol::manifest::Tensor;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+/// The bytes that are gathered before they are written.
+const BLOCK: usize = 4 << 20;
 
 /// Patients, one after the other, in constant memory.
 pub struct Patients {
@@ -52,7 +57,7 @@ impl Patients {
     ///
     /// # Errors
     /// [`Error::File`].
-    pub fn next(&mut self) -> Result<Option<&[f32]>> {
+    pub fn read_next(&mut self) -> Result<Option<&[f32]>> {
         if self.next == self.count {
             return Ok(None);
         }
@@ -66,5 +71,123 @@ impl Patients {
         }
         self.next += 1;
         Ok(Some(&self.values))
+    }
+}
+
+/// Writes such a file, one patient after the other, in constant memory.
+pub struct PatientsWriter {
+    path: PathBuf,
+    file: File,
+    /// Where the next block of each tensor goes, and the block.
+    tensors: Vec<(u64, Vec<u8>)>,
+    expected: u64,
+    patients: u64,
+}
+
+impl PatientsWriter {
+    /// Begins a safetensors file of so many patients.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn create(path: &Path, tensors: &[Tensor], patients: u64) -> Result<Self> {
+        let wrong = |error: std::io::Error| Error::file(path, error);
+        let with_patients = |tensor: &Tensor| {
+            let shape = [&[patients], tensor.shape.as_slice()].concat();
+            Tensor { shape, ..tensor.clone() }
+        };
+        let tensors: Vec<_> = tensors.iter().map(with_patients).collect();
+        let header = tensors::header(&tensors).map_err(|e| Error::file(path, e))?;
+        let file = File::create(path).map_err(wrong)?;
+        file.write_all_at(&header, 0).map_err(wrong)?;
+        let mut begin = header.len() as u64;
+        let mut places = Vec::new();
+        for tensor in &tensors {
+            places.push((begin, Vec::new()));
+            begin += tensor.elements().unwrap_or(0) * tensor.dtype.width();
+        }
+        let path = path.to_owned();
+        Ok(Self { path, file, tensors: places, expected: patients, patients: 0 })
+    }
+
+    /// The values of the current patient in one of the tensors.
+    pub fn add(&mut self, tensor: usize, values: impl Iterator<Item = f32>) {
+        if let Some((_, block)) = self.tensors.get_mut(tensor) {
+            values.for_each(|value| block.extend_from_slice(&value.to_le_bytes()));
+        }
+    }
+
+    /// The current patient has values in every tensor.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn end_patient(&mut self) -> Result<()> {
+        self.patients += 1;
+        let gathered: usize = self.tensors.iter().map(|(_, block)| block.len()).sum();
+        if gathered >= BLOCK { self.write_blocks() } else { Ok(()) }
+    }
+
+    fn write_blocks(&mut self) -> Result<()> {
+        for (place, block) in &mut self.tensors {
+            let written = self.file.write_all_at(block, *place);
+            written.map_err(|e| Error::file(&self.path, e))?;
+            *place += block.len() as u64;
+            block.clear();
+        }
+        Ok(())
+    }
+
+    /// Ends the file.
+    ///
+    /// # Errors
+    /// [`Error::File`], also if the number of patients is not that of the
+    /// beginning.
+    pub fn finish(mut self) -> Result<()> {
+        self.write_blocks()?;
+        if self.patients != self.expected {
+            let (expected, found) = (self.expected, self.patients);
+            let reason = format!("{found} patients where {expected} were announced");
+            return Err(Error::file(&self.path, reason));
+        }
+        self.file.sync_all().map_err(|e| Error::file(&self.path, e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sealfold_protocol::manifest::{Dtype, TensorRole};
+
+    #[test]
+    fn what_is_written_is_read_patient_by_patient() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("patients.safetensors");
+        let tensor = |name: &str, shape: &[u64]| Tensor {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            dtype: Dtype::Float32,
+            scale: None,
+            role: TensorRole::default(),
+        };
+        // More than one block.
+        let (wide, patients) = (100_000, 25u8);
+        let tensors = [tensor("a", &[2]), tensor("b", &[wide as u64])];
+        let mut writer = PatientsWriter::create(&path, &tensors, patients.into()).unwrap();
+        for patient in 0..patients {
+            let value = f32::from(patient);
+            writer.add(0, [value, -value].into_iter());
+            writer.add(1, std::iter::repeat_n(value + 0.5, wide));
+            writer.end_patient().unwrap();
+        }
+        writer.finish().unwrap();
+        let mut read = Patients::open(&path, &tensors).unwrap();
+        for patient in 0..patients {
+            let value = f32::from(patient);
+            let values = read.read_next().unwrap().unwrap();
+            assert_eq!(values[..2], [value, -value]);
+            assert!(values[2..].iter().all(|v| v.to_bits() == (value + 0.5).to_bits()));
+        }
+        assert!(read.read_next().unwrap().is_none());
+        let short = PatientsWriter::create(&path, &tensors, 2).unwrap();
+        assert!(short.finish().unwrap_err().to_string().contains("0 patients where 2"));
     }
 }

@@ -153,7 +153,7 @@ fn write_patients(
         .map_err(|e| refused("clip", "a clip and a step that fit", e))?;
     let mut patients = Patients::open(update, &manifest.update_tensors())?;
     let mut gradient = vec![0.0; dimension];
-    while let Some(values) = patients.next()? {
+    while let Some(values) = patients.read_next()? {
         let (trained, counts) = values.split_at(parameters);
         gradient[..parameters].copy_from_slice(trained);
         #[allow(clippy::cast_possible_truncation)] // clipped afterwards, whatever it is

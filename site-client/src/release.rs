@@ -196,7 +196,7 @@ impl Site<'_> {
         }
         stepped.keep(&files)?;
         if let Some(evaluation) = manifest.evaluation {
-            self.keep_evaluation(statement.round, &evaluation, &stepped.evaluation)?;
+            self.keep_evaluation(statement.round, evaluation, &stepped.evaluation)?;
         }
         Ok(stepped.model)
     }

@@ -245,6 +245,8 @@ impl Site<'_> {
             );
         }
         self.expect_budget(binding)?;
+        // The binding is asked first: what it refuses is refused for good.
+        binding.allows(statement.round, &offer.digest())?;
         let checkpoint = log::commit_at(
             self.client,
             self.policy,

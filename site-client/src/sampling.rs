@@ -14,6 +14,7 @@ use sealfold_aggregation::poisson::{Rate, sample};
 use sealfold_protocol::Secret;
 use sealfold_protocol::manifest::Privacy;
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 impl Site<'_> {
     fn sampling_seed(&self, round: u32) -> PathBuf {
@@ -37,20 +38,20 @@ impl Site<'_> {
         let rows = data::check(data, &manifest.data)?.rows;
         let rows = u32::try_from(rows).map_err(|e| Error::file(data, e))?;
         let path = self.sampling_seed(round);
-        let seed = match read_file(&path)? {
-            Some(bytes) => Secret::copy_of(
-                bytes.first_chunk().ok_or_else(|| Error::file(&path, "shorter than a seed"))?,
-            ),
-            None => {
-                let seed = Secret::draw()?;
-                write_file(&path, seed.as_bytes())?;
-                seed
-            }
+        let seed = if let Some(bytes) = read_file(&path)? {
+            let bytes = Zeroizing::new(bytes);
+            let whole = bytes.first_chunk();
+            Secret::copy_of(whole.ok_or_else(|| Error::file(&path, "shorter than a seed"))?)
+        } else {
+            let seed = Secret::draw()?;
+            write_file(&path, seed.as_bytes())?;
+            seed
         };
         let rate = Rate::new(rate)
             .map_err(|e| SiteRefusal::new("sampling-rate", "a rate that can be drawn", e))?;
         let sample = sample(seed.as_bytes(), round.into(), rate, rows);
-        let lines: String = sample.iter().map(|row| format!("{row}\n")).collect();
+        let rows: Vec<_> = sample.iter().map(ToString::to_string).collect();
+        let lines = rows.iter().fold(String::new(), |lines, row| lines + row + "\n");
         let path = self.joined.local.round(round).join("sample");
         write_file(&path, lines.as_bytes())?;
         Ok(Some(path))

@@ -110,7 +110,7 @@ pub fn step(
     }
     written?;
     let evaluation = step.evaluation(manifest.values() - model.parameters()).map_err(wrong)?;
-    let state = step.state.map(|state| state.finish()).transpose()?;
+    let state = step.state.map(State::finish).transpose()?;
     Ok(Stepped {
         aggregate: step.content.finish(),
         model: step.model.finish(),

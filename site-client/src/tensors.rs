@@ -312,6 +312,26 @@ fn read_array<T: ReadableElement + Copy, const W: usize>(
     Ok(array.iter().flat_map(|value| bytes(*value)).collect())
 }
 
+/// What a safetensors file of these tensors begins with: the length of the
+/// header, and the header.
+pub(crate) fn header(tensors: &[Tensor]) -> serde_json::Result<Vec<u8>> {
+    let mut header = serde_json::Map::new();
+    let mut offset = 0;
+    for tensor in tensors {
+        let end = offset + tensor.elements().unwrap_or(0) * tensor.dtype.width();
+        let dtype = dtype_name(tensor.dtype);
+        let entry = serde_json::json!({
+            "dtype": dtype, "shape": tensor.shape, "data_offsets": [offset, end],
+        });
+        header.insert(tensor.name.clone(), entry);
+        offset = end;
+    }
+    let mut header = serde_json::to_vec(&header)?;
+    // The format wants the data aligned; spaces after the JSON are allowed.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Ok([&(header.len() as u64).to_le_bytes()[..], &header].concat())
+}
+
 /// Writes a safetensors file from a content reader, whole and synced.
 ///
 /// # Errors
@@ -322,21 +342,7 @@ pub fn write_content(path: &Path, model: &Model, reader: &mut impl Read) -> Resu
     crate::home::make_folder(folder)?;
     let new = path.with_extension("new");
     let mut out = BufWriter::with_capacity(PIECE, File::create(&new).map_err(wrong)?);
-    let mut header = serde_json::Map::new();
-    let mut offset = 0;
-    for tensor in &model.tensors {
-        let end = offset + tensor.elements().unwrap_or(0) * tensor.dtype.width();
-        let dtype = dtype_name(tensor.dtype);
-        let entry = serde_json::json!({
-            "dtype": dtype, "shape": tensor.shape, "data_offsets": [offset, end],
-        });
-        header.insert(tensor.name.clone(), entry);
-        offset = end;
-    }
-    let mut header = serde_json::to_vec(&header).map_err(|e| Error::file(path, e))?;
-    // The format wants the data aligned; spaces after the JSON are allowed.
-    header.resize(header.len().next_multiple_of(8), b' ');
-    out.write_all(&(header.len() as u64).to_le_bytes()).map_err(wrong)?;
+    let header = header(&model.tensors).map_err(|e| Error::file(path, e))?;
     out.write_all(&header).map_err(wrong)?;
     for tensor in &model.tensors {
         copy_values(path, tensor, reader, &mut out)?;

@@ -107,6 +107,7 @@ impl Story {
     }
 
     /// Writes the edge and a checkpoint.
+    #[must_use]
     pub fn close(&self) -> SignedCheckpoint {
         for (tile, bytes) in self.edge.partial() {
             self.write(&tile.to_string(), &bytes);

@@ -5,6 +5,7 @@ use sealfold_protocol::api::OfferRequest;
 use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::{Digest, MultiSigned, content};
+use std::path::PathBuf;
 
 /// What a test may choose.
 #[derive(Clone)]
@@ -36,6 +37,17 @@ pub struct Options {
     pub weak: bool,
     /// The accepted image, as three lines of TOML.
     pub measurements: String,
+    /// A query in place of the model that the fields above describe.
+    pub query: Option<Asked>,
+}
+
+/// A query of a test.
+#[derive(Clone)]
+pub struct Asked {
+    /// The sections `[data]`, `[query]`, `[model]`, `[aggregation]`, `[privacy]`.
+    pub sections: String,
+    /// The model of zeros.
+    pub model: PathBuf,
 }
 
 impl Default for Options {
@@ -57,6 +69,7 @@ impl Default for Options {
                 .map(|i| format!("pcr{i} = \"{}\"\n", "11".repeat(48)))
                 .collect::<Vec<_>>()
                 .concat(),
+            query: None,
         }
     }
 }
@@ -129,6 +142,7 @@ pub fn toml(options: &Options, sites: &[Site]) -> String {
         sites.iter().map(|site| format!("\"{}\"", site.key.verifying_key())).collect();
     let listed: String = sites.iter().map(Site::listing).collect();
     let [upload, commit, round] = options.deadlines;
+    let sections = options.query.as_ref().map(|query| query.sections.clone());
     format!(
         r#"format = 1
 [study]
@@ -138,7 +152,40 @@ intended_use = "none"
 rounds = {rounds}
 valid_from = "2026-01-01T00:00:00Z"
 valid_until = "2046-01-01T00:00:00Z"
-[data]
+{sections}
+[quorum]
+smallest_roster = {k}
+colluders = {c}
+{accepts}
+[deadlines]
+upload_seconds = {upload}
+commit_seconds = {commit}
+round_seconds = {round}
+[release]
+readers = "{readers}"
+[approval]
+required = {required}
+approvers = [{approvers}]
+[[measurements.nitro]]
+{measurements}
+{listed}"#,
+        rounds = options.rounds,
+        sections = sections.unwrap_or_else(|| training(options)),
+        k = options.smallest_roster,
+        c = options.colluders,
+        readers = options.readers,
+        accepts = if options.weak { "accepts = [\"few-honest-sites\"]" } else { "" },
+        measurements = options.measurements,
+        required = sites.len() / 2 + 1,
+        approvers = keys.join(", "),
+    )
+}
+
+/// The sections of a study that trains a model.
+fn training(options: &Options) -> String {
+    let [optimiser, evaluation, tensor] = options.model;
+    format!(
+        r#"[data]
 cohort = "all"
 minimum_rows = 1
 outcome = {{ column = "num", rule = ">", value = 0 }}
@@ -161,37 +208,10 @@ dtype = "float32"
 {aggregation}
 [privacy]
 {privacy}
-{evaluation}
-[quorum]
-smallest_roster = {k}
-colluders = {c}
-{accepts}
-[deadlines]
-upload_seconds = {upload}
-commit_seconds = {commit}
-round_seconds = {round}
-[release]
-readers = "{readers}"
-[approval]
-required = {required}
-approvers = [{approvers}]
-[[measurements.nitro]]
-{measurements}
-{listed}"#,
-        rounds = options.rounds,
+{evaluation}"#,
         initial = zeros(options.parameters),
         parameters = options.parameters,
         aggregation = options.aggregation,
         privacy = options.privacy,
-        optimiser = options.model[0],
-        evaluation = options.model[1],
-        tensor = options.model[2],
-        k = options.smallest_roster,
-        c = options.colluders,
-        readers = options.readers,
-        accepts = if options.weak { "accepts = [\"few-honest-sites\"]" } else { "" },
-        measurements = options.measurements,
-        required = sites.len() / 2 + 1,
-        approvers = keys.join(", "),
     )
 }

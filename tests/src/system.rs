@@ -150,7 +150,10 @@ impl System {
         let file = |kind: &str| self.folder.path().join(format!("{name}.{kind}"));
         let (manifest, model) = (file("toml"), file("safetensors"));
         std::fs::write(&manifest, study::toml(&options, &study.sites)).unwrap();
-        write_tensors(&model, options.parameters, 0.0);
+        match &options.query {
+            Some(query) => _ = std::fs::copy(&query.model, &model).unwrap(),
+            None => write_tensors(&model, options.parameters, 0.0),
+        }
         let manifest = manifest.to_str().unwrap();
         for (place, site) in study.sites.iter().enumerate() {
             let mut arguments = vec!["study", "approve", manifest, "--host", &self.url, "--yes"];

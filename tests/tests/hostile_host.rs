@@ -223,7 +223,7 @@ fn commits_with_different_checkpoints_release_nothing_and_one_site_cannot_veto()
     assert_eq!(world.enclave.release(&world.offer).unwrap_err().check, Check::Commits);
     assert!(!world.released());
     // It is dropped like one that did not commit at all; the rest go on.
-    std::thread::sleep(std::time::Duration::from_millis(2100));
+    std::thread::sleep(Duration::from_millis(2100));
     let smaller = world.enclave.roster(&world.offer).unwrap();
     assert_eq!(smaller.statement().members.len(), 3);
     world.commit(0..3);

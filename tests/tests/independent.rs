@@ -16,8 +16,8 @@ fn python() -> PathBuf {
     let has_it = Command::new(&path).args(["-c", "import aics_tlog"]).output();
     assert!(
         has_it.is_ok_and(|output| output.status.success()),
-        "the independent reader is not installed at {path}: `make tlog-reader` installs it \
-         (aics-tlog 0.2.1 from PyPI, with Python 3.12 or later), or SEALFOLD_TLOG_PYTHON names a \
+        "the independent reader is not installed at {path}: `make test-tools` installs it \
+         (aics-tlog 0.2.1 from PyPI), or SEALFOLD_TLOG_PYTHON names a \
          Python that has it"
     );
     path.into()

@@ -2,6 +2,8 @@
 //! down to the last field of bodies and replies.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use sealfold_attestation::log::note::KeyKind;
+use sealfold_attestation::log::{NoteSigner, SignedCheckpoint};
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::api::{UPLOAD_OFFSET, UPLOAD_TOKEN};
 use sealfold_protocol::bytes::Envelope;
@@ -59,6 +61,7 @@ impl Api {
             .replace("{round}", "1")
             .replace("{tile}", "0/000.p/1")
             .replace("{digest}", header)
+            .replace("{witness}", header)
             .replace("{header}", header);
         let operation = &self.document["paths"][path][method.to_lowercase()];
         let token = "ab".repeat(32);
@@ -202,6 +205,7 @@ fn the_paths_of_the_document_are_those_of_the_server_and_of_the_protocol_page() 
             .replace("{round}", "1")
             .replace("{tile}", "0/000.p/1")
             .replace("{digest}", &"00".repeat(32))
+            .replace("{witness}", "00000000")
             .replace("{header}", &"00".repeat(32));
         for method in METHODS {
             let reply = http::send(&api.system.endpoint(), method, &filled, &[], b"").unwrap();
@@ -307,6 +311,15 @@ fn bodies_and_replies_are_as_documented_through_a_whole_round() {
     get(rounds);
     get("/log/checkpoint");
     get("/log/tile/{tile}");
+    let site = &api.system.study.sites[0];
+    let witness =
+        NoteSigner::from_seed(&site.name, KeyKind::CosignatureV1, &site.key.seed()).unwrap();
+    let checkpoint = api.system.get("/log/checkpoint").body;
+    let mut signed = SignedCheckpoint::open(&checkpoint, &api.system.log_key()).unwrap();
+    signed.cosign(&witness, 1_800_000_000).unwrap();
+    api.good("POST", "/log/cosignatures", &none, &Body::Bytes(&signed.to_bytes()));
+    let id = hex::encode(witness.key().id());
+    api.good("GET", "/log/cosigned/{witness}", &id, &Body::None);
     let manifest = Digest::of(&[&api.system.study.manifest.envelope().unwrap()]).to_string();
     api.good("GET", "/log/objects/{digest}", &manifest, &Body::None);
     // Every operation has been seen to succeed as it is documented.

@@ -1,6 +1,6 @@
 //! Privacy noise, through a real enclave: what is added, to what, and what is
 //! refused.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::cast_precision_loss)]
 
 use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::manifest::{Manifest, Privacy};

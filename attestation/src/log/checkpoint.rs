@@ -132,6 +132,19 @@ impl SignedCheckpoint {
         witnesses.iter().filter_map(|key| cosignature::verify(&self.note, key)).collect()
     }
 
+    /// The checkpoint with the log's signature and that of one witness, if the
+    /// witness cosigned it.
+    #[must_use]
+    pub fn cosigned_by(&self, log: &NoteKey, witness: &NoteKey) -> Option<Self> {
+        cosignature::verify(&self.note, witness)?;
+        let mut note = Note::new(self.note.text().to_owned()).ok()?;
+        for key in [log, witness] {
+            note.add(key, self.note.lines_of(key).next()?.signature.clone());
+        }
+        cosignature::verify(&note, witness)?;
+        Some(Self { checkpoint: self.checkpoint.clone(), note })
+    }
+
     /// The note, as it travels.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {

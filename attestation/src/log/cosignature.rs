@@ -64,6 +64,10 @@ mod tests {
         let found = signed.cosignatures(&keys);
         let expected = Cosignature { name: "site".to_owned(), time: 1_700_000_000 };
         assert_eq!(found, [expected]);
+        // One witness's line can be kept alone.
+        let alone = signed.cosigned_by(log.key(), site.key()).unwrap();
+        assert_eq!(alone.to_bytes(), signed.to_bytes());
+        assert!(signed.cosigned_by(log.key(), log.key()).is_none());
         // The log's own signature still stands, and another text has none.
         let bytes = signed.to_bytes();
         let opened = SignedCheckpoint::open(&bytes, log.key()).unwrap();

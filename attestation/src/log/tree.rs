@@ -27,7 +27,7 @@ impl fmt::Debug for Hash {
 }
 
 impl Hash {
-    /// Reads what [`Hash`] displays: standard base64 with padding.
+    /// Reads what `Display` writes: standard base64 with padding.
     #[must_use]
     pub fn from_base64(text: &str) -> Option<Self> {
         BASE64.decode(text).ok()?.try_into().ok().map(Self)

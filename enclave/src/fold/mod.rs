@@ -18,7 +18,7 @@ mod pass;
 mod rows;
 mod values;
 
-pub use values::Values;
+pub(crate) use values::Values;
 
 use crate::admission::panicked;
 use crate::door::{DoorError, Doors, RecordDoor};

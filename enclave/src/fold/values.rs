@@ -8,7 +8,7 @@ use sealfold_protocol::seal::{self, CHUNK};
 use zeroize::Zeroizing;
 
 /// The values of a study's updates.
-pub struct Values {
+pub(crate) struct Values {
     format: Format,
     /// None for grid integers, which are never floating-point numbers.
     codec: Option<Codec>,

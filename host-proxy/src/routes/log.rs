@@ -4,9 +4,11 @@
 //! be kept by whatever stands in between.
 
 use super::{Refused, Shared, object};
+use crate::cosigned;
 use crate::log::FOLDER;
+use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use sealfold_attestation::log::Tile;
 use sealfold_protocol::Digest;
@@ -15,9 +17,30 @@ use sealfold_protocol::refusal::{Check, Refusal};
 /// The log's latest checkpoint.
 pub async fn checkpoint(State(host): Shared, headers: HeaderMap) -> Result<Response, Refused> {
     let mut response = object(&host, &format!("{FOLDER}/checkpoint"), &headers).await?;
-    let text = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, text);
-    cached(&mut response, "no-cache");
+    as_text(&mut response);
+    Ok(response)
+}
+
+/// Keeps cosignatures of a checkpoint.
+pub async fn cosign(State(host): Shared, body: Bytes) -> Result<StatusCode, Refused> {
+    cosigned::keep(&host, &body).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The largest checkpoint that a witness has cosigned.
+pub async fn cosigned(
+    State(host): Shared,
+    Path(witness): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let is_id = witness.len() == 8 && witness.bytes().all(|b| b.is_ascii_hexdigit());
+    if !is_id {
+        let found = witness.chars().take(80).collect::<String>();
+        return Err(Refusal::new(Check::NotFound, "8 hex digits, the id of a key", found).into());
+    }
+    let name = format!("{FOLDER}/cosigned/{}", witness.to_ascii_lowercase());
+    let mut response = object(&host, &name, &headers).await?;
+    as_text(&mut response);
     Ok(response)
 }
 
@@ -43,6 +66,12 @@ pub async fn named(
     let mut response = object(&host, &format!("{FOLDER}/objects/{digest}"), &headers).await?;
     cached(&mut response, "public, max-age=31536000, immutable");
     Ok(response)
+}
+
+fn as_text(response: &mut Response) {
+    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, text);
+    cached(response, "no-cache");
 }
 
 fn cached(response: &mut Response, how: &'static str) {

@@ -132,6 +132,7 @@ impl UpdateType {
         }
     }
 
+    #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
     fn is_default(&self) -> bool {
         *self == Self::default()
     }

@@ -64,6 +64,7 @@ pub enum TensorRole {
 }
 
 impl TensorRole {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
     fn is_default(&self) -> bool {
         *self == Self::default()
     }

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 /// The most grid steps that a sum of all sites, or the standard deviation of
 /// its noise, may have: with 64 standard deviations of noise it stays in 63
-/// bits.
-const MAX_STEPS: f64 = (1u64 << 52) as f64;
-/// The widest noise that the sampler makes, in grid steps.
-const MAX_SIGMA: f64 = (1u64 << 40) as f64;
+/// bits. 2^52.
+const MAX_STEPS: f64 = 4_503_599_627_370_496.0;
+/// The widest noise that the sampler makes, in grid steps: 2^40.
+const MAX_SIGMA: f64 = 1_099_511_627_776.0;
 /// How far an adaptive clip may move from where it started, up or down.
 const CLIP_RANGE: f64 = 1024.0;
 
@@ -229,7 +229,7 @@ impl Manifest {
         }
         let delta = noise.delta;
         expect("privacy.delta", delta > 0.0 && delta < 1.0, "between 0 and 1", delta)?;
-        self.check_unit(noise, is_patient)?;
+        Self::check_unit(noise, is_patient)?;
         self.check_grid(noise, is_patient)?;
         let rounds = self.study.rounds;
         let spent = noise.spent(rounds)?;
@@ -245,7 +245,7 @@ impl Manifest {
         )
     }
 
-    fn check_unit(&self, noise: &Noise, is_patient: bool) -> Result<()> {
+    fn check_unit(noise: &Noise, is_patient: bool) -> Result<()> {
         if let Some(rate) = noise.sampling_rate {
             let expected = "above 0 and at most 1, for the unit patient only";
             let holds = is_patient && rate > 0.0 && rate <= 1.0;

@@ -147,7 +147,10 @@ fn every_rule_names_its_field() {
         refused(|m| m.sites[1].signing_key = m.sites[0].signing_key).contains("site.signing_key")
     );
     assert!(refused(|m| m.sites[0].name = "Big Site".into()).contains("site.name"));
-    assert!(refused(|m| m.aggregation.largest_weight_share = 0.2).contains("largest_weight_share"));
+    assert!(
+        refused(|m| m.aggregation.largest_weight_share = Some(0.2))
+            .contains("largest_weight_share")
+    );
     assert!(refused(|m| m.aggregation.clip = Some(1.0)).contains("aggregation.clip"));
     assert!(refused(|m| m.aggregation.rule = Rule::NormClippedMean).contains("aggregation.clip"));
     assert!(refused(|m| m.aggregation.norm_limit = Some(f64::NAN)).contains("norm_limit"));

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 mod images;
 mod privacy;
+mod query;
 mod rounds;
 mod setup;
 mod studies;
@@ -66,6 +67,9 @@ enum Command {
     /// What privacy noise buys: epsilon over rounds, or the noise for an epsilon.
     #[command(subcommand)]
     Privacy(privacy::Privacy),
+    /// Statistics in place of a model: plan a query, answer it, read the result.
+    #[command(subcommand)]
+    Query(query::Query),
     /// Verify an enclave, or a bare attestation document; prints every check.
     Verify(verification::Verify),
     /// Compute the measurements of an enclave image file, without running it.
@@ -169,6 +173,7 @@ pub fn run(arguments: Arguments) -> Result<u8> {
         Command::Check(check) => check.run(&context),
         Command::Study(study) => study.run(&context),
         Command::Privacy(privacy) => privacy.run(&context),
+        Command::Query(query) => query.run(&context),
         Command::Verify(verify) => verify.run(&context),
         Command::Measure(measure) => measure.run(&context),
         Command::Submit(submit) => submit.run(&context),

@@ -15,7 +15,7 @@ use sealfold_protocol::study::identity;
 use sealfold_protocol::{Digest, MultiSigned};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `sealfold study`
 #[derive(Debug, Subcommand)]
@@ -113,7 +113,7 @@ impl Study {
                         let last = last.ok_or_else(no_manifest)?;
                         (id, Manifest::open(&last.0)?.statement().clone())
                     }
-                    None => from_file(study)?,
+                    None => from_file(Path::new(study))?,
                 };
                 let machine = json!({ "study": id, "manifest": manifest });
                 context.voice.result(&machine, &describe(&manifest, &id));
@@ -144,8 +144,9 @@ fn digest(text: &str) -> Result<Digest> {
     })
 }
 
-fn from_file(path: &str) -> Result<(Digest, Manifest)> {
-    let manifest = Manifest::from_toml(&read_text(&PathBuf::from(path))?)?;
+/// A manifest in a file, and the identity of its study.
+pub(super) fn from_file(path: &Path) -> Result<(Digest, Manifest)> {
+    let manifest = Manifest::from_toml(&read_text(path)?)?;
     let id = match &manifest.amends {
         Some(amends) => amends.study,
         // The digest of a payload does not depend on who signs it.
@@ -159,7 +160,7 @@ impl Approve {
     fn run(&self, context: &Context) -> Result<u8> {
         let (keys, client) = (context.keys()?, context.client(&self.host)?);
         let signed = if PathBuf::from(&self.study).is_file() {
-            MultiSigned::sign(from_file(&self.study)?.1, &keys.signing)?
+            MultiSigned::sign(from_file(Path::new(&self.study))?.1, &keys.signing)?
         } else {
             let id = digest(&self.study)?;
             let status = client.study(&id)?;

@@ -8,33 +8,27 @@
     clippy::missing_panics_doc
 )]
 
-use sealfold_aggregation::noise::Seed;
 use sealfold_attestation::simulation::{DocumentFields, SimulationRoot};
 use sealfold_attestation::{Evidence, Outcome, Policy, binding, nonce_hash, verify_live};
-use sealfold_enclave::admission::{Admitted, admit};
+use sealfold_enclave::admission::Admitted;
 use sealfold_enclave::door::{DoorError, Doors, RecordDoor};
-use sealfold_enclave::fold::fold;
-use sealfold_enclave::keyed_hash::KeyedHash;
-use sealfold_enclave::round::{Plan, Secrets, Terms};
-use sealfold_protocol::offer::Offer;
-use sealfold_protocol::roster::{Member, Roster};
+use sealfold_enclave::round::Plan;
 use sealfold_protocol::seal::{self, RoundSecret, SealingWriter, encapsulate};
-use sealfold_protocol::update::{PREAMBLE, Preamble};
-use sealfold_protocol::{Signed, SigningKey};
-use sealfold_tests::site;
-use sealfold_tests::study::{Options, Study};
+use sealfold_tests::study::Options;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hint::black_box;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::sync::Mutex;
 
 mod figures;
 mod limits;
 mod processes;
+mod rules;
+mod sealed_round;
 
 use figures::Bench;
 use limits::Limits;
+use sealed_round::SealedRound;
 
 const SITES: usize = 10;
 const PARAMETERS: usize = 25_000_000;
@@ -114,91 +108,52 @@ impl RecordDoor for MemoryDoor<'_> {
     }
 }
 
-/// A round with all updates sealed, ready to be admitted and folded.
+/// A round whose sealed updates lie in memory.
 struct Round {
-    terms: Terms,
-    secrets: Arc<Secrets>,
+    sealed: SealedRound,
     memory: Memory,
-    headers: Vec<Signed<sealfold_protocol::update::UpdateHeader>>,
-    key: SigningKey,
 }
 
 impl Round {
     fn new(sites: usize, parameters: usize) -> Self {
-        let study = Study::new(&Options {
+        let clipped = "rule = \"norm-clipped-mean\"\nclip = 1e9\nlargest_weight_share = 1.0";
+        Self::under(Options {
             sites,
             smallest_roster: (sites / 2 + 1).max(2),
             parameters,
-            aggregation: "rule = \"norm-clipped-mean\"\nclip = 1e9\nlargest_weight_share = 1.0"
-                .into(),
+            aggregation: clipped.into(),
             weak: sites < 4,
             ..Options::default()
-        });
-        let key = SigningKey::generate().unwrap();
-        let secret = RoundSecret::generate().unwrap();
-        let offer = Offer {
-            study: study.id(),
-            manifest: study.manifest.digest(),
-            round: 1,
-            base: study.manifest.statement().model.initial,
-            previous: None,
-            clip: None,
-            update_key: secret.public_key().unwrap(),
-            instance_key: key.verifying_key(),
-        };
-        let offer = Signed::sign(offer, &key).unwrap();
-        let layout = study.manifest.statement().layout_digest().unwrap();
-        let values: Vec<f32> = (0..parameters).map(|i| (i % 1009) as f32 / 1009.0 - 0.5).collect();
-        let preamble = Preamble { examples: 100, layout, metrics: BTreeMap::new() };
-        let plain = site::plain(&preamble.encode(PREAMBLE).unwrap(), &values);
-        let (mut objects, mut headers) = (HashMap::new(), Vec::new());
-        for site in &study.sites {
-            let sealed = site.seal_plain(&offer, &plain);
-            objects.insert(*sealed.header.digest().as_bytes(), sealed.bytes);
-            headers.push(sealed.header);
-        }
-        let terms = Terms {
-            study: study.id(),
-            manifest: study.manifest.statement().clone(),
-            participants: study.sites.iter().map(|site| site.name.clone()).collect(),
-            offer,
-            started: Instant::now(),
-        };
-        let secrets = Arc::new(Secrets {
-            round: secret,
-            hash: KeyedHash::new(&[1; 32]),
-            noise: Seed::new([2; 32]),
-        });
-        let memory = Memory::new(objects, terms.manifest.update_length());
-        Self { terms, secrets, memory, headers, key }
+        })
+    }
+
+    /// A round under a rule of its own.
+    fn under(options: Options) -> Self {
+        let parameters = options.parameters;
+        let value = |i: usize| (i % 1009) as f32 / 1009.0 - 0.5;
+        let values: Vec<u8> = (0..parameters).flat_map(|i| value(i).to_le_bytes()).collect();
+        let mut objects = HashMap::new();
+        let sealed = SealedRound::new(
+            &options,
+            |_| (100, values.clone()),
+            |sealed| _ = objects.insert(*sealed.header.digest().as_bytes(), sealed.bytes),
+        );
+        let memory = Memory::new(objects, sealed.terms.manifest.update_length());
+        Self { sealed, memory }
     }
 
     fn admit(&self, site: usize, threads: usize) -> Admitted {
-        let header = self.headers[site].clone();
-        admit(&self.terms, &self.secrets, header, &&self.memory, threads, &self.key).unwrap()
+        self.sealed.admit(site, &&self.memory, threads).unwrap()
     }
 
     fn plan(&self, threads: usize) -> Plan {
         self.memory.restore();
-        let members: Vec<_> =
-            (0..self.headers.len()).map(|site| Arc::new(self.admit(site, threads))).collect();
-        let listed = |m: &Arc<Admitted>| Member {
-            site: m.header.statement().site.clone(),
-            header: m.header.digest(),
-        };
-        let roster = Roster {
-            study: self.terms.study,
-            round: 1,
-            offer: self.terms.offer.digest(),
-            attempt: 1,
-            members: members.iter().map(listed).collect(),
-        };
-        let roster = Signed::sign(roster, &self.key).unwrap();
-        Plan { roster, members, secrets: self.secrets.clone() }
+        let sites = 0..self.sealed.headers.len();
+        self.sealed.plan(sites.map(|site| self.admit(site, threads)).collect())
     }
 
     fn fold(&self, plan: &Plan, threads: usize) {
-        let folded = fold(&self.terms, plan, &&self.memory, threads);
+        let folded = self.sealed.fold(plan, &&self.memory, threads);
         assert!(folded.is_ok());
     }
 }
@@ -345,5 +300,6 @@ fn main() {
     sealing(&mut bench);
     verification(&mut bench);
     growth(&mut bench, limits[1]);
+    rules::measure(&mut bench, limits);
     bench.print_and_write();
 }
