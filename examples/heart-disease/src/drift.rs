@@ -4,8 +4,8 @@
 //! al., 2020, "Federated optimization in heterogeneous networks") pulls it
 //! back: mu (w - x) is added to each gradient, where x is the global model.
 //! SCAFFOLD (Karimireddy et al., 2020, "Stochastic controlled averaging for
-//! federated learning") takes the pull out: the gradient is corrected by c - c_i,
-//! where the control variate c_i estimates the hospital's own gradient and c
+//! federated learning") takes the pull out: the gradient is corrected by `c - c_i`,
+//! where the control variate `c_i` estimates the hospital's own gradient and c
 //! the mean over hospitals.
 
 use crate::cohort::Patient;
@@ -60,7 +60,7 @@ pub fn difference(a: &Logistic, b: &Logistic) -> Vec<f64> {
 }
 
 /// A hospital's control variate after a round: option II of the paper,
-/// c_i - c + (x - y) / (K rate), where y is x after the round's K steps.
+/// `c_i - c + (x - y) / (K rate)`, where y is x after the round's K steps.
 #[must_use]
 pub fn next_control(
     own: &Logistic,

@@ -220,7 +220,7 @@ impl PrivateSummary {
         };
         let comparison = dots(&frame, &groups).replace('_', " ");
         let rows: String = self.cost.named().map(|(name, quality)| row(name, quality)).concat();
-        let names: String = HOSPITALS.iter().map(|name| format!("<th>{name}")).collect();
+        let names = HOSPITALS.map(|name| format!("<th>{name}")).concat();
         format!(
             "{}<h1>Heart disease, four hospitals, each patient hidden by noise</h1>\
              <p>{} rounds of federated logistic regression through an enclave in simulation, a host \
@@ -245,11 +245,8 @@ impl PrivateSummary {
 }
 
 fn row(name: &str, quality: &Quality) -> String {
-    let hospitals: String = quality
-        .hospitals
-        .iter()
-        .map(|m| format!("<td>{:.3} ± {:.3}", m.auc, m.auc_spread))
-        .collect();
+    let cells = quality.hospitals.iter().map(|m| format!("<td>{:.3} ± {:.3}", m.auc, m.auc_spread));
+    let hospitals = cells.collect::<Vec<_>>().concat();
     format!(
         "<tr><td>{}<td>{:.3} ± {:.3}{hospitals}<td>{:.3}</tr>",
         name.replace('_', " "),
