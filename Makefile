@@ -21,8 +21,8 @@ shipped: ## the enclave binary as it is shipped
 	@mkdir -p $(BIN)/shipped
 	@cp $(BIN)/sealfold-enclave $(BIN)/shipped/sealfold-enclave
 
-demo: build ## four hospitals' real data, 24 rounds, a table and a report
-	$(BIN)/heart-disease demo --out target/demo
+demo: build ## four hospitals' real data, a table and a report; PRIVATE=1: each patient hidden by noise
+	$(BIN)/heart-disease demo $(if $(PRIVATE),--private) --out target/demo
 
 test-tools: ## what the tests need besides Rust: valgrind, an independent reader of the log
 	tests/tools.sh

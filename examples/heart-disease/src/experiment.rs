@@ -68,16 +68,18 @@ impl Study {
     }
 
     fn predict(&self, hospital: usize, models: &[Logistic]) -> Predictions {
-        let patients = &self.cohorts[hospital].patients;
-        let one = |(split, model): (&Split, &Logistic)| {
-            let of = |place: &usize| {
-                let patient = &patients[*place];
-                let probability = model.predict(&patient.inputs);
-                Prediction { probability, disease: patient.disease }
-            };
-            split.held_out.iter().map(of).collect()
+        models.iter().enumerate().map(|(split, m)| self.held_out(hospital, split, m)).collect()
+    }
+
+    /// A model's predictions for the held-out patients of a hospital.
+    #[must_use]
+    pub fn held_out(&self, hospital: usize, replica: usize, model: &Logistic) -> Vec<Prediction> {
+        let of = |place: &usize| {
+            let patient = &self.cohorts[hospital].patients[*place];
+            let probability = model.predict(&patient.inputs);
+            Prediction { probability, disease: patient.disease }
         };
-        self.splits[hospital].iter().zip(models).map(one).collect()
+        self.splits[hospital][replica].held_out.iter().map(of).collect()
     }
 
     fn fit(&self, hospitals: impl Iterator<Item = usize> + Clone) -> Vec<Logistic> {

@@ -14,9 +14,11 @@
 
 pub mod cohort;
 pub mod demo;
+pub mod drift;
 pub mod experiment;
 pub mod logistic;
 pub mod measures;
+pub mod private;
 pub mod report;
 pub mod robustness;
 pub mod split;

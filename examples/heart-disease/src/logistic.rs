@@ -65,11 +65,47 @@ impl Logistic {
 
     /// Takes steps of gradient descent.
     pub fn descend(&mut self, patients: &[&Patient], total: usize, steps: usize, rate: f64) {
+        self.descend_corrected(patients, total, steps, rate, |_, _| ());
+    }
+
+    /// The same, with something done to each gradient (weights, then bias)
+    /// first; it is given the model at which the gradient was taken.
+    pub fn descend_corrected(
+        &mut self,
+        patients: &[&Patient],
+        total: usize,
+        steps: usize,
+        rate: f64,
+        correct: impl Fn(&Self, &mut [f64]),
+    ) {
         for _ in 0..steps {
-            let gradient = self.gradient(patients, total);
+            let mut gradient = self.gradient(patients, total);
+            correct(self, &mut gradient);
             self.weights.iter_mut().zip(&gradient).for_each(|(w, g)| *w -= rate * g);
             self.bias -= rate * gradient[INPUTS];
         }
+    }
+
+    /// The direction in which one patient's loss falls: what that patient would
+    /// have added to the weights and to the bias. Without the penalty, which is
+    /// nobody's.
+    #[must_use]
+    pub fn direction(&self, patient: &Patient) -> Vec<f64> {
+        let error = f64::from(u8::from(patient.disease)) - self.predict(&patient.inputs);
+        patient.inputs.iter().map(|x| error * x).chain([error]).collect()
+    }
+
+    /// All parameters: weights, then bias.
+    #[must_use]
+    pub fn parameters(&self) -> Vec<f64> {
+        self.weights.iter().copied().chain([self.bias]).collect()
+    }
+
+    /// The model of these parameters; none if there are not [`INPUTS`] + 1.
+    #[must_use]
+    pub fn of_parameters(parameters: &[f64]) -> Option<Self> {
+        let (bias, weights) = parameters.split_last()?;
+        (weights.len() == INPUTS).then(|| Self { weights: weights.to_vec(), bias: *bias })
     }
 
     /// Trains from nothing until the gradient is small (accelerated descent).
@@ -135,6 +171,20 @@ mod tests {
             };
             let slope = (moved(1e-5) - moved(-1e-5)) / 2e-5;
             assert!((slope - gradient[place]).abs() < 1e-7, "{place}: {slope} {}", gradient[place]);
+        }
+    }
+
+    #[test]
+    fn the_patients_directions_add_up_to_the_descent() {
+        let patients = patients();
+        let all: Vec<_> = patients.iter().collect();
+        let model = Logistic::of_parameters(&[&[0.0; INPUTS][..], &[0.3]].concat()).unwrap();
+        // The weights are 0, so there is no penalty.
+        let gradient = model.gradient(&all, 40);
+        let directions: Vec<_> = patients.iter().map(|p| model.direction(p)).collect();
+        for (place, g) in gradient.iter().enumerate() {
+            let sum: f64 = directions.iter().map(|direction| direction[place]).sum();
+            assert!((sum / 40.0 + g).abs() < 1e-12, "{place}");
         }
     }
 

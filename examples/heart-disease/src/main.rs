@@ -25,19 +25,15 @@ enum Command {
     /// left.
     Robustness(robustness::Options),
     /// Train one round; called by a site's agent.
-    Train {
-        /// The hospital, which decides the splits.
-        #[arg(long)]
-        hospital: String,
-        /// Its table.
-        #[arg(long, value_name = "FILE")]
-        data: PathBuf,
-    },
+    Train(train::Options),
     /// Write the initial model.
     InitModel {
         /// Where to, safetensors.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
+        /// With SCAFFOLD's control variates, all 0.
+        #[arg(long)]
+        controls: bool,
     },
 }
 
@@ -45,9 +41,14 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Demo(options) => demo::run(&options),
         Command::Robustness(options) => robustness::run(&options),
-        Command::Train { hospital, data } => train::run(&hospital, &data),
-        Command::InitModel { out } => {
-            train::write_model(&out, &vec![Logistic::default(); REPLICAS])
+        Command::Train(options) => train::run(&options),
+        Command::InitModel { out, controls } => {
+            let models = vec![Logistic::default(); REPLICAS];
+            if controls {
+                train::write_controlled(&out, &models, &models)
+            } else {
+                train::write_model(&out, &models)
+            }
         }
     };
     match done {

@@ -1,12 +1,16 @@
 //! The example study through the real system: an enclave in simulation, a host,
 //! four site agents, each a process of its own.
 
+use crate::HOSPITALS;
 use crate::experiment::Study;
-use crate::logistic::Logistic;
+use crate::private::cost::Cost;
+use crate::private::plan::{Plan, ROUNDS};
+use crate::private::report::PrivateSummary;
 use crate::report::{self, Summary};
-use crate::{HOSPITALS, REPLICAS, train};
 use anyhow::{Context, bail};
+use course::Course;
 use indicatif::{ProgressBar, ProgressStyle};
+use outcome::uploaded;
 use processes::{Binaries, Process};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -14,12 +18,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+mod approval;
+mod course;
+mod outcome;
 pub mod processes;
+
+pub use outcome::Outcome;
 
 /// What marks a folder as one that a demo may replace.
 const MARK: &str = ".sealfold-demo";
 /// From so many rounds on the federated model must be close to the pooled one.
 const CONVERGED: u32 = 20;
+/// The rounds of the plain demo.
+const PLAIN_ROUNDS: u32 = 24;
 /// The exit code after Ctrl-C, as of a shell.
 const INTERRUPTED: i32 = 130;
 /// Longer than this, something is wrong.
@@ -32,10 +43,13 @@ pub struct Options {
     /// is replaced.
     #[arg(long, default_value = "target/demo", value_name = "FOLDER")]
     pub out: PathBuf,
-    /// The rounds; with fewer than 20 the federated model is not expected to be
-    /// as good as the pooled one.
-    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub rounds: u32,
+    /// Train with noise that hides each patient, and say what that costs.
+    #[arg(long)]
+    pub private: bool,
+    /// The rounds: 24, or 16 of the private study. With fewer than 20 the
+    /// federated model is not expected to be as good as the pooled one.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: Option<u32>,
     /// An enclave that runs already, in a virtual machine for example, instead
     /// of a simulated one.
     #[arg(long, value_name = "ENDPOINT", requires = "door", requires = "platform_policy")]
@@ -71,8 +85,11 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let data = data.canonicalize().with_context(|| format!("no tables in {}", data.display()))?;
     let study = Study::read(&data)?;
     let out = prepare(&options.out)?;
+    let rounds = options.rounds.unwrap_or(if options.private { ROUNDS } else { PLAIN_ROUNDS });
+    let plan = options.private.then(|| Plan::new(rounds)).transpose()?;
+    let course = plan.as_ref().map_or_else(|| Ok(Course::plain()), Course::private)?;
     let start = Instant::now();
-    eprintln!("four hospitals, {} rounds; everything is in {}", options.rounds, out.display());
+    eprintln!("four hospitals, {rounds} rounds; everything is in {}", out.display());
     let outside = match (&options.enclave, &options.door, &options.platform_policy) {
         (Some(enclave), Some(door), Some(policy)) => Some(Outside {
             enclave: enclave.clone(),
@@ -82,25 +99,62 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         }),
         _ => None,
     };
-    let demo = Demo { binaries, out: out.clone(), data, rounds: options.rounds, outside, stop };
-    let (models, bytes_uploaded) = demo.rounds()?;
+    let demo = Demo { binaries, out: out.clone(), data, rounds, outside, course, stop };
+    let outcome = demo.rounds()?;
     demo.stop.at_once.store(true, Ordering::Relaxed);
     let seconds = start.elapsed().as_secs_f64();
+    match plan {
+        Some(plan) => report_private(&study, plan, &outcome, seconds, &out),
+        None => report_plain(&study, &outcome, seconds, &out),
+    }
+}
+
+fn report_plain(study: &Study, outcome: &Outcome, seconds: f64, out: &Path) -> anyhow::Result<()> {
+    let rounds = outcome.models.len() - 1;
     eprintln!(
-        "{} rounds in {seconds:.1} s; comparing with models trained alone and on pooled data",
-        options.rounds
+        "{rounds} rounds in {seconds:.1} s; comparing with models trained alone and on pooled data"
     );
-    let summary = Summary::new(&study, &models, seconds, bytes_uploaded)?;
+    let summary = Summary::new(study, &outcome.models, seconds, outcome.bytes_uploaded)?;
     println!("{}", summary.table());
     summary.write(&out.join("summary.json"))?;
-    let html = out.join("report.html");
-    std::fs::write(&html, report::html(&summary))
-        .with_context(|| format!("cannot write {}", html.display()))?;
-    println!("figures: {}\nreport:  {}", out.join("summary.json").display(), html.display());
-    if options.rounds < CONVERGED {
+    write_report(&out.join("report.html"), &report::html(&summary))?;
+    println!(
+        "figures: {}\nreport:  {}",
+        out.join("summary.json").display(),
+        out.join("report.html").display()
+    );
+    if rounds < CONVERGED as usize {
         return Ok(());
     }
     summary.expect_close()
+}
+
+fn report_private(
+    study: &Study,
+    plan: Plan,
+    outcome: &Outcome,
+    seconds: f64,
+    out: &Path,
+) -> anyhow::Result<()> {
+    eprintln!(
+        "{} rounds in {seconds:.1} s; repeating them in memory, with less and more noise",
+        plan.rounds
+    );
+    let cost = Cost::new(study, &plan)?;
+    let summary = PrivateSummary::new(study, plan, cost, outcome, seconds)?;
+    println!("{}", summary.table());
+    summary.write(&out.join("private.json"))?;
+    write_report(&out.join("private.html"), &summary.html())?;
+    println!(
+        "figures: {}\nreport:  {}",
+        out.join("private.json").display(),
+        out.join("private.html").display()
+    );
+    Ok(())
+}
+
+fn write_report(path: &Path, html: &str) -> anyhow::Result<()> {
+    std::fs::write(path, html).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Makes the folder anew; a folder that is no demo's is left alone.
@@ -142,6 +196,7 @@ struct Outside {
 }
 
 struct Demo {
+    course: Course,
     binaries: Binaries,
     outside: Option<Outside>,
     out: PathBuf,
@@ -162,9 +217,8 @@ impl Demo {
         Ok(serde_json::from_str(&self.binaries.run("sealfold", &all)?)?)
     }
 
-    /// Runs all rounds; the models after each (the first is the initial one)
-    /// and the bytes that were uploaded.
-    fn rounds(&self) -> anyhow::Result<(Vec<Vec<Logistic>>, u64)> {
+    /// Runs all rounds.
+    fn rounds(&self) -> anyhow::Result<Outcome> {
         std::fs::create_dir_all(self.out.join("sites"))?;
         std::fs::create_dir_all(self.out.join("logs"))?;
         let sockets = tempfile::tempdir()?;
@@ -188,8 +242,11 @@ impl Demo {
             .map(|site| self.agent(site, &url, &study))
             .collect::<anyhow::Result<Vec<_>>>()?;
         self.watch(enclave.as_mut(), &mut host, &mut agents, &study)?;
-        let models = self.models(&study)?;
-        Ok((models, uploaded(&url)?))
+        Ok(Outcome {
+            models: self.models(&study)?,
+            evaluations: self.evaluations(&study)?,
+            bytes_uploaded: uploaded(&url)?,
+        })
     }
 
     /// Starts an enclave in simulation; with the policy that accepts it.
@@ -208,62 +265,15 @@ impl Demo {
         Process::start(name, command, &self.out.join("logs").join(format!("{name}.log")))
     }
 
-    /// Makes keys, writes the study, and has every site approve it.
-    fn approve(&self, url: &str, simulation: &str) -> anyhow::Result<String> {
-        let (mut listings, mut approvers) = (String::new(), Vec::new());
-        for site in HOSPITALS {
-            let keys = self.sealfold(site, &["init", "--name", site])?;
-            let text = |field: &str| keys[field].as_str().unwrap_or_default().to_owned();
-            approvers.push(format!("\"{}\"", text("signing_key")));
-            listings.push_str(&format!(
-                "[[site]]\nname = \"{site}\"\nsigning_key = \"{}\"\nrelease_key = \"{}\"\n\n",
-                text("signing_key"),
-                text("release_key")
-            ));
-        }
-        let approvers = approvers.join(", ");
-        let measurements: Vec<_> =
-            simulation.lines().filter(|line| line.starts_with("pcr")).collect();
-        let initial = self.out.join("initial.safetensors");
-        train::write_model(&initial, &vec![Logistic::default(); REPLICAS])?;
-        let initial = initial.to_str().context("the folder's name is no UTF-8")?;
-        let path = self.out.join("study.toml");
-        let manifest = path.to_str().context("the folder's name is no UTF-8")?;
-        let fill = |digest: &str| {
-            include_str!("../../study.template.toml")
-                .replace("ROUNDS", &self.rounds.to_string())
-                .replace("INITIAL", digest)
-                .replace("APPROVERS", &approvers)
-                .replace("MEASUREMENTS", &measurements.join("\n"))
-                .replace("SITES", listings.trim_end())
-        };
-        std::fs::write(&path, fill(&"0".repeat(64)))?;
-        let digest =
-            self.sealfold(HOSPITALS[0], &["study", "digest-model", initial, "--study", manifest])?;
-        std::fs::write(&path, fill(digest["initial"].as_str().unwrap_or_default()))?;
-        let policy = format!(
-            "[evidence]\nmax_age_seconds = 300\n\n[approval]\nrequired = 3\napprovers = [{approvers}]\n\n\
-             [round]\nsmallest_roster = 4\ncolluders = 1\n\n# A demo: a real site has [nitro] here \
-             and no [simulation].\n{simulation}"
-        );
-        let mut study = String::new();
-        for (place, site) in HOSPITALS.iter().enumerate() {
-            std::fs::write(self.home(site).join("policy.toml"), &policy)?;
-            let mut arguments = vec!["study", "approve", manifest, "--host", url, "--yes"];
-            if place == HOSPITALS.len() - 1 {
-                arguments.extend(["--model", initial]);
-            }
-            let approved = self.sealfold(site, &arguments)?;
-            approved["study"].as_str().unwrap_or_default().clone_into(&mut study);
-        }
-        Ok(study)
-    }
-
     fn agent(&self, site: &str, url: &str, study: &str) -> anyhow::Result<Process> {
         let data = self.data.join(format!("{site}.csv"));
         let own = std::env::current_exe()?;
-        let train =
-            format!("'{}' train --hospital {site} --data '{}'", own.display(), data.display());
+        let train = format!(
+            "'{}' train --hospital {site} --data '{}'{}",
+            own.display(),
+            data.display(),
+            self.course.trainer
+        );
         let mut command = self.binaries.command("sealfold");
         command.arg("--home").arg(self.home(site)).args(["--json", "run", "--host", url, study]);
         command.args(["--train", &train, "--poll-seconds", "0.05", "--data"]).arg(&data);
@@ -316,45 +326,4 @@ impl Demo {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
-
-    fn model(&self, site: &str, study: &str, round: u32) -> PathBuf {
-        let name = format!("round-{round:04}.safetensors");
-        self.home(site).join("studies").join(study).join("models").join(name)
-    }
-
-    /// The last round that every site has.
-    fn released(&self, study: &str) -> u32 {
-        let has =
-            |round: &u32| HOSPITALS.iter().all(|site| self.model(site, study, *round).exists());
-        (1..=self.rounds).take_while(has).last().unwrap_or(0)
-    }
-
-    /// The models of all rounds; every site must have the same bytes.
-    fn models(&self, study: &str) -> anyhow::Result<Vec<Vec<Logistic>>> {
-        let mut models = Vec::new();
-        for round in 0..=self.rounds {
-            let path = self.model(HOSPITALS[0], study, round);
-            let bytes = std::fs::read(&path)?;
-            for site in &HOSPITALS[1..] {
-                if std::fs::read(self.model(site, study, round))? != bytes {
-                    bail!("{site} has another model than {} after round {round}", HOSPITALS[0]);
-                }
-            }
-            models.push(train::read_model(&path)?);
-        }
-        Ok(models)
-    }
-}
-
-/// The sealed bytes that the host took, by its own count.
-fn uploaded(url: &str) -> anyhow::Result<u64> {
-    use std::io::{Read, Write};
-    let address = url.strip_prefix("http://").context("the host's URL is no http://")?;
-    let mut stream = std::net::TcpStream::connect(address)?;
-    stream.write_all(b"GET /metrics HTTP/1.0\r\nhost: localhost\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    let line = text.lines().find(|line| line.starts_with("sealfold_upload_bytes_total "));
-    let count = line.and_then(|line| line.split(' ').nth(1)?.parse().ok());
-    count.context("the host's metrics have no sealfold_upload_bytes_total")
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use svg::{Frame, Series};
 
-mod svg;
+pub mod svg;
 
 /// How far the federated model may fall short of the pooled one, in AUC.
 const CLOSE: f64 = 0.02;
@@ -111,8 +111,7 @@ impl Summary {
     /// # Errors
     /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let text = serde_json::to_string_pretty(&self.json())? + "\n";
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+        write_json(&self.json(), path)
     }
 
     /// The table for the terminal.
@@ -214,14 +213,7 @@ pub fn html(summary: &Summary) -> String {
         .collect();
     let rows = rows.concat();
     format!(
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' \
-         content='width=device-width'><title>sealfold: four hospitals</title><style>\
-         :root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui;max-width:62rem;margin:2rem auto;\
-         padding:0 1rem}}main{{display:grid;grid-template-columns:repeat(auto-fit,minmax(24rem,1fr));\
-         gap:1rem}}figure{{margin:0}}svg{{width:100%;height:auto}}svg text{{font:11px system-ui;\
-         fill:currentColor}}svg .t{{font-weight:600;font-size:13px}}svg .a{{fill:none;stroke:currentColor}}\
-         table{{border-collapse:collapse;width:100%}}td,th{{text-align:left;padding:.25rem .5rem;\
-         border-bottom:1px solid #8884}}</style></head><body><h1>Heart disease, four hospitals</h1>\
+        "{}<h1>Heart disease, four hospitals</h1>\
          <p>{} rounds of federated logistic regression through an enclave in simulation, a host and four \
          site agents, in {:.1} s; {} sealed bytes were uploaded. Patients stayed where they were: the \
          models <em>local</em>, <em>pooled</em> and <em>left out</em> were trained in one place as a \
@@ -231,8 +223,35 @@ pub fn html(summary: &Summary) -> String {
          Calibration error</tr>{rows}</table><p>Accuracy and sensitivity at a probability of 0.5; \
          calibration error over ten bins, 0 is perfect. Data: UCI Heart Disease (Janosi, Steinbrunn, \
          Pfisterer, Detrano; CC BY 4.0). An example, not for the care of patients.</p></body></html>",
-        summary.rounds, summary.seconds, summary.bytes_uploaded
+        head("sealfold: four hospitals"),
+        summary.rounds,
+        summary.seconds,
+        summary.bytes_uploaded
     )
+}
+
+/// The beginning of a report, up to its body.
+#[must_use]
+pub fn head(title: &str) -> String {
+    format!(
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' \
+         content='width=device-width'><title>{title}</title><style>\
+         :root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui;max-width:62rem;margin:2rem auto;\
+         padding:0 1rem}}main{{display:grid;grid-template-columns:repeat(auto-fit,minmax(24rem,1fr));\
+         gap:1rem}}figure{{margin:0}}svg{{width:100%;height:auto}}svg text{{font:11px system-ui;\
+         fill:currentColor}}svg .t{{font-weight:600;font-size:13px}}svg .a{{fill:none;stroke:currentColor}}\
+         table{{border-collapse:collapse;width:100%}}td,th{{text-align:left;padding:.25rem .5rem;\
+         border-bottom:1px solid #8884}}</style></head><body>"
+    )
+}
+
+/// Writes figures.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_json(figures: &Value, path: &Path) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(figures)? + "\n";
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

@@ -1,0 +1,81 @@
+//! What the sites have on their disks after the rounds.
+
+use super::Demo;
+use crate::logistic::Logistic;
+use crate::{HOSPITALS, train};
+use anyhow::{Context, bail};
+use std::path::PathBuf;
+
+/// What came out of the rounds.
+pub struct Outcome {
+    /// The models, one a replica, after each round; the first are the initial
+    /// ones.
+    pub models: Vec<Vec<Logistic>>,
+    /// What the releases say of their base models, if the study measures them.
+    pub evaluations: Vec<serde_json::Value>,
+    /// The sealed bytes that the host took.
+    pub bytes_uploaded: u64,
+}
+
+impl Demo {
+    fn model(&self, site: &str, study: &str, round: u32) -> PathBuf {
+        let name = format!("round-{round:04}.safetensors");
+        self.home(site).join("studies").join(study).join("models").join(name)
+    }
+
+    /// The last round that every site has.
+    pub(super) fn released(&self, study: &str) -> u32 {
+        let has =
+            |round: &u32| HOSPITALS.iter().all(|site| self.model(site, study, *round).exists());
+        (1..=self.rounds).take_while(has).last().unwrap_or(0)
+    }
+
+    /// The models of all rounds; every site must have the same bytes.
+    pub(super) fn models(&self, study: &str) -> anyhow::Result<Vec<Vec<Logistic>>> {
+        let mut models = Vec::new();
+        for round in 0..=self.rounds {
+            let path = self.model(HOSPITALS[0], study, round);
+            let bytes = std::fs::read(&path)?;
+            for site in &HOSPITALS[1..] {
+                if std::fs::read(self.model(site, study, round))? != bytes {
+                    bail!("{site} has another model than {} after round {round}", HOSPITALS[0]);
+                }
+            }
+            models.push(train::read_model(&path)?);
+        }
+        Ok(models)
+    }
+
+    /// What every round's release says of its base model: all sites must read
+    /// the same.
+    pub(super) fn evaluations(&self, study: &str) -> anyhow::Result<Vec<serde_json::Value>> {
+        let path = |site: &str, round: u32| {
+            let folder = self.home(site).join("studies").join(study).join("evaluations");
+            folder.join(format!("{round:04}.json"))
+        };
+        let mut evaluations = Vec::new();
+        for round in (1..=self.rounds).take_while(|round| path(HOSPITALS[0], *round).exists()) {
+            let text = std::fs::read_to_string(path(HOSPITALS[0], round))?;
+            for site in &HOSPITALS[1..] {
+                if std::fs::read_to_string(path(site, round))? != text {
+                    bail!("{site} reads another evaluation than {} in round {round}", HOSPITALS[0]);
+                }
+            }
+            evaluations.push(serde_json::from_str(&text)?);
+        }
+        Ok(evaluations)
+    }
+}
+
+/// The sealed bytes that the host took, by its own count.
+pub(super) fn uploaded(url: &str) -> anyhow::Result<u64> {
+    use std::io::{Read, Write};
+    let address = url.strip_prefix("http://").context("the host's URL is no http://")?;
+    let mut stream = std::net::TcpStream::connect(address)?;
+    stream.write_all(b"GET /metrics HTTP/1.0\r\nhost: localhost\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    let line = text.lines().find(|line| line.starts_with("sealfold_upload_bytes_total "));
+    let count = line.and_then(|line| line.split(' ').nth(1)?.parse().ok());
+    count.context("the host's metrics have no sealfold_upload_bytes_total")
+}
