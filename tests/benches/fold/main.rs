@@ -44,6 +44,8 @@ struct Memory {
 /// A range of an object.
 struct Slot {
     length: usize,
+    object: [u8; 32],
+    offset: u64,
     bytes: Mutex<Vec<u8>>,
 }
 
@@ -52,7 +54,8 @@ impl Memory {
         let mut laid_out = HashMap::new();
         let mut lay = |name, range: Range<u64>| {
             let length = usize::try_from(range.end - range.start).unwrap();
-            laid_out.insert((name, range.start), Slot { length, bytes: Mutex::default() });
+            let (object, offset, bytes) = (name, range.start, Mutex::default());
+            laid_out.insert((name, range.start), Slot { length, object, offset, bytes });
         };
         for name in objects.keys() {
             lay(*name, 0..seal::HEADER as u64);
@@ -93,7 +96,15 @@ impl RecordDoor for MemoryDoor<'_> {
         Ok(())
     }
     fn take(&mut self, buffer: &mut Vec<u8>) -> Result<(), DoorError> {
-        std::mem::swap(buffer, &mut self.asked.pop_front().unwrap().bytes.lock().unwrap());
+        let slot = self.asked.pop_front().unwrap();
+        let mut bytes = slot.bytes.lock().unwrap();
+        // A rule that takes a second pass gets copies, which it pays for.
+        if bytes.is_empty() {
+            let start = usize::try_from(slot.offset).unwrap();
+            bytes.extend_from_slice(&self.memory.objects[&slot.object][start..start + slot.length]);
+        }
+        std::mem::swap(buffer, &mut bytes);
+        bytes.clear();
         Ok(())
     }
     fn write(&mut self, _: &[u8; 32], _: u64, bytes: &[u8]) -> Result<(), DoorError> {
