@@ -226,6 +226,24 @@ impl Claims {
     pub fn measurement(&self, name: CheckName) -> &[u8] {
         self.measurements.get(&name).map_or(&[], Vec::as_slice)
     }
+
+    /// Whether these are all the measurements of one of some images, each given
+    /// as the names of its checks with what they must find.
+    #[must_use]
+    pub fn is_one_of(&self, images: &[Vec<(&str, &[u8])>]) -> bool {
+        let named = |name: &str| self.measurements.iter().find(|(n, _)| n.to_string() == name);
+        let has = |(name, expected): &(&str, &[u8])| {
+            named(name).is_some_and(|(_, found)| found.as_slice() == *expected)
+        };
+        images.iter().any(|image| !image.is_empty() && image.iter().all(has))
+    }
+
+    /// What names the image to people: the first of its measurements.
+    #[must_use]
+    pub fn image(&self) -> String {
+        let first = self.measurements.first_key_value();
+        first.map_or_else(String::new, |(name, bytes)| format!("{name} {}", hex::encode(bytes)))
+    }
 }
 
 /// Collects checks.
@@ -238,6 +256,16 @@ pub(crate) struct Collector {
 impl Collector {
     pub(crate) fn new(needed: &[CheckName]) -> Self {
         Self { checks: Vec::new(), needed: needed.to_vec() }
+    }
+
+    /// Notes that the checks of form have passed: envelope, payload, field limits
+    /// and algorithm, with what a platform expects of each.
+    pub(crate) fn well_formed(&mut self, expected: [&str; 4]) {
+        let names =
+            [CheckName::Envelope, CheckName::Payload, CheckName::FieldLimits, CheckName::Algorithm];
+        for (name, expected) in names.into_iter().zip(expected) {
+            self.check(name, true, expected, "as expected");
+        }
     }
 
     /// Notes a check; whether it passed.

@@ -159,10 +159,10 @@ fn study(out: &mut String, summary: &Summary, rounds: &[&Released]) {
         let _ = writeln!(out, "<tr><td>{name}</td><td>{signed}</td><td>{count}</td></tr>");
     }
     out.push_str(
-        "</table>\n<h3>Measured images</h3><table><tr><th>PCR0</th><th>Offers</th></tr>\n",
+        "</table>\n<h3>Measured images</h3><table><tr><th>Image</th><th>Offers</th></tr>\n",
     );
-    for (pcr0, offers) in &summary.images {
-        let _ = writeln!(out, "<tr><td><code>{pcr0}</code></td><td>{offers}</td></tr>");
+    for (image, offers) in &summary.images {
+        let _ = writeln!(out, "<tr><td><code>{image}</code></td><td>{offers}</td></tr>");
     }
     out.push_str("</table>\n");
     if rounds.iter().filter_map(|round| round.measured.as_ref()).any(|m| m.simulated) {

@@ -95,7 +95,7 @@ impl Lineage {
         );
         for round in &self.rounds {
             let time = round.measured.as_ref().map_or("at an unknown time".to_owned(), |m| {
-                format!("{}, image {}", m.time, m.image.get(..16).unwrap_or(&m.image))
+                format!("{}, image {}", m.time, m.image.get(..21).unwrap_or(&m.image))
             });
             let _ = writeln!(
                 text,
@@ -209,7 +209,7 @@ impl Lineage {
             ("Aggregation", "aggregation"),
             ("Privacy", "privacy"),
             ("Quorum", "quorum"),
-            ("Measured images (PCR0)", "measurements"),
+            ("Measured images", "measurements"),
             ("Approvals", "approvals"),
         ] {
             let _ = writeln!(text, "\n## {title}\n\n{}", line(&card[field]));

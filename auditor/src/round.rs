@@ -21,7 +21,8 @@ const MAX_ROSTERS: usize = 200;
 pub struct Measured {
     /// When it was signed, by the platform's clock.
     pub time: Timestamp,
-    /// The image: PCR0, or the digest of a container image.
+    /// The image, by the check that compares it first: its PCR0, or the digest of
+    /// a container image.
     pub image: String,
     /// The platform.
     pub platform: &'static str,

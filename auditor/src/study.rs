@@ -233,10 +233,10 @@ impl Study {
                 return None;
             }
         };
-        let image = agreement::image(&claims);
-        if !agreement::lists(&terms.statement().measurements, &claims) {
+        let image = claims.image();
+        if !claims.is_one_of(&terms.statement().measurements.images(claims.platform())) {
             let expected = "an image that the manifest lists";
-            let found = format!("image {image} of {}", claims.platform());
+            let found = format!("{image} of {}", claims.platform());
             findings.push(Finding::new(Check::Measurements, expected, found));
         }
         let time = i64::try_from(claims.signed_at()).ok();

@@ -75,8 +75,8 @@ fn study(summary: &Summary) -> String {
     for (site, rounds) in &summary.took_part {
         let _ = writeln!(text, "  {site:<20} in {rounds} releases");
     }
-    for (pcr0, offers) in &summary.images {
-        let _ = writeln!(text, "  image {pcr0} made {offers} offers");
+    for (image, offers) in &summary.images {
+        let _ = writeln!(text, "  image {image} made {offers} offers");
     }
     if let Some(open) = &summary.open {
         let _ = writeln!(text, "  open at the end: {open}");

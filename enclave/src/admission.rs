@@ -44,6 +44,17 @@ struct Seen {
     preamble: Option<Zeroizing<Vec<u8>>>,
 }
 
+impl Seen {
+    /// Notes whether values are finite, and the squares of their norm.
+    fn look_at(&mut self, floats: &[u8]) {
+        let inspection = norm::inspect(floats);
+        self.finite &= inspection.finite;
+        if inspection.finite {
+            self.squares.add(inspection.sum_of_squares);
+        }
+    }
+}
+
 /// Reads an update through the door and admits it, or says why not.
 ///
 /// # Errors
@@ -182,6 +193,7 @@ fn read_share<D: Doors>(
         ask(&mut door, record + step as u64)?;
         door.take(&mut buffer)?;
         let mut hasher = secrets.hash.record(object.as_bytes(), record);
+        let mut looked = Ok(());
         opener
             .open_record(record, &mut buffer, |offset, chunk| {
                 hasher.chunk(chunk);
@@ -189,16 +201,14 @@ fn read_share<D: Doors>(
                     let preamble = &chunk[..values.preamble().min(chunk.len())];
                     seen.preamble = Some(Zeroizing::new(preamble.to_vec()));
                 }
-                let Some((_, floats)) = values.decode(record, offset, chunk, &mut decoded) else {
-                    return;
-                };
-                let inspection = norm::inspect(floats);
-                seen.finite &= inspection.finite;
-                if inspection.finite {
-                    seen.squares.add(inspection.sum_of_squares);
+                match values.decode(record, offset, chunk, &mut decoded) {
+                    Ok(Some((_, floats))) => seen.look_at(floats),
+                    Ok(None) => {}
+                    Err(refusal) => looked = Err(refusal),
                 }
             })
             .map_err(|e| Refusal::new(Check::Record, format!("record {record} opens"), e))?;
+        looked?;
         seen.tag.combine(&hasher.finish());
     }
     Ok(seen)

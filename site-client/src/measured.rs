@@ -5,7 +5,7 @@
 
 use crate::Result;
 use crate::error::SiteRefusal;
-use sealfold_attestation::{CheckName, Claims, confidential_space, nitro};
+use sealfold_attestation::Claims;
 use sealfold_protocol::manifest::Measurements;
 
 /// Demands that the measurements of one listed image of the platform, all of
@@ -14,28 +14,10 @@ use sealfold_protocol::manifest::Measurements;
 /// # Errors
 /// A refusal by `measurements`.
 pub fn expect_listed(listed: &Measurements, claims: &Claims) -> Result<()> {
-    let is = |name, bytes: &[u8]| claims.measurement(name) == bytes;
-    let shown = |what, name| format!("{what} {}", hex::encode(claims.measurement(name)));
-    let (fits, found) = match claims.platform() {
-        nitro::NAME => {
-            let fits = listed.nitro.iter().any(|image| {
-                is(CheckName::Pcr0, image.pcr0.as_bytes())
-                    && is(CheckName::Pcr1, image.pcr1.as_bytes())
-                    && is(CheckName::Pcr2, image.pcr2.as_bytes())
-            });
-            (fits, shown("PCR0", CheckName::Pcr0))
-        }
-        confidential_space::NAME => {
-            let mut images = listed.confidential_space.iter();
-            let fits =
-                images.any(|image| is(CheckName::ImageDigest, image.image_digest.as_bytes()));
-            (fits, shown("image digest", CheckName::ImageDigest))
-        }
-        other => (false, format!("an image of {other}")),
-    };
-    if fits {
+    if claims.is_one_of(&listed.images(claims.platform())) {
         return Ok(());
     }
+    let found = claims.image();
     Err(SiteRefusal::new("measurements", "an image that the manifest lists", found)
         .next("the image needs an amendment that the approvers and this site sign")
         .into())
@@ -44,6 +26,7 @@ pub fn expect_listed(listed: &Measurements, claims: &Claims) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sealfold_attestation::confidential_space;
     use sealfold_attestation::simulation::token::TokenAuthority;
     use sealfold_attestation::simulation::{DocumentFields, SimulationRoot};
     use sealfold_attestation::{Evidence, Policy, binding, verify_replay};
@@ -137,8 +120,8 @@ mod tests {
         let one = Measurements { nitro: vec![nitro(4), nitro(3)], ..Measurements::default() };
         let other = Measurements { confidential_space: vec![space(9)], ..Measurements::default() };
         for (claims, own, foreign, found) in [
-            (of_nitro(), &one, &other, format!("PCR0 {}", "01".repeat(48))),
-            (of_confidential_space(), &other, &one, format!("image digest {}", "09".repeat(32))),
+            (of_nitro(), &one, &other, format!("pcr0 {}", "01".repeat(48))),
+            (of_confidential_space(), &other, &one, format!("image-digest {}", "09".repeat(32))),
         ] {
             assert_eq!(refused(&both, &claims), None);
             assert_eq!(refused(own, &claims), None);

@@ -79,12 +79,14 @@ impl Site<'_> {
             let Ok(abandonment) = opened else { continue };
             let statement = abandonment.statement();
             if binding.bound_to(statement.round) == Some(statement.offer) {
-                binding.abandon(statement.round, statement.offer)?;
                 if self.joined.manifest().privacy.noise().is_some() {
-                    // Trained on a sample that may have been released.
+                    // Trained on a sample that may have been released. It goes
+                    // first: after a crash in between this is done again, and no
+                    // second offer gets the same sample.
                     self.forget_sample(statement.round)?;
                     Trained::of(&self.joined.local, statement.round).clear()?;
                 }
+                binding.abandon(statement.round, statement.offer)?;
                 abandoned.push((statement.round, statement.reason.clone()));
             }
         }

@@ -164,7 +164,7 @@ fn an_image_that_the_manifest_does_not_list_is_a_row_of_the_table() {
     assert_eq!(measurements["state"], "failed");
     assert_eq!(measurements["expected"], "an image that the manifest lists");
     let pcr0 = simulation.lines().find(|line| line.starts_with("pcr0")).unwrap();
-    assert_eq!(measurements["found"], format!("PCR0 {}", &pcr0[8..104]));
+    assert_eq!(measurements["found"], format!("pcr0 {}", &pcr0[8..104]));
     // For people it is a line.
     let mut command = process::command("sealfold");
     command.arg("--home").arg(system.home("site-000"));

@@ -250,7 +250,7 @@ fn the_operators_page_names_what_there_is() {
         ("the NSM did not answer in", "enclave/src/attester/nsm.rs"),
         ("the NSM has not answered the last request", "enclave/src/attester/nsm.rs"),
         ("expected a record within 60 s, the host is slower", "enclave/src/door.rs"),
-        ("to restart the enclave: this instance has closed", "host-proxy/src/conductor.rs"),
+        ("to restart the enclave: this instance has closed", "host-proxy/src/conductor/mod.rs"),
         ("has other measurements than", "deploy/nitro/run-enclave.sh"),
         ("is gone", "deploy/nitro/run-enclave.sh"),
         ("runs already", "deploy/nitro/run-enclave.sh"),

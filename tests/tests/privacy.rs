@@ -2,14 +2,17 @@
 //! refused.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::cast_precision_loss)]
 
+use sealfold_enclave::attester::{Attester, EvidenceError};
+use sealfold_enclave::engine::Engine;
 use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::manifest::{Manifest, Privacy};
 use sealfold_protocol::refusal::Check;
 use sealfold_protocol::release::Release;
-use sealfold_protocol::{MultiSigned, Signed};
+use sealfold_protocol::{MultiSigned, Secret, Signed};
 use sealfold_tests::hostile_host::{Enclave, HostileHost};
 use sealfold_tests::site::Sealed;
 use sealfold_tests::study::{Options, Study};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const PATIENT: &str = "unit = \"patient\"\nclip = 1\nstep = 0.0000152587890625\n\
                        noise_multiplier = 2\nepsilon = 12\ndelta = 1e-5";
@@ -195,4 +198,35 @@ fn a_manifest_whose_noise_does_not_buy_its_claim_gets_no_offer() {
     assert_eq!(noise(|noise| noise.sampling_rate = Some(1.5)), Check::Manifest);
     assert_eq!(unchecked(&patient(), |m| m.study.rounds = 1000), Check::Manifest);
     assert_eq!(unchecked(&patient(), |m| m.aggregation.norm_limit = Some(1.0)), Check::Manifest);
+}
+
+/// A platform that gives no randomness at the first time of asking.
+struct Hesitant(AtomicBool);
+
+impl Attester for Hesitant {
+    fn attest(&self, _: &[u8; 32], _: &[u8; 32]) -> Result<Vec<u8>, EvidenceError> {
+        Ok(Vec::new())
+    }
+
+    fn random(&self) -> Result<Secret, EvidenceError> {
+        if self.0.swap(true, Ordering::Relaxed) {
+            return Ok(Secret::copy_of(&[7; 32]));
+        }
+        Err(EvidenceError { source_name: "a platform", reason: "busy".to_owned() })
+    }
+}
+
+#[test]
+fn a_platform_without_randomness_costs_no_offer() {
+    let engine = || {
+        let endpoint = "tcp://127.0.0.1:1".parse().unwrap();
+        Engine::new(Box::new(Hesitant(AtomicBool::new(false))), endpoint, 1).unwrap()
+    };
+    // The one offer of a round is not used up by a failure that passes.
+    let (private, instance) = (Study::new(&patient()), engine());
+    let refusal = instance.offer(&private.first_offer()).unwrap_err();
+    assert_eq!(refusal.check, Check::Evidence);
+    instance.offer(&private.first_offer()).unwrap();
+    // And a study without noise does not ask for it.
+    engine().offer(&Study::new(&Options::default()).first_offer()).unwrap();
 }

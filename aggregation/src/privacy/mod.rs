@@ -24,6 +24,7 @@ pub mod calibrate;
 pub mod conversion;
 mod fft;
 pub mod gaussian;
+mod golden;
 mod log_space;
 pub mod orders;
 pub mod pld;

@@ -26,6 +26,7 @@
 //! [`orders`](super::orders).
 
 use super::fft::Sequence;
+use super::golden;
 use super::log_space::log_add;
 use super::{SampledGaussian, Spent, checked_delta, checked_rounds};
 use crate::Result;
@@ -105,22 +106,8 @@ impl Losses {
     /// factor of 100 of `near`.
     fn chernoff(&self, rounds: f64, log_tail: f64, near: f64) -> (f64, f64) {
         let at = |log_tilt: f64| (rounds * self.log_mean(exp(log_tilt)) - log_tail) / exp(log_tilt);
-        let golden = (sqrt(5.0) - 1.0) / 2.0;
-        let (mut low, mut high) = (log(near / 100.0), log(near * 100.0));
-        let (mut left, mut right) = (high - golden * (high - low), low + golden * (high - low));
-        let (mut at_left, mut at_right) = (at(left), at(right));
-        for _ in 0..20 {
-            if at_left <= at_right {
-                (high, right, at_right) = (right, left, at_left);
-                left = high - golden * (high - low);
-                at_left = at(left);
-            } else {
-                (low, left, at_left) = (left, right, at_right);
-                right = low + golden * (high - low);
-                at_right = at(right);
-            }
-        }
-        if at_left <= at_right { (at_left, exp(left)) } else { (at_right, exp(right)) }
+        let tilt = golden::least(log(near / 100.0)..log(near * 100.0), 20, at);
+        (at(tilt), exp(tilt))
     }
 }
 

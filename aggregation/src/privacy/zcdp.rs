@@ -5,7 +5,7 @@
 //! any dimension (Canonne, Kamath and Steinke 2020). Poisson subsampling is not
 //! described by a rho: see [`gaussian`](super::gaussian).
 
-use super::{checked_delta, checked_epsilon, checked_rounds, conversion, positive};
+use super::{checked_delta, checked_epsilon, checked_rounds, conversion, golden, positive};
 use crate::Result;
 use libm::{exp, log, sqrt};
 
@@ -99,22 +99,7 @@ impl Rho {
 /// logarithm of the order less 1, from a thousandth to a thousand times `near`.
 fn least(near: f64, bound: impl Fn(f64) -> f64) -> f64 {
     let at = |t: f64| bound(1.0 + near * exp(t));
-    let golden = (sqrt(5.0) - 1.0) / 2.0;
-    let (mut low, mut high) = (-log(1000.0), log(1000.0));
-    let (mut left, mut right) = (high - golden * (high - low), low + golden * (high - low));
-    let (mut at_left, mut at_right) = (at(left), at(right));
-    for _ in 0..60 {
-        if at_left <= at_right {
-            (high, right, at_right) = (right, left, at_left);
-            left = high - golden * (high - low);
-            at_left = at(left);
-        } else {
-            (low, left, at_left) = (left, right, at_right);
-            right = low + golden * (high - low);
-            at_right = at(right);
-        }
-    }
-    at_left.min(at_right)
+    at(golden::least(-log(1000.0)..log(1000.0), 60, at))
 }
 
 #[cfg(test)]

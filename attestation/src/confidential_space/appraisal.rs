@@ -89,14 +89,12 @@ pub(crate) fn appraise(
 fn form(collector: &mut Collector, bytes: &[u8]) -> Option<Token> {
     match Token::parse(bytes) {
         Ok(token) => {
-            for (name, expected) in [
-                (Name::Envelope, "a compact JWS in its one spelling"),
-                (Name::Payload, "claims with every key once"),
-                (Name::FieldLimits, "the documented limits"),
-                (Name::Algorithm, "RS256"),
-            ] {
-                collector.check(name, true, expected, "as expected");
-            }
+            collector.well_formed([
+                "a compact JWS in its one spelling",
+                "claims with every key once",
+                "the documented limits",
+                "RS256",
+            ]);
             Some(token)
         }
         Err(TokenError { check, expected, found }) => {

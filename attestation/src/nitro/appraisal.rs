@@ -76,14 +76,12 @@ fn form<'a>(collector: &mut Collector, bytes: &'a [u8]) -> Option<(Envelope<'a>,
         .and_then(|envelope| Document::parse(envelope.payload).map(|doc| (envelope, doc)));
     match parsed {
         Ok(parsed) => {
-            for (name, expected) in [
-                (Name::Envelope, "COSE_Sign1 in its one encoding"),
-                (Name::Payload, "every field once"),
-                (Name::FieldLimits, "the NSM's limits"),
-                (Name::Algorithm, "ES384, SHA384"),
-            ] {
-                collector.check(name, true, expected, "as expected");
-            }
+            collector.well_formed([
+                "COSE_Sign1 in its one encoding",
+                "every field once",
+                "the NSM's limits",
+                "ES384, SHA384",
+            ]);
             Some(parsed)
         }
         Err(DocumentError { check, expected, found }) => {

@@ -73,14 +73,9 @@ fn gram<D: Doors>(plan: &Plan, values: &Values, door: &D, threads: usize) -> Res
         while let Some((record, ())) = reader.next()? {
             reader.open_all(record)?;
             for (offset, chunks) in reader.chunks(record) {
-                let of_all: Vec<&[u8]> = chunks
-                    .into_iter()
-                    .zip(&mut decoded)
-                    .filter_map(|(chunk, scratch)| values.decode(record, offset, chunk, scratch))
-                    .map(|(_, chunk)| chunk)
-                    .collect();
-                if !of_all.is_empty() {
-                    gram.add(&of_all).map_err(|e| refused("values of all sites", &e))?;
+                let floats = values.decode_all(record, offset, chunks, &mut decoded)?;
+                if let Some((_, floats)) = floats {
+                    gram.add(&floats).map_err(|e| refused("values of all sites", &e))?;
                 }
             }
         }

@@ -6,7 +6,7 @@ use super::combination::refused;
 use super::values::Values;
 use crate::round::{Plan, Secrets, Terms};
 use sealfold_aggregation::integer::IntegerRow;
-use sealfold_aggregation::noise::{Gaussian, Label};
+use sealfold_aggregation::noise::{Gaussian, Label, Seed};
 use sealfold_protocol::manifest::Privacy;
 use sealfold_protocol::refusal::{Check, Refusal};
 use std::sync::Arc;
@@ -69,7 +69,7 @@ impl Noisy {
                 .behind_preamble(record, offset, chunk)
                 .map(|(at, grid)| row.add_grid(at, grid)),
             Some(factors) => values
-                .decode(record, offset, chunk, scratch)
+                .decode(record, offset, chunk, scratch)?
                 .map(|(at, floats)| row.add_clipped(at, factors[site], self.step, floats)),
         };
         added.unwrap_or(Ok(())).map_err(|e| refused("a sum that fits", &e))
@@ -78,11 +78,17 @@ impl Noisy {
     /// Adds the noise of a row and writes it as float32.
     pub fn finish(&self, row: &mut IntegerRow, record: u64, out: &mut [u8]) -> Result<(), Failure> {
         self.gaussian
-            .add(&self.secrets.noise, Label::Aggregate, record, row.values_mut())
+            .add(seed(&self.secrets)?, Label::Aggregate, record, row.values_mut())
             .map_err(|e| refused("a sum that fits", &e))?;
         row.write_f32(self.scale, out);
         Ok(())
     }
+}
+
+/// The seed that an offer of a study with noise has.
+fn seed(secrets: &Secrets) -> Result<&Seed, Failure> {
+    let missing = || Refusal::new(Check::Manifest, "a seed of the privacy noise", "none");
+    secrets.noise.as_ref().ok_or_else(|| missing().into())
 }
 
 /// The noisy count of the sites below an adaptive clip, if the manifest has
@@ -90,11 +96,11 @@ impl Noisy {
 pub fn below_clip(terms: &Terms, plan: &Plan) -> Result<Option<i64>, Failure> {
     let noise = terms.manifest.privacy.noise();
     let Some(adaptive) = noise.and_then(|noise| noise.adaptive_clip) else { return Ok(None) };
-    let clip = terms.clip();
+    let (clip, seed) = (terms.clip(), seed(&plan.secrets)?);
     let below = |norm: f64| if norm <= clip { 1 } else { -1 };
     let mut count = [plan.members.iter().map(|member| below(member.norm)).sum::<i64>()];
     Gaussian::new(adaptive.count_noise)
-        .and_then(|gaussian| gaussian.add(&plan.secrets.noise, Label::Metrics, 0, &mut count))
+        .and_then(|gaussian| gaussian.add(seed, Label::Metrics, 0, &mut count))
         .map_err(|e| refused("noise that can be drawn", &e))?;
     Ok(Some(count[0]))
 }

@@ -151,10 +151,11 @@ impl<'p, 'a, T: Send, D: RecordDoor> Reader<'p, 'a, T, D> {
 
     /// Opens a record of one site after the other, and hands over each chunk:
     /// the site's place on the roster, the offset in the record, the plaintext.
+    /// The first failure ends it.
     pub fn open_each(
         &mut self,
         record: u64,
-        mut each: impl FnMut(usize, usize, &[u8]),
+        mut each: impl FnMut(usize, usize, &[u8]) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         for place in 0..self.sites() {
             self.open(record, place, 0, |offset, chunk| each(place, offset, chunk))?;
@@ -165,7 +166,7 @@ impl<'p, 'a, T: Send, D: RecordDoor> Reader<'p, 'a, T, D> {
     /// Opens a record of all sites, to look at them side by side.
     pub fn open_all(&mut self, record: u64) -> Result<(), Failure> {
         self.sealed.resize_with(self.sites(), record_buffer);
-        (0..self.sites()).try_for_each(|place| self.open(record, place, place, |_, _| {}))
+        (0..self.sites()).try_for_each(|place| self.open(record, place, place, |_, _| Ok(())))
     }
 
     /// The chunks of the record that [`Reader::open_all`] has opened, from all
@@ -185,19 +186,22 @@ impl<'p, 'a, T: Send, D: RecordDoor> Reader<'p, 'a, T, D> {
         record: u64,
         place: usize,
         buffer: usize,
-        mut each: impl FnMut(usize, &[u8]),
+        mut each: impl FnMut(usize, &[u8]) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let member = &self.pass.members[place];
         let sealed = &mut self.sealed[buffer];
         self.door.take(sealed)?;
         let mut hasher = self.pass.hash.record(member.header.digest().as_bytes(), record);
+        let mut taken = Ok(());
         let opened = member.opener.open_record(record, sealed, |offset, chunk| {
             hasher.chunk(chunk);
-            each(offset, chunk);
+            if taken.is_ok() {
+                taken = each(offset, chunk);
+            }
         });
         opened.map_err(|error| record_failure(member, record, &error))?;
         self.tags[place].combine(&hasher.finish());
-        Ok(())
+        taken
     }
 }
 

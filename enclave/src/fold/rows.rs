@@ -101,11 +101,11 @@ impl<'a> Maker<'a> {
                 let (row, values, decoded) = (&mut self.floats, self.values, &mut self.decoded);
                 row.reset(count);
                 reader.open_each(record, |site, offset, chunk| {
-                    if let Some((at, chunk)) =
-                        values.decode(record, offset, chunk, &mut decoded[site])
-                    {
-                        row.add(at, factors[site], chunk);
+                    let floats = values.decode(record, offset, chunk, &mut decoded[site])?;
+                    if let Some((at, floats)) = floats {
+                        row.add(at, factors[site], floats);
                     }
+                    Ok(())
                 })?;
                 row.write_f32(plain);
             }
@@ -116,14 +116,9 @@ impl<'a> Maker<'a> {
             Combination::Noisy(noisy) => {
                 let (row, values, decoded) = (&mut self.integers, self.values, &mut self.decoded);
                 row.reset(count);
-                let mut added = Ok(());
                 reader.open_each(record, |site, offset, chunk| {
-                    let of_site = (record, offset, chunk);
-                    if added.is_ok() {
-                        added = noisy.add(row, site, values, of_site, &mut decoded[site]);
-                    }
+                    noisy.add(row, site, values, (record, offset, chunk), &mut decoded[site])
                 })?;
-                added?;
                 noisy.finish(row, record, plain)?;
             }
         }
@@ -139,19 +134,11 @@ impl<'a> Maker<'a> {
         plain: &mut [u8],
     ) -> Result<(), Failure> {
         for (offset, chunks) in reader.chunks(record) {
-            let mut first = None;
-            let decoded: Vec<&[u8]> = chunks
-                .into_iter()
-                .zip(&mut self.decoded)
-                .filter_map(|(chunk, scratch)| {
-                    let (at, chunk) = self.values.decode(record, offset, chunk, scratch)?;
-                    first = Some(at);
-                    Some(chunk)
-                })
-                .collect();
-            if let (Some(at), Some(chunk)) = (first, decoded.first()) {
-                let out = 4 * at..4 * at + chunk.len();
-                rule.combine(&mut self.columns, &decoded, &mut plain[out])
+            let floats = self.values.decode_all(record, offset, chunks, &mut self.decoded)?;
+            if let Some((at, floats)) = floats {
+                let length = floats.first().map_or(0, |floats| floats.len());
+                let out = &mut plain[4 * at..4 * at + length];
+                rule.combine(&mut self.columns, &floats, out)
                     .map_err(|e| refused("values of all sites", &e))?;
             }
         }

@@ -7,6 +7,10 @@ use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::seal::{self, CHUNK};
 use zeroize::Zeroizing;
 
+/// The values that all sites have in one place: the first place in the record,
+/// and each site's float32 values.
+type SideBySide<'c> = (usize, Vec<&'c [u8]>);
+
 /// The values of a study's updates.
 pub(crate) struct Values {
     format: Format,
@@ -73,23 +77,52 @@ impl Values {
 
     /// The values of a chunk as little-endian float32, with their first place
     /// in the record. None for a chunk that is all preamble, or grid integers.
+    ///
+    /// # Errors
+    /// A refusal by `layout` for a chunk that is no whole number of values.
     pub fn decode<'c>(
         &self,
         record: u64,
         offset: usize,
         chunk: &'c [u8],
         scratch: &'c mut Vec<u8>,
-    ) -> Option<(usize, &'c [u8])> {
-        let (place, values) = self.behind_preamble(record, offset, chunk)?;
-        let codec = self.codec.as_ref()?;
+    ) -> Result<Option<(usize, &'c [u8])>, Refusal> {
+        let Some((place, values)) = self.behind_preamble(record, offset, chunk) else {
+            return Ok(None);
+        };
+        let Some(codec) = &self.codec else { return Ok(None) };
         if self.format == Format::Float32 {
-            return Some((place, values));
+            return Ok(Some((place, values)));
         }
         let before = record * (seal::RECORD / self.width()) as u64;
         let first = (before + place as u64).saturating_sub((self.preamble / self.width()) as u64);
         scratch.resize(values.len() / self.width() * 4, 0);
-        codec.decode(first, values, scratch).ok()?;
-        Some((place, scratch))
+        codec
+            .decode(first, values, scratch)
+            .map_err(|error| Refusal::new(Check::Layout, "values of the agreed format", error))?;
+        Ok(Some((place, scratch)))
+    }
+
+    /// As [`Values::decode`], of the chunks that all sites have in one place.
+    ///
+    /// # Errors
+    /// As [`Values::decode`].
+    pub fn decode_all<'c>(
+        &self,
+        record: u64,
+        offset: usize,
+        chunks: Vec<&'c [u8]>,
+        scratch: &'c mut [Zeroizing<Vec<u8>>],
+    ) -> Result<Option<SideBySide<'c>>, Refusal> {
+        let mut decoded = Vec::with_capacity(chunks.len());
+        let mut place = None;
+        for (chunk, scratch) in chunks.into_iter().zip(scratch) {
+            if let Some((at, values)) = self.decode(record, offset, chunk, scratch)? {
+                place = Some(at);
+                decoded.push(values);
+            }
+        }
+        Ok(place.map(|place| (place, decoded)))
     }
 
     /// Room for one decoded chunk; erased when dropped, and never grown.

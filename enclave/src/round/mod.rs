@@ -44,8 +44,8 @@ pub struct Secrets {
     pub round: RoundSecret,
     /// The key of the hash that ties admission and fold together.
     pub hash: KeyedHash,
-    /// What the round's privacy noise is drawn from.
-    pub noise: Seed,
+    /// What the round's privacy noise is drawn from, if the study has any.
+    pub noise: Option<Seed>,
 }
 
 /// A round in phase `P`.

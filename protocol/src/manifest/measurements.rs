@@ -41,7 +41,33 @@ pub struct ConfidentialSpaceMeasurement {
     pub image_digest: Digest,
 }
 
+/// The measurements of one image, by the names of the checks that compare them.
+pub type Image<'a> = Vec<(&'static str, &'a [u8])>;
+
 impl Measurements {
+    /// The images that the study lists for a platform; none for one that it
+    /// does not name.
+    #[must_use]
+    pub fn images(&self, platform: &str) -> Vec<Image<'_>> {
+        match platform {
+            "nitro" => self
+                .nitro
+                .iter()
+                .map(|image| {
+                    let registers = [&image.pcr0, &image.pcr1, &image.pcr2];
+                    let bytes = registers.map(|register| register.as_bytes().as_slice());
+                    ["pcr0", "pcr1", "pcr2"].into_iter().zip(bytes).collect()
+                })
+                .collect(),
+            "confidential-space" => self
+                .confidential_space
+                .iter()
+                .map(|image| vec![("image-digest", image.image_digest.as_bytes().as_slice())])
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Checks that there is an image, and none that a debug enclave could have.
     ///
     /// # Errors

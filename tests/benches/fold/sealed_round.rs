@@ -72,7 +72,7 @@ impl SealedRound {
         let secrets = Arc::new(Secrets {
             round: secret,
             hash: KeyedHash::new(&[1; 32]),
-            noise: Seed::new([2; 32]),
+            noise: Some(Seed::new([2; 32])),
         });
         Self { terms, headers, secrets, key }
     }

@@ -7,19 +7,19 @@ use crate::entries;
 use crate::host::{Host, round_folder};
 use crate::state::{Round, State, Upload};
 use metrics::{counter, gauge};
-use sealfold_protocol::api::{CheckpointRequest, EnclaveStatus, OfferRequest, Phase, UploadState};
-use sealfold_protocol::bytes::{Envelope, Random};
+use sealfold_protocol::api::{CheckpointRequest, EnclaveStatus, Phase, UploadState};
+use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::leaf::Kind;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
-use sealfold_protocol::release::Release;
-use sealfold_protocol::report::ModelReport;
 use sealfold_protocol::roster::Roster;
-use sealfold_protocol::study::Study;
 use sealfold_protocol::{Digest, Signed};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+mod offer;
+mod release;
 
 /// How often the enclave is asked while nothing wakes the conductor.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -201,92 +201,6 @@ impl Conductor {
         )))
     }
 
-    /// Asks for an offer, if no site can be bound to an older one.
-    async fn ask_for_offer(
-        &mut self,
-        id: Digest,
-        number: u32,
-        old: Option<Signed<Offer>>,
-    ) -> Result<Step, Refusal> {
-        let (request, entries) = {
-            let state = self.host.state.lock().await;
-            let study = state.study(&id)?;
-            let round = study.rounds.get(&number);
-            if let (Some(old), Some(round)) = (&old, round)
-                && round.was_committed
-                && !is_abandoned(&state, id, round, &old.digest())
-            {
-                return Ok(Step::Wait(format!(
-                    "the approvers: sites committed under offer {}, whose enclave is gone; they go \
-                     on when the approvers have abandoned it (sealfold study abandon)",
-                    old.digest()
-                )));
-            }
-            let Some(approved) = study.approved() else {
-                return Ok(Step::Wait("approvals".to_owned()));
-            };
-            let manifest = approved.current().statement();
-            let (base, previous, clip) =
-                match number.checked_sub(1).and_then(|n| study.rounds.get(&n)) {
-                    Some(last) => match next_base(last) {
-                        Ok(base) => (
-                            base,
-                            last.release.as_ref().map(Signed::digest),
-                            next_clip(&approved, last),
-                        ),
-                        Err(waiting) => return Ok(Step::Wait(waiting)),
-                    },
-                    None => (manifest.model.initial, None, None),
-                };
-            let clip = manifest.round_clip(clip);
-            let manifests =
-                approved.manifests().iter().map(sealfold_protocol::MultiSigned::envelope);
-            let manifests = manifests.map(|e| Ok(Envelope(e?))).collect::<Result<_, Refusal>>()?;
-            let request = OfferRequest { manifests, round: number, base, previous, clip };
-            let entries = approved.manifests().iter().map(entries::manifest);
-            (request, entries.collect::<Result<_, _>>()?)
-        };
-        // In the log before an offer is made under them, with the signatures
-        // that the enclave sees.
-        self.host.record(entries).await?;
-        let envelope = match self.host.enclave.offer(&request).await {
-            Ok(envelope) => envelope,
-            Err(refusal) if refusal.check == Check::OneOffer => {
-                return Ok(Step::Wait(
-                    "a new enclave instance: this one has made its one offer of the round".into(),
-                ));
-            }
-            Err(refusal) => return Err(refusal),
-        };
-        self.record_offer(id, number, &Offer::open(&envelope.0)?).await?;
-        Ok(Step::Again)
-    }
-
-    /// Keeps an offer, and the evidence of it for a later replay.
-    async fn record_offer(
-        &self,
-        id: Digest,
-        number: u32,
-        offer: &Signed<Offer>,
-    ) -> Result<(), Refusal> {
-        let folder = round_folder(&id, number);
-        let evidence = self.host.enclave.evidence(Random::draw()?).await?;
-        let json = serde_json::to_vec(&evidence).map_err(crate::store::failed)?;
-        let store = &self.host.store;
-        store.put(&format!("{folder}/{}/evidence", offer.digest()), json).await?;
-        store.put(&format!("{folder}/offer"), offer.envelope().to_vec()).await?;
-        self.host.record(vec![entries::offer(offer, &evidence)]).await?;
-        let mut state = self.host.state.lock().await;
-        let round = state.study_mut(&id)?.rounds.entry(number).or_default();
-        round.offer = Some(offer.clone());
-        round.roster = None;
-        round.logged = None;
-        round.commits.clear();
-        round.was_committed = false;
-        tracing::info!(study = %id, round = number, offer = %offer.digest(), "a new offer");
-        Ok(())
-    }
-
     /// Has complete uploads admitted, and asks for a roster.
     async fn open(&self, offer: &Signed<Offer>, status: &EnclaveStatus) -> Result<Step, Refusal> {
         let stored: Vec<Upload> = {
@@ -396,87 +310,6 @@ impl Conductor {
         }
         Ok(Step::Wait(format!("commits of {absent:?}, {} s left", status.seconds_left)))
     }
-
-    /// Keeps the release of whichever study the enclave's round belongs to:
-    /// before anybody hears of it, and before another study asks for an offer,
-    /// upon which the enclave forgets it. Whether there was one to keep.
-    async fn keep_release(
-        &self,
-        offer: &Signed<Offer>,
-        status: &EnclaveStatus,
-    ) -> Result<bool, Refusal> {
-        let (id, number) = (offer.statement().study, offer.statement().round);
-        {
-            let state = self.host.state.lock().await;
-            let round = state.studies.get(&id).and_then(|study| study.rounds.get(&number));
-            let is_to_keep = round.is_some_and(|round| {
-                let known = round.offer.as_ref().map(Signed::digest);
-                known == Some(offer.digest()) && round.release.is_none()
-            });
-            if !is_to_keep {
-                return Ok(false);
-            }
-        }
-        let Some(envelope) = &status.release else { return Ok(false) };
-        let release = Signed::<Release>::open(&envelope.0, &offer.statement().instance_key)?;
-        let name = format!("{}/release", round_folder(&id, number));
-        self.host.store.put(&name, envelope.0.clone()).await?;
-        self.host.record(vec![entries::signed(Kind::Release, &release)?]).await?;
-        let mut state = self.host.state.lock().await;
-        let round = state.study_mut(&id)?.rounds.entry(number).or_default();
-        round.release = Some(release);
-        round.phase = Phase::Released;
-        drop(state);
-        self.store_aggregates(id).await?;
-        counter!("sealfold_rounds_released_total").increment(1);
-        tracing::info!(study = %id, round = number, "released");
-        Ok(true)
-    }
-
-    /// Puts released aggregates into the store, and forgets their rounds' uploads.
-    async fn store_aggregates(&self, id: Digest) -> Result<(), Refusal> {
-        let waiting: Vec<_> = {
-            let state = self.host.state.lock().await;
-            let rounds = state.study(&id)?.rounds.iter();
-            rounds
-                .filter(|(_, round)| !round.has_aggregate)
-                .filter_map(|(n, round)| Some((*n, round.release.as_ref()?.statement().object)))
-                .collect()
-        };
-        for (number, object) in waiting {
-            let (path, name) =
-                (self.host.staging.aggregate(object.as_bytes()), format!("aggregates/{object}"));
-            // After a crash it may be there already and the staged file gone.
-            if self.host.store.length(&name).await?.is_none() {
-                self.host.store.put_file(&name, &path).await?;
-            }
-            let mut state = self.host.state.lock().await;
-            let round = state.study_mut(&id)?.rounds.entry(number).or_default();
-            round.has_aggregate = true;
-            drop(state);
-            self.host.staging.forget_aggregate(object.as_bytes());
-        }
-        self.forget_uploads(id).await
-    }
-
-    /// Forgets the uploads of rounds that are released: now, or after a crash
-    /// that came in between.
-    async fn forget_uploads(&self, id: Digest) -> Result<(), Refusal> {
-        let old: Vec<_> = {
-            let state = self.host.state.lock().await;
-            let study = state.study(&id)?;
-            let is_over = |upload: &Upload| {
-                let header = upload.header.statement();
-                let round = study.rounds.get(&header.round);
-                header.study == id && round.is_some_and(|round| round.has_aggregate)
-            };
-            state.uploads.iter().filter(|(_, u)| is_over(u)).map(|(digest, _)| *digest).collect()
-        };
-        for header in old {
-            self.host.forget_upload(&header).await?;
-        }
-        Ok(())
-    }
 }
 
 fn is_abandoned(state: &State, id: Digest, round: &Round, offer: &Digest) -> bool {
@@ -485,34 +318,4 @@ fn is_abandoned(state: &State, id: Digest, round: &Round, offer: &Digest) -> boo
     round.abandonments.get(offer).is_some_and(|abandonment| {
         abandonment.expect_approvals(&approval.approvers, approval.required).is_ok()
     })
-}
-
-/// The clip that a round led to, if its manifest has an adaptive one.
-fn next_clip(study: &Study, last: &Round) -> Option<f64> {
-    let (offer, release) = (last.offer.as_ref()?.statement(), last.release.as_ref()?.statement());
-    let manifest = study.manifests().iter().find(|known| known.digest() == offer.manifest)?;
-    manifest.statement().next_clip(offer.clip, release.below_clip)
-}
-
-/// The base that more than half of the roster's sites have reported. Fewer do
-/// not do: a single wrong report would end the round for all honest sites.
-fn next_base(last: &Round) -> Result<Digest, String> {
-    let release = last.release.as_ref().map(Signed::digest);
-    let roster = last.roster.as_ref().map(|roster| roster.statement().sites());
-    let sites = roster.unwrap_or_default();
-    let counts = |report: &&ModelReport| {
-        Some(report.release) == release && sites.contains(&report.site.as_str())
-    };
-    let members = sites.len();
-    let mut votes = BTreeMap::new();
-    for report in last.reports.values().filter(counts) {
-        *votes.entry(report.model).or_insert(0usize) += 1;
-    }
-    match votes.iter().max_by_key(|(_, count)| **count) {
-        Some((model, count)) if 2 * count > members => Ok(*model),
-        best => Err(format!(
-            "the sites' reports of the next model: {} of more than half of {members} agree",
-            best.map_or(0, |(_, count)| *count),
-        )),
-    }
 }

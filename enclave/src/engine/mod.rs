@@ -8,9 +8,9 @@
 use crate::admission;
 use crate::attester::Attester;
 use crate::door::Parent;
-use crate::fold::{self, Failure, Folded};
+use crate::fold::{self, Failure};
 use crate::keyed_hash::KeyedHash;
-use crate::round::{Open, Released, Rostered, Round, Secrets, Terms, left};
+use crate::round::{Round, Secrets, Terms, left};
 use sealfold_aggregation::noise::Seed;
 use sealfold_attestation::{binding, nonce_hash};
 use sealfold_protocol::api::{
@@ -18,18 +18,19 @@ use sealfold_protocol::api::{
 };
 use sealfold_protocol::bytes::{Envelope, Random};
 use sealfold_protocol::endpoint::Endpoint;
-use sealfold_protocol::manifest::Readers;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
-use sealfold_protocol::release::{Disclosure, Opening, Release, SiteOpening};
-use sealfold_protocol::roster::Roster;
-use sealfold_protocol::seal::{self, RoundSecret};
+use sealfold_protocol::seal::RoundSecret;
 use sealfold_protocol::study::Study;
-use sealfold_protocol::{Digest, Secret, Signed, SigningKey};
+use sealfold_protocol::{Secret, Signed, SigningKey};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 use zeroize::Zeroize;
+
+mod disclosure;
+mod stage;
+use stage::{Stage, State};
 
 /// The most offers that an instance makes in its life.
 const MAX_OFFERS: usize = 1 << 20;
@@ -41,24 +42,6 @@ pub struct Engine {
     threads: usize,
     key: SigningKey,
     state: Mutex<State>,
-}
-
-struct State {
-    stage: Stage,
-    /// Every (study, round) that was offered: one offer each, ever.
-    offered: BTreeSet<(Digest, u32)>,
-    /// Whether a fold is under way.
-    folding: bool,
-}
-
-/// The phase that the instance's round is in. There is one value of this type.
-#[allow(clippy::large_enum_variant)]
-enum Stage {
-    Idle,
-    Open(Round<Open>),
-    Rostered(Round<Rostered>),
-    Released(Round<Released>),
-    Closed(Signed<Offer>, Refusal),
 }
 
 impl Engine {
@@ -100,6 +83,9 @@ impl Engine {
             return Err(Refusal::new(Check::Manifest, expected, format!("{signed} sites")));
         }
         manifest.check_clip(request.clip)?;
+        // Before the lock, since the platform may take its time, and before the
+        // instance's one offer of the round is used up, since it may fail.
+        let noise = manifest.privacy.noise().map(|_| self.noise_seed()).transpose()?;
         let mut state = self.state()?;
         if let Some(offer) = state.stage.offer() {
             let standing = offer.statement();
@@ -121,7 +107,6 @@ impl Engine {
             )
             .next("start a new instance; sites that committed wait for this one's release or an abandonment"));
         }
-        let noise = self.noise_seed()?;
         let secret = RoundSecret::generate().map_err(sealfold_protocol::Error::from)?;
         let offer = Offer {
             study: study.id(),
@@ -316,7 +301,7 @@ impl Engine {
             }
         };
         match folded {
-            Ok(folded) => match self.disclose(&terms, &plan.roster, &folded) {
+            Ok(folded) => match disclosure::disclose(&terms, &plan.roster, &folded, &self.key) {
                 Ok(release) => {
                     let envelope = Envelope(release.envelope().to_vec());
                     state.stage = Stage::Released(round.released(release));
@@ -398,46 +383,6 @@ impl Engine {
         }
     }
 
-    fn disclose(
-        &self,
-        terms: &Terms,
-        roster: &Signed<Roster>,
-        folded: &Folded,
-    ) -> Result<Signed<Release>, Refusal> {
-        let offer = terms.offer.statement();
-        let digest = terms.offer.digest();
-        let disclosure = match terms.manifest.release.readers {
-            Readers::Everyone => Disclosure::Everyone(folded.opening.clone()),
-            Readers::Sites => {
-                let opening = folded.opening.encode()?;
-                let mut sites = Vec::new();
-                for site in &terms.manifest.sites {
-                    let info = Opening::seal_info(&digest, &site.name);
-                    let sealed = seal::seal_to(&site.release_key, &info, b"", &opening)
-                        .map_err(sealfold_protocol::Error::from)?;
-                    sites.push(SiteOpening { site: site.name.clone(), sealed });
-                }
-                Disclosure::Sites(sites)
-            }
-        };
-        let release = Release {
-            study: offer.study,
-            manifest: offer.manifest,
-            round: offer.round,
-            offer: digest,
-            roster: roster.digest(),
-            base: offer.base,
-            previous: offer.previous,
-            aggregate: folded.commitment,
-            object: folded.object,
-            plain_length: folded.plain_length,
-            spent: terms.manifest.spent(offer.round)?,
-            below_clip: folded.below_clip,
-            disclosure,
-        };
-        Ok(Signed::sign(release, &self.key)?)
-    }
-
     /// The state, with a round that is over already closed.
     fn state(&self) -> Result<MutexGuard<'_, State>, Refusal> {
         let mut state = self
@@ -446,78 +391,5 @@ impl Engine {
             .map_err(|_| Refusal::new(Check::Phase, "a working instance", "a broken one"))?;
         state.close_if_over(Instant::now());
         Ok(state)
-    }
-}
-
-impl State {
-    fn close_if_over(&mut self, now: Instant) {
-        let over = match &self.stage {
-            Stage::Open(round) => round.is_over(now).then(|| round.terms().offer.clone()),
-            Stage::Rostered(round) => round.is_over(now).then(|| round.terms().offer.clone()),
-            _ => None,
-        };
-        if let Some(offer) = over {
-            let refusal = Refusal::new(
-                Check::Deadline,
-                "a round within its deadline",
-                "a round that is over; its keys are erased",
-            );
-            self.stage = Stage::Closed(offer, refusal);
-        }
-    }
-
-    /// Goes on with a smaller roster, or closes the round.
-    fn drop_sites(
-        &mut self,
-        round: Round<Rostered>,
-        sites: &BTreeSet<String>,
-        key: &SigningKey,
-        now: Instant,
-    ) -> Result<Envelope, Refusal> {
-        let offer = round.terms().offer.clone();
-        match round.without(sites, key, now) {
-            Ok(round) => {
-                let roster = Envelope(round.roster().envelope().to_vec());
-                self.stage = Stage::Rostered(round);
-                Ok(roster)
-            }
-            Err(refusal) => {
-                self.stage = Stage::Closed(offer, refusal.clone());
-                Err(refusal)
-            }
-        }
-    }
-}
-
-impl Stage {
-    fn phase(&self) -> Phase {
-        match self {
-            Self::Idle => Phase::Idle,
-            Self::Open(_) => Phase::Open,
-            Self::Rostered(_) => Phase::Rostered,
-            Self::Released(_) => Phase::Released,
-            Self::Closed(..) => Phase::Closed,
-        }
-    }
-
-    fn offer(&self) -> Option<&Signed<Offer>> {
-        match self {
-            Self::Idle => None,
-            Self::Open(round) => Some(&round.terms().offer),
-            Self::Rostered(round) => Some(&round.terms().offer),
-            Self::Released(round) => Some(&round.terms().offer),
-            Self::Closed(offer, _) => Some(offer),
-        }
-    }
-
-    fn wrong_phase(&self, expected: Phase) -> Refusal {
-        if let Self::Closed(_, refusal) = self {
-            return refusal.clone();
-        }
-        Refusal::new(
-            Check::Phase,
-            format!("phase {expected:?}").to_lowercase(),
-            format!("phase {:?}", self.phase()).to_lowercase(),
-        )
     }
 }

@@ -1,0 +1,132 @@
+//! The beginning of a round: an offer on the base that the sites have agreed on.
+
+use super::{Conductor, Step, is_abandoned};
+use crate::entries;
+use crate::host::round_folder;
+use crate::state::Round;
+use sealfold_protocol::api::OfferRequest;
+use sealfold_protocol::bytes::{Envelope, Random};
+use sealfold_protocol::offer::Offer;
+use sealfold_protocol::refusal::{Check, Refusal};
+use sealfold_protocol::report::ModelReport;
+use sealfold_protocol::study::Study;
+use sealfold_protocol::{Digest, Signed};
+use std::collections::BTreeMap;
+
+impl Conductor {
+    /// Asks for an offer, if no site can be bound to an older one.
+    pub(super) async fn ask_for_offer(
+        &mut self,
+        id: Digest,
+        number: u32,
+        old: Option<Signed<Offer>>,
+    ) -> Result<Step, Refusal> {
+        let (request, entries) = {
+            let state = self.host.state.lock().await;
+            let study = state.study(&id)?;
+            let round = study.rounds.get(&number);
+            if let (Some(old), Some(round)) = (&old, round)
+                && round.was_committed
+                && !is_abandoned(&state, id, round, &old.digest())
+            {
+                return Ok(Step::Wait(format!(
+                    "the approvers: sites committed under offer {}, whose enclave is gone; they go \
+                     on when the approvers have abandoned it (sealfold study abandon)",
+                    old.digest()
+                )));
+            }
+            let Some(approved) = study.approved() else {
+                return Ok(Step::Wait("approvals".to_owned()));
+            };
+            let manifest = approved.current().statement();
+            let (base, previous, clip) =
+                match number.checked_sub(1).and_then(|n| study.rounds.get(&n)) {
+                    Some(last) => match next_base(last) {
+                        Ok(base) => (
+                            base,
+                            last.release.as_ref().map(Signed::digest),
+                            next_clip(&approved, last),
+                        ),
+                        Err(waiting) => return Ok(Step::Wait(waiting)),
+                    },
+                    None => (manifest.model.initial, None, None),
+                };
+            let clip = manifest.round_clip(clip);
+            let manifests =
+                approved.manifests().iter().map(sealfold_protocol::MultiSigned::envelope);
+            let manifests = manifests.map(|e| Ok(Envelope(e?))).collect::<Result<_, Refusal>>()?;
+            let request = OfferRequest { manifests, round: number, base, previous, clip };
+            let entries = approved.manifests().iter().map(entries::manifest);
+            (request, entries.collect::<Result<_, _>>()?)
+        };
+        // In the log before an offer is made under them, with the signatures
+        // that the enclave sees.
+        self.host.record(entries).await?;
+        let envelope = match self.host.enclave.offer(&request).await {
+            Ok(envelope) => envelope,
+            Err(refusal) if refusal.check == Check::OneOffer => {
+                return Ok(Step::Wait(
+                    "a new enclave instance: this one has made its one offer of the round".into(),
+                ));
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        self.record_offer(id, number, &Offer::open(&envelope.0)?).await?;
+        Ok(Step::Again)
+    }
+
+    /// Keeps an offer, and the evidence of it for a later replay.
+    pub(super) async fn record_offer(
+        &self,
+        id: Digest,
+        number: u32,
+        offer: &Signed<Offer>,
+    ) -> Result<(), Refusal> {
+        let folder = round_folder(&id, number);
+        let evidence = self.host.enclave.evidence(Random::draw()?).await?;
+        let json = serde_json::to_vec(&evidence).map_err(crate::store::failed)?;
+        let store = &self.host.store;
+        store.put(&format!("{folder}/{}/evidence", offer.digest()), json).await?;
+        store.put(&format!("{folder}/offer"), offer.envelope().to_vec()).await?;
+        self.host.record(vec![entries::offer(offer, &evidence)]).await?;
+        let mut state = self.host.state.lock().await;
+        let round = state.study_mut(&id)?.rounds.entry(number).or_default();
+        round.offer = Some(offer.clone());
+        round.roster = None;
+        round.logged = None;
+        round.commits.clear();
+        round.was_committed = false;
+        tracing::info!(study = %id, round = number, offer = %offer.digest(), "a new offer");
+        Ok(())
+    }
+}
+
+/// The clip that a round led to, if its manifest has an adaptive one.
+fn next_clip(study: &Study, last: &Round) -> Option<f64> {
+    let (offer, release) = (last.offer.as_ref()?.statement(), last.release.as_ref()?.statement());
+    let manifest = study.manifests().iter().find(|known| known.digest() == offer.manifest)?;
+    manifest.statement().next_clip(offer.clip, release.below_clip)
+}
+
+/// The base that more than half of the roster's sites have reported. Fewer do
+/// not do: a single wrong report would end the round for all honest sites.
+fn next_base(last: &Round) -> Result<Digest, String> {
+    let release = last.release.as_ref().map(Signed::digest);
+    let roster = last.roster.as_ref().map(|roster| roster.statement().sites());
+    let sites = roster.unwrap_or_default();
+    let counts = |report: &&ModelReport| {
+        Some(report.release) == release && sites.contains(&report.site.as_str())
+    };
+    let members = sites.len();
+    let mut votes = BTreeMap::new();
+    for report in last.reports.values().filter(counts) {
+        *votes.entry(report.model).or_insert(0usize) += 1;
+    }
+    match votes.iter().max_by_key(|(_, count)| **count) {
+        Some((model, count)) if 2 * count > members => Ok(*model),
+        best => Err(format!(
+            "the sites' reports of the next model: {} of more than half of {members} agree",
+            best.map_or(0, |(_, count)| *count),
+        )),
+    }
+}
