@@ -3,9 +3,11 @@
 //! they are written piece by piece and synced before anything is acknowledged.
 
 use crate::store::failed;
+use rustix::fs::{Advice, fadvise};
 use sealfold_protocol::refusal::{Check, Refusal};
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -137,12 +139,18 @@ impl Staging {
     }
 }
 
-/// Writes at an offset.
+/// Writes at an offset, and lets the system begin to put it on disk: the sync
+/// at the end then waits for the last piece only, not for the whole file. A
+/// failure of the disk in between is reported by that sync.
 ///
 /// # Errors
 /// As the system gives them.
 pub fn write_at(file: &File, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
-    file.write_all_at(bytes, offset)
+    file.write_all_at(bytes, offset)?;
+    // Linux begins to write pages that are not needed in memory soon, and does
+    // not wait. What is still on its way to the disk stays in memory.
+    let _ = fadvise(file, offset, NonZeroU64::new(bytes.len() as u64), Advice::DontNeed);
+    Ok(())
 }
 
 /// Syncs the folder of a file, so that its name survives a crash.

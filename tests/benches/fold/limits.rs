@@ -8,7 +8,8 @@ use ring::signature::{
     ECDSA_P384_SHA384_FIXED, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair,
     UnparsedPublicKey,
 };
-use sealfold_protocol::seal::CHUNK;
+use sealfold_protocol::seal::{CHUNK, RECORD, TAG};
+use std::cell::RefCell;
 use std::hint::black_box;
 
 fn on_threads(threads: usize, work: impl Fn() + Sync) {
@@ -21,14 +22,55 @@ fn on_threads(threads: usize, work: impl Fn() + Sync) {
 /// into the room before it, so that nothing is copied.
 fn cipher(bytes: usize) {
     let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &[7; 32]).unwrap());
-    let nonce = || Nonce::assume_unique_for_key([0; 12]);
     let mut sealed = vec![1; CHUNK];
-    key.seal_in_place_append_tag(nonce(), Aad::empty(), &mut sealed).unwrap();
+    key.seal_in_place_append_tag(zero_nonce(), Aad::empty(), &mut sealed).unwrap();
     let mut buffer = vec![0; CHUNK];
     buffer.append(&mut sealed);
     for _ in 0..bytes / CHUNK {
-        black_box(key.open_within(nonce(), Aad::empty(), &mut buffer, CHUNK..).unwrap());
+        black_box(key.open_within(zero_nonce(), Aad::empty(), &mut buffer, CHUNK..).unwrap());
     }
+}
+
+/// Sealed chunks that lie in memory one behind the other, in pieces as long as
+/// records: more than any cache holds.
+pub struct InMemory {
+    key: LessSafeKey,
+    sealed: Vec<u8>,
+    records: Vec<Vec<u8>>,
+}
+
+impl InMemory {
+    pub fn new(bytes: usize) -> Self {
+        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &[7; 32]).unwrap());
+        let mut sealed = vec![1; CHUNK];
+        key.seal_in_place_append_tag(zero_nonce(), Aad::empty(), &mut sealed).unwrap();
+        let sealed = sealed.repeat(RECORD / CHUNK);
+        let records = vec![sealed.clone(); bytes / RECORD];
+        Self { key, sealed, records }
+    }
+
+    /// Lays the sealed chunks out again.
+    pub fn restore(&mut self) {
+        self.records.iter_mut().for_each(|record| record.copy_from_slice(&self.sealed));
+    }
+
+    /// The cipher alone over all of it, in place.
+    pub fn open(&mut self, threads: usize) {
+        let (key, each) = (&self.key, self.records.len().div_ceil(threads));
+        std::thread::scope(|scope| {
+            for part in self.records.chunks_mut(each) {
+                scope.spawn(move || {
+                    for chunk in part.iter_mut().flat_map(|record| record.chunks_mut(CHUNK + TAG)) {
+                        black_box(key.open_in_place(zero_nonce(), Aad::empty(), chunk).unwrap());
+                    }
+                });
+            }
+        });
+    }
+}
+
+fn zero_nonce() -> Nonce {
+    Nonce::assume_unique_for_key([0; 12])
 }
 
 /// AES-256-GCM alone, sealing.
@@ -36,8 +78,9 @@ pub fn sealing_cipher(bytes: usize) {
     let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &[7; 32]).unwrap());
     let mut chunk = vec![1; CHUNK];
     for _ in 0..bytes / CHUNK {
-        let nonce = Nonce::assume_unique_for_key([0; 12]);
-        _ = black_box(key.seal_in_place_separate_tag(nonce, Aad::empty(), &mut chunk).unwrap());
+        _ = black_box(
+            key.seal_in_place_separate_tag(zero_nonce(), Aad::empty(), &mut chunk).unwrap(),
+        );
     }
 }
 
@@ -45,6 +88,8 @@ pub fn sealing_cipher(bytes: usize) {
 #[derive(Clone, Copy)]
 pub struct Limits {
     pub cipher: f64,
+    /// The cipher when each byte comes from memory and goes back there.
+    pub cipher_in_memory: f64,
     pub memory: f64,
 }
 
@@ -77,7 +122,16 @@ pub fn measure(bench: &mut Bench, threads: usize) -> Limits {
                 }
             });
         });
-    Limits { cipher, memory }
+    let in_memory = RefCell::new(InMemory::new(bytes * threads));
+    let name = format!("limit: AES-256-GCM alone, on what lies in memory, {threads} thread(s)");
+    let cipher_in_memory = bench.speed_after(
+        &name,
+        all,
+        None,
+        || in_memory.borrow_mut().restore(),
+        || in_memory.borrow_mut().open(threads),
+    );
+    Limits { cipher, cipher_in_memory, memory }
 }
 
 /// Seconds of one ES384 signature check alone.
