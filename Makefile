@@ -6,7 +6,7 @@ PROFILE ?= release
 BIN := target/$(PROFILE)
 
 .PHONY: help demo build shipped test check fmt clippy doc bench bench-peers bench-robustness fuzz clean \
-	eif reproduce measurements vm-tools test-nitro image test-tools
+	eif reproduce measurements vm-tools test-nitro image test-tools aarch64
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -29,6 +29,9 @@ test-tools: ## what the tests need besides Rust: valgrind, an independent reader
 
 test: test-tools build ## all tests, the ones through the real binaries included
 	$(CARGO) test --release --locked --workspace --features sealfold-enclave/simulation
+
+aarch64: ## the binaries compile for aarch64, and calculate the same there (in emulation)
+	tests/aarch64.sh
 
 check: fmt clippy doc ## formatting, lints, documentation
 

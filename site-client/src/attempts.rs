@@ -134,6 +134,7 @@ impl Agent<'_> {
             round,
             site: &site.keys.site,
             study: site.joined.local.id.to_string(),
+            manifest: site.joined.study.current().digest().to_string(),
             lock: &self.home.path("training.lock"),
         };
         let metrics = training::run(&task, &self.stop)?;

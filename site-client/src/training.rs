@@ -57,6 +57,8 @@ pub struct Task<'a> {
     pub site: &'a str,
     /// The study.
     pub study: String,
+    /// The manifest in force.
+    pub manifest: String,
     /// The rows of the site's data that may be used, where a sample is drawn.
     pub sample: Option<&'a Path>,
     /// The empty file that is locked while the command runs.
@@ -123,6 +125,7 @@ fn run_alone(task: &Task<'_>, lock: &File, stop: &Arc<AtomicBool>) -> Result<()>
         .env("SEALFOLD_ROUND", task.round.to_string())
         .env("SEALFOLD_SITE", task.site)
         .env("SEALFOLD_STUDY", &task.study)
+        .env("SEALFOLD_MANIFEST", &task.manifest)
         .envs(task.sample.map(|sample| ("SEALFOLD_SAMPLE", sample)))
         .stdin(Stdio::from(input))
         .stdout(Stdio::from(std::io::stderr()))
@@ -164,6 +167,7 @@ mod tests {
             round: 3,
             site: "site-a",
             study: "s".to_owned(),
+            manifest: "m".to_owned(),
             sample: None,
             lock: &folder.path().join("training.lock"),
         };

@@ -198,12 +198,12 @@ fn what_cannot_be_asked_or_answered_is_named() {
     assert_eq!(refused.check(), "data");
     assert!(refused.stdout.contains("range of \\\"age\\\""), "{refused:?}");
     let other = answer(&study, &table("cleveland"), &["--expect", &"00".repeat(32)]);
-    assert_eq!(other.check(), "study");
+    assert_eq!(other.check(), "manifest");
     // By the environment of an agent as well.
     let arguments = ["answer", "--study", &study, "--data", &table("cleveland"), "--out", &out];
     let mut command = desk.command(&arguments);
-    command.env("SEALFOLD_STUDY", "11".repeat(32)).env("SEALFOLD_METRICS", &metrics);
-    assert_eq!(Ended::from(command.output().unwrap()).check(), "study");
+    command.env("SEALFOLD_MANIFEST", "11".repeat(32)).env("SEALFOLD_METRICS", &metrics);
+    assert_eq!(Ended::from(command.output().unwrap()).check(), "manifest");
     let id = Study::new(&options).id().to_string();
     let _ = answer(&study, &table("cleveland"), &["--expect", &id]).good();
     // A model of other tensors is no answer, contributions are none either.

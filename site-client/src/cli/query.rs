@@ -72,8 +72,9 @@ pub struct Answer {
     /// Where the metrics go, JSON.
     #[arg(long, env = "SEALFOLD_METRICS", value_name = "FILE")]
     metrics: PathBuf,
-    /// The identity that the manifest must have, 64 hex digits, if it is given.
-    #[arg(long, env = "SEALFOLD_STUDY", value_name = "STUDY")]
+    /// The digest of the manifest in force, 64 hex digits, which an agent gives:
+    /// the file must be that manifest, with whatever amended it.
+    #[arg(long, env = "SEALFOLD_MANIFEST", value_name = "DIGEST")]
     expect: Option<Digest>,
 }
 
@@ -125,10 +126,10 @@ impl Plan {
 
 impl Answer {
     fn run(&self, context: &Context) -> Result<u8> {
-        let (id, manifest) = from_file(&self.study)?;
-        if let Some(expected) = self.expect.filter(|expected| *expected != id) {
-            return Err(SiteRefusal::new("study", expected, id)
-                .next("give the manifest that was approved")
+        let (digest, manifest) = from_file(&self.study)?;
+        if let Some(expected) = self.expect.filter(|expected| *expected != digest) {
+            return Err(SiteRefusal::new("manifest", expected, digest)
+                .next("give the manifest that was approved last: sealfold study show prints it")
                 .into());
         }
         let rows = answer::answer(&manifest, &self.data, &self.out)?;
