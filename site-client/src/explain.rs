@@ -184,7 +184,8 @@ pub fn explain(
 /// What a site does whose state was lost or restored.
 const REKEY: &str = "do not run this folder again. Make new keys in a new folder (sealfold --home \
 NEW init --name SITE), send the printed [[site]] to the study's approvers, and approve the \
-amendment that lists it; it takes effect after the next release. If the site was bound, the \
+amendment that lists it; it takes effect after the next release. Of this folder take only \
+head.json, releases/ and models/ of the study. If the site was bound, the \
 approvers abandon that offer (sealfold study abandon)";
 
 /// What it means that an offer was abandoned.

@@ -5,80 +5,12 @@ use sealfold_attestation::log::note::KeyKind;
 use sealfold_attestation::log::{NoteSigner, SignedCheckpoint};
 use sealfold_protocol::leaf::Kind;
 use sealfold_protocol::{Digest, Signed};
+use sealfold_tests::audit::{Audit, findings};
 use sealfold_tests::process;
-use sealfold_tests::story::Story;
 use sealfold_tests::study::Options;
-use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use tempfile::TempDir;
-
-struct Audit {
-    folder: TempDir,
-    story: Story,
-}
-
-impl Audit {
-    fn new(options: &Options) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let story = Story::new(&folder.path().join("log"), options);
-        Self { folder, story }
-    }
-
-    /// A log with a manifest and so many rounds.
-    fn of_rounds(rounds: u32) -> Self {
-        let mut audit = Self::new(&Options { rounds: 100, ..Options::default() });
-        audit.story.manifest();
-        (1..=rounds).for_each(|round| audit.story.round(round));
-        audit
-    }
-
-    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.folder.path().join(name);
-        std::fs::write(&path, content).unwrap();
-        path
-    }
-
-    /// Runs the auditor under a policy; its exit code and what it says.
-    fn under(&self, policy: &str, command: &str, more: &[&str]) -> (i32, String) {
-        let policy = self.file("policy.toml", policy);
-        let log = self.story.folder.to_str().unwrap();
-        let mut arguments = vec![command, log];
-        arguments.extend(more);
-        arguments.extend(["--policy", policy.to_str().unwrap()]);
-        let output = process::run("sealfold-audit", &arguments);
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8(said).unwrap();
-        assert!(!said.contains("panicked"), "{said}");
-        (output.status.code().unwrap(), said)
-    }
-
-    fn replay(&self, more: &[&str]) -> (i32, Value) {
-        self.replay_under(&self.story.policy(), more)
-    }
-
-    fn replay_under(&self, policy: &str, more: &[&str]) -> (i32, Value) {
-        let (code, said) = self.under(policy, "replay", &[&["--json"], more].concat());
-        let json = said.split("could not be told").next().unwrap();
-        (code, serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {said}")))
-    }
-
-    /// The checks of all findings, and the leaves where they are.
-    fn found(&self, more: &[&str]) -> Vec<(String, Option<u64>)> {
-        let _ = self.story.close();
-        let (code, report) = self.replay(more);
-        let found = findings(&report);
-        assert_eq!(code, i32::from(!found.is_empty()), "{report}");
-        found
-    }
-}
-
-fn findings(report: &Value) -> Vec<(String, Option<u64>)> {
-    let findings = report["findings"].as_array().unwrap_or_else(|| panic!("{report}"));
-    let check = |f: &Value| (f["check"].as_str().unwrap().to_owned(), f["leaf"].as_u64());
-    findings.iter().map(check).collect()
-}
 
 fn one(check: &str, leaf: u64) -> Vec<(String, Option<u64>)> {
     vec![(check.to_owned(), Some(leaf))]
