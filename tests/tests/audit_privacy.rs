@@ -4,10 +4,10 @@
 
 use sealfold_attestation::log::note::KeyKind;
 use sealfold_attestation::log::{NoteSigner, SignedCheckpoint};
+use sealfold_protocol::Signed;
 use sealfold_protocol::leaf::Kind;
 use sealfold_protocol::manifest::Privacy;
 use sealfold_protocol::offer::Offer;
-use sealfold_protocol::Signed;
 use sealfold_tests::audit::{Audit, findings};
 use sealfold_tests::study::Options;
 
@@ -53,7 +53,10 @@ fn what_was_spent_is_worked_out_and_drawn() {
     let expected = audit.story.study.manifest.statement().spent(3).unwrap().unwrap();
     let found = privacy["epsilon"].as_f64().unwrap();
     assert!((found - expected.epsilon).abs() < 1e-12 && found > 2.0, "{privacy}");
-    assert_eq!((privacy["unit"].as_str(), privacy["releases"].as_u64()), (Some("patient"), Some(3)));
+    assert_eq!(
+        (privacy["unit"].as_str(), privacy["releases"].as_u64()),
+        (Some("patient"), Some(3))
+    );
     assert_eq!(privacy["curve"].as_array().unwrap().len(), 3);
     let page = audit.folder.path().join("report.html");
     let policy = audit.story.policy();
@@ -87,10 +90,8 @@ fn a_release_that_claims_another_cost_is_found() {
             audit.story.say(Kind::Commit, &commit);
         }
         let mut release = audit.story.release(&offer, &roster).statement().clone();
-        release.spent = claims.then(|| sealfold_protocol::release::PrivacySpent {
-            epsilon: 0.1,
-            delta: 1e-5,
-        });
+        release.spent =
+            claims.then(|| sealfold_protocol::release::PrivacySpent { epsilon: 0.1, delta: 1e-5 });
         let release = audit.story.signed(release);
         audit.story.say(Kind::Release, &release);
         assert_eq!(audit.found(&[]), [("privacy-spent".to_owned(), Some(7))]);
@@ -175,8 +176,7 @@ fn another_log_than_the_manifests_and_missing_witnesses_are_told_of() {
     let audit = Audit::of_rounds(1);
     let signed = audit.story.close();
     let witness = NoteSigner::from_seed("witness", KeyKind::CosignatureV1, &[5; 32]).unwrap();
-    let demanded =
-        format!("[log]\nwitnesses = [\"{}\"]\nrequired = 1\nkey", witness.key());
+    let demanded = format!("[log]\nwitnesses = [\"{}\"]\nrequired = 1\nkey", witness.key());
     let policy = audit.story.policy().replace("[log]\nkey", &demanded);
     let (code, report) = audit.replay_under(&policy, &[]);
     assert_eq!((code, findings(&report)), (1, vec![("witnesses".to_owned(), None)]));

@@ -122,8 +122,8 @@ fn study(out: &mut String, summary: &Summary, rounds: &[&Released]) {
     let manifest = &summary.manifest;
     let _ = write!(
         out,
-        "<h2>Study: {}</h2>\n<p>{} of {} rounds are released, under {} manifests. {} of {} approvers \
-         signed the last one, which takes {}.</p>\n",
+        "<h2>Study: {}</h2>\n<p>{} of {} rounds are released. Manifests: {}; {} of {} approvers \
+         signed the last one, and {} must.</p>\n",
         escape(&manifest.study.name),
         summary.released,
         manifest.study.rounds,

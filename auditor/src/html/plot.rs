@@ -13,6 +13,8 @@ const HEIGHT: f64 = 200.0;
 /// The room for labels at the left and below.
 const LEFT: f64 = 64.0;
 const BELOW: f64 = 40.0;
+/// The room that a label below takes.
+const LABEL: f64 = 66.0;
 /// The widest column of a round.
 const STEP: f64 = 24.0;
 /// The most labels below.
@@ -120,9 +122,10 @@ pub fn privacy(out: &mut String, spent: &Spent) {
         let (left, top) = (x(real(place)), y(point.epsilon));
         let _ = write!(line, "H{left:.1}V{top:.1}");
         if place % nth == 0 {
-            text(out, left, floor + 16.0, "start", &format!("round {}", point.round));
+            let (at, anchor) = if left + LABEL > right { (right, "end") } else { (left, "start") };
+            text(out, at, floor + 16.0, anchor, &format!("round {}", point.round));
             let day = point.time.map(|time| time.strftime("%Y-%m-%d").to_string());
-            text(out, left, floor + 30.0, "start", &day.unwrap_or_default());
+            text(out, at, floor + 30.0, anchor, &day.unwrap_or_default());
         }
     }
     let _ = write!(line, "H{right:.1}");
