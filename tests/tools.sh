@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What the tests need besides Rust: valgrind, which watches that rules take the
-# same path whatever the values, and a reader of the log that is not ours, in a
-# Python environment of its own.
+# same path whatever the values, and a reader and a witness of the log that are not
+# ours, in a Python environment of their own.
 set -euo pipefail
 cd "$(dirname "$0")"
 . ../image/lib.sh
@@ -9,7 +9,7 @@ cd "$(dirname "$0")"
 case ${1:-} in
 -h | --help)
     say "usage: tests/tools.sh"
-    say "Checks for valgrind and installs the independent reader of the log into"
+    say "Checks for valgrind and installs the independent reader and witness of the log into"
     say "target/tools/tlog, unless it is there. SEALFOLD_INSTALL=1, as root, installs"
     say "Debian's packages that are missing."
     exit 0
@@ -18,16 +18,17 @@ esac
 
 need valgrind valgrind python3 python3
 environment=$(cd .. && pwd)/target/tools/tlog
-[ ! -f "$environment/complete" ] || exit 0
+complete="$environment/complete-2"
+[ ! -f "$complete" ] || exit 0
 python3 -c 'import ensurepip, venv' 2>/dev/null || need_packages python3-venv
 rm -rf "$environment"
 python3 -m venv "$environment"
-say "log reader: installing aics-tlog 0.2.1"
+say "log reader: installing aics-tlog 0.2.1 and aics-witness 0.1.0"
 # The package asks for Python 3.12; what the tests use of it runs with Debian 12's
 # 3.11 as well, and is tried by the tests.
 "$environment/bin/pip" install --quiet --disable-pip-version-check --no-input \
     --ignore-requires-python --only-binary :all: \
-    aics-tlog==0.2.1 cryptography==50.0.2 cffi==2.1.1 pycparser==3.12 ||
-    die "the independent reader of the log could not be installed" \
+    aics-tlog==0.2.1 aics-witness==0.1.0 cryptography==50.0.2 cffi==2.1.1 pycparser==3.12 ||
+    die "the independent reader and witness of the log could not be installed" \
         "look at pip's message above; it needs the package registry of Python"
-touch "$environment/complete"
+touch "$complete"

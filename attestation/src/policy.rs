@@ -12,7 +12,7 @@ use crate::nitro::AWS_ROOT_G1;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde::{Deserialize, Deserializer, de};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -96,6 +96,9 @@ struct LogTerms {
     key: NoteKey,
     #[serde(default, deserialize_with = "note_keys")]
     witnesses: Vec<NoteKey>,
+    /// How many of them must have cosigned before the site commits.
+    #[serde(default)]
+    required: usize,
 }
 
 fn note_key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NoteKey, D::Error> {
@@ -231,6 +234,16 @@ impl Policy {
             expect("log.key", is_log, "a key that signs checkpoints", &log.key)?;
             let cosign = log.witnesses.iter().all(|key| key.kind() == KeyKind::CosignatureV1);
             expect("log.witnesses", cosign, "keys for cosignatures", "another kind of key")?;
+            // One witness listed twice would count for two.
+            let ids: BTreeSet<_> = log.witnesses.iter().map(NoteKey::key).collect();
+            let (found, listed) = (ids.len(), log.witnesses.len());
+            expect("log.witnesses", found == listed, "each witness once", "one twice")?;
+            expect(
+                "log.required",
+                log.required <= listed,
+                "at most the number of witnesses",
+                format!("{} of {listed}", log.required),
+            )?;
         }
         for budget in self.budgets.iter().flat_map(BTreeMap::values) {
             let Budget { epsilon, delta } = *budget;
@@ -339,6 +352,13 @@ impl Policy {
         self.log.as_ref().map_or(&[], |log| &log.witnesses)
     }
 
+    /// How many of the witnesses must have cosigned a checkpoint that covers a
+    /// roster before the site commits to it.
+    #[must_use]
+    pub fn required_witnesses(&self) -> usize {
+        self.log.as_ref().map_or(0, |log| log.required)
+    }
+
     /// Whether simulated evidence is allowed.
     #[must_use]
     pub fn allows_simulation(&self) -> bool {
@@ -381,6 +401,7 @@ fn measurements(field: &'static str, list: &[Measurement]) -> Result<(), PolicyE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::NoteSigner;
 
     #[test]
     fn the_example_parses_and_allows_no_simulation() {
@@ -415,6 +436,20 @@ mod tests {
         let own = refused(&format!("key = \"{key}\"\nwitnesses = [\"{key}\"]"));
         assert!(own.contains("log.witnesses"), "{own}");
         assert!(refused("witnesses = []").contains("key"));
+        let signer = |seed: u8| {
+            NoteSigner::from_seed("w", KeyKind::CosignatureV1, &[seed; 32])
+                .unwrap()
+                .key()
+                .to_string()
+        };
+        let watched = |witnesses: &str, required: usize| {
+            with(&format!("key = \"{key}\"\nwitnesses = [{witnesses}]\nrequired = {required}"))
+        };
+        let two = format!("\"{}\", \"{}\"", signer(1), signer(2));
+        assert_eq!(watched(&two, 2).unwrap().required_witnesses(), 2);
+        assert!(watched(&two, 3).unwrap_err().to_string().contains("log.required"));
+        let twice = format!("\"{}\", \"{}\"", signer(1), signer(1));
+        assert!(watched(&twice, 1).unwrap_err().to_string().contains("each witness once"));
     }
 
     #[test]

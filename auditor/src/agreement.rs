@@ -34,6 +34,14 @@ pub fn against_policy(manifest: &MultiSigned<Manifest>, policy: &Policy) -> Vec<
             }
         }
     }
+    if let Some(log) = policy.log() {
+        let terms = &statement.log;
+        if (terms.origin.as_str(), terms.key.as_bytes()) != (log.name(), log.key()) {
+            let of = |name: &str, key: VerifyingKey| format!("log {name} with key {key}");
+            let expected = of(log.name(), VerifyingKey::new(*log.key()));
+            findings.push(Finding::new(Check::Log, expected, of(&terms.origin, terms.key)));
+        }
+    }
     let signers = manifest.signers();
     let known = policy.approvers().filter(|key| signers.contains(&VerifyingKey::new(**key)));
     let (found, required) = (known.count(), policy.required_approvals());

@@ -63,6 +63,9 @@ checks! {
     /// The log is not shorter than a checkpoint that somebody kept.
     Shortened Safety "ask the host for the log up to the kept checkpoint; what is missing is what \
         it hides",
+    /// As many witnesses as the policy requires have cosigned the log.
+    Witnesses Liveness "ask the witnesses for the checkpoint that they keep, and give it with \
+        --checkpoint",
     /// A tile is what the leaves make it.
     Tile Safety "proofs made from this tile fail; take the log again and compare",
     /// A tile is there.
@@ -90,6 +93,9 @@ checks! {
     Colluders Safety "the study withstands fewer colluders than the policy asks for",
     /// The sites are those that the policy knows.
     Peers Safety "compare the sites and keys of the manifest with the policy's peers",
+    /// The log that the manifest names is the one that is replayed.
+    Log Safety "the sites agreed to another log, where the study's history may be another one; ask \
+        them for it",
     /// The evidence behind an offer is accepted, at its own time.
     Evidence Safety "sealfold verify --evidence shows every check of this document; the policy \
         may lack an image that was accepted at the time",
@@ -124,6 +130,13 @@ checks! {
         hides the commit; ask the site",
     /// A round has one release.
     SecondRelease Safety "two aggregates of one round exist: their difference tells of a few sites",
+    /// A release says what its rounds cost, as it follows from the manifest.
+    PrivacySpent Safety "compare with sealfold privacy rounds: an enclave that its evidence vouches \
+        for computes the same",
+    /// The releases, and the abandoned offers that may be some, stay within the
+    /// privacy budget of the first manifest.
+    Budget Safety "more was released than the patients were promised; nothing may be released any \
+        more, and the sites' data protection officers need to know",
     /// An abandonment is of a known offer, signed by as many approvers as needed.
     Abandonment Safety "sites do not act on it; ask the approvers",
     /// A round to which sites committed ends in time.

@@ -8,6 +8,7 @@
 //! - [`copy`]: the copy on disk, which may be cut, changed or huge; [`given`]: what
 //!   the auditor brings;
 //! - [`replay`], [`study`], [`round`], [`agreement`]: what must follow from what;
+//! - [`privacy`]: what was spent of the budget;
 //! - [`finding`]: what is wrong, or missing, by name, and where to look;
 //! - [`report`], [`summary`], [`text`], [`html`]: what is said about it;
 //! - [`explain`]: one leaf in words;
@@ -20,6 +21,7 @@ pub mod finding;
 pub mod given;
 pub mod html;
 pub mod lineage;
+pub mod privacy;
 pub mod replay;
 pub mod report;
 pub mod round;

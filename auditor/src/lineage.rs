@@ -118,6 +118,20 @@ impl Lineage {
         text
     }
 
+    /// What the releases that lead to the model cost, and the abandoned offers
+    /// on the way.
+    fn spent(&self) -> Value {
+        let Some(noise) = self.study.manifest.privacy.noise() else { return Value::Null };
+        let abandoned: usize = self.rounds.iter().map(|round| round.abandoned).sum();
+        let rounds = (self.rounds.len() + abandoned) as u64;
+        if rounds == 0 {
+            return json!({ "epsilon": 0, "delta": noise.delta });
+        }
+        let epsilon = noise.accountant().and_then(|accountant| accountant.spent(rounds));
+        json!({ "epsilon": epsilon.ok(), "delta": noise.delta, "budget": noise.epsilon,
+                "releases": self.rounds.len(), "abandoned": abandoned })
+    }
+
     /// The model card for machines.
     ///
     /// # Errors
@@ -143,6 +157,7 @@ impl Lineage {
             "model_layout": manifest["model"],
             "aggregation": manifest["aggregation"],
             "privacy": manifest["privacy"],
+            "privacy_spent": self.spent(),
             "quorum": manifest["quorum"],
             "readers": manifest["release"]["readers"],
             "sites": sites,
@@ -208,6 +223,7 @@ impl Lineage {
         for (title, field) in [
             ("Aggregation", "aggregation"),
             ("Privacy", "privacy"),
+            ("Privacy spent", "privacy_spent"),
             ("Quorum", "quorum"),
             ("Measured images", "measurements"),
             ("Approvals", "approvals"),

@@ -15,7 +15,7 @@ use crate::summary::{Released, Summary};
 use jiff::Timestamp;
 use sealfold_attestation::log::tile::{Content, WIDTH, decode_entries, decode_hashes};
 use sealfold_attestation::log::{
-    Checkpoint, Edge, Hash, LogError, SignedCheckpoint, Tile, TileReader,
+    Checkpoint, Edge, Hash, LogError, NoteKey, SignedCheckpoint, Tile, TileReader,
 };
 use sealfold_attestation::{Evidence, Policy, confidential_space, nitro};
 use sealfold_protocol::abandonment::Abandonment;
@@ -80,6 +80,18 @@ impl<'a> Replay<'a> {
             let expected =
                 format!("{} leaves, as {} has seen", later.checkpoint.size(), later.name);
             self.findings.add(Finding::new(Check::Shortened, expected, format!("{size} leaves")));
+        }
+        let vouches = |witness: &&NoteKey| {
+            let of = |signed: &SignedCheckpoint| {
+                !signed.cosignatures(std::slice::from_ref(*witness)).is_empty()
+            };
+            of(&checkpoint) || kept.iter().any(|kept| of(&kept.checkpoint))
+        };
+        let found = self.policy.witnesses().iter().filter(vouches).count();
+        let required = self.policy.required_witnesses();
+        if found < required {
+            let expected = format!("checkpoints that {required} witnesses of the policy cosigned");
+            self.findings.add(Finding::new(Check::Witnesses, expected, found));
         }
         let is_whole = match self.walk(&checkpoint, kept, progress) {
             Ok(()) => true,
@@ -279,7 +291,7 @@ impl<'a> Replay<'a> {
                 let claimed = note(MultiSigned::<Abandonment>::open(&bytes), findings)?;
                 let place = (claimed.statement().study, Some(claimed.statement().round));
                 let study = self.expect_study(&place.0, findings)?;
-                study.abandonment(&bytes, &said.statement, findings);
+                study.abandonment(number, &bytes, &said.statement, findings);
                 Some(place)
             }
         }

@@ -241,17 +241,24 @@ impl Round {
         }
     }
 
-    /// Notes an abandonment that the approvers signed.
-    pub fn abandon(&mut self, abandonment: &Abandonment, findings: &mut Vec<Finding>) {
+    /// Notes an abandonment that the approvers signed. Whether it is of an offer
+    /// that stood, and may have been released all the same.
+    pub fn abandon(&mut self, abandonment: &Abandonment, findings: &mut Vec<Finding>) -> bool {
+        let released = self.release.as_ref().map(|(_, release)| release.statement().offer);
         match self.offers.get_mut(&abandonment.offer) {
             Some(offered) if offered.abandoned => findings.push(twice(offered.leaf)),
-            Some(offered) => offered.abandoned = true,
+            Some(offered) => {
+                offered.abandoned = true;
+                // What is released is not spent a second time.
+                return released != Some(abandonment.offer);
+            }
             None => findings.push(Finding::new(
                 Check::Abandonment,
                 format!("an offer of round {}", self.number),
                 abandonment.offer,
             )),
         }
+        false
     }
 
     /// Adds a release, signed by its offer's instance.

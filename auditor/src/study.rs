@@ -3,6 +3,7 @@
 
 use crate::agreement;
 use crate::finding::{Check, Finding};
+use crate::privacy::{Account, Place};
 use crate::round::{Measured, Offered, Round};
 use crate::summary::{Released, Summary};
 use jiff::Timestamp;
@@ -29,6 +30,7 @@ pub struct Study {
     images: BTreeMap<String, u64>,
     took_part: BTreeMap<String, u64>,
     released: u64,
+    account: Account,
 }
 
 /// The release that the next offer goes on from.
@@ -37,6 +39,8 @@ struct Last {
     release: Digest,
     /// The place of its manifest in the chain.
     manifest: usize,
+    /// The clip that it leads to, if the clip is adaptive.
+    clip: Option<f64>,
 }
 
 impl Study {
@@ -45,8 +49,10 @@ impl Study {
     /// # Errors
     /// A finding by `manifest`.
     pub fn begin(first: MultiSigned<Manifest>) -> Result<Self, Finding> {
+        let account = Account::open(first.statement())?;
         let chain = Chain::open(first).map_err(|error| not_approved(&error))?;
         Ok(Self {
+            account,
             digests: vec![chain.id()],
             chain,
             last: None,
@@ -199,6 +205,9 @@ impl Study {
         expect("round", self.next().to_string(), offer.round.to_string());
         let previous = self.last.as_ref().map(|last| last.release);
         expect("previous release", show(previous), show(offer.previous));
+        let clip = terms.statement().round_clip(self.last.as_ref().and_then(|last| last.clip));
+        let show = |clip: Option<f64>| clip.map_or("none".to_owned(), |clip| clip.to_string());
+        expect("clip", show(clip), show(offer.clip));
         let rounds = terms.statement().study.rounds;
         if offer.round > rounds {
             expect("a round up to", rounds.to_string(), offer.round.to_string());
@@ -275,7 +284,13 @@ impl Study {
     }
 
     /// Adds an abandonment.
-    pub fn abandonment(&mut self, bytes: &[u8], digest: &Digest, findings: &mut Vec<Finding>) {
+    pub fn abandonment(
+        &mut self,
+        leaf: u64,
+        bytes: &[u8],
+        digest: &Digest,
+        findings: &mut Vec<Finding>,
+    ) {
         let manifest = self.chain.current().statement();
         let opened = match Abandonment::open(bytes, &self.id(), manifest) {
             Ok(opened) if opened.digest() == *digest => opened,
@@ -289,8 +304,11 @@ impl Study {
                 return;
             }
         };
-        if let Some(round) = &mut self.round {
-            round.abandon(opened.statement(), findings);
+        let Some(round) = &mut self.round else { return };
+        if round.abandon(opened.statement(), findings) {
+            let offered = round.offers.get(&opened.statement().offer);
+            let time = offered.and_then(|offered| Some(offered.measured.as_ref()?.time));
+            self.account.abandon(Place { leaf, round: round.number, time }, findings);
         }
     }
 
@@ -308,10 +326,20 @@ impl Study {
         let (leaf, release) = round.release.as_ref().filter(|_| is_first)?;
         let statement = release.statement();
         let offered = round.offers.get(&statement.offer)?;
-        let place = self.digests.iter().position(|known| *known == statement.manifest);
+        let manifest = offered.offer.statement().manifest;
+        let place = self.digests.iter().position(|known| *known == manifest).unwrap_or(0);
         let (number, digest) = (round.number, release.digest());
-        self.last = Some(Last { round: number, release: digest, manifest: place.unwrap_or(0) });
+        let terms = self.chain.manifests().get(place).unwrap_or(self.chain.current()).statement();
+        if statement.below_clip.is_some() != terms.first_clip().is_some() {
+            let expected = "a count below the clip if the clip is adaptive, and none otherwise";
+            findings.push(Finding::new(Check::Release, expected, "the opposite"));
+        }
+        let clip = terms.next_clip(offered.offer.statement().clip, statement.below_clip);
+        self.last = Some(Last { round: number, release: digest, manifest: place, clip });
         self.released += 1;
+        let time = offered.measured.as_ref().map(|measured| measured.time);
+        let at = Place { leaf: *leaf, round: number, time };
+        self.account.release(at, statement.spent, findings);
         let sites = round.sites();
         for site in &sites {
             *self.took_part.entry(site.clone()).or_default() += 1;
@@ -366,6 +394,7 @@ impl Study {
             images: self.images.clone(),
             open,
             manifest,
+            privacy: self.account.spent(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A study and its released rounds, as reports show them.
 
+use crate::privacy::Spent;
 use crate::round::Measured;
 use sealfold_protocol::Digest;
 use sealfold_protocol::manifest::Manifest;
@@ -58,4 +59,6 @@ pub struct Summary {
     pub images: BTreeMap<String, u64>,
     /// What stands open at the end of the log, in words.
     pub open: Option<String>,
+    /// What was spent of the privacy budget; none without privacy noise.
+    pub privacy: Option<Spent>,
 }

@@ -72,6 +72,7 @@ fn study(summary: &Summary) -> String {
         manifest.quorum.smallest_roster,
         manifest.quorum.colluders,
     );
+    text.push_str(&privacy(summary));
     for (site, rounds) in &summary.took_part {
         let _ = writeln!(text, "  {site:<20} in {rounds} releases");
     }
@@ -82,6 +83,17 @@ fn study(summary: &Summary) -> String {
         let _ = writeln!(text, "  open at the end: {open}");
     }
     text
+}
+
+fn privacy(summary: &Summary) -> String {
+    let Some(spent) = &summary.privacy else {
+        return "  no privacy noise: the smallest roster protects within a round\n".to_owned();
+    };
+    format!(
+        "  privacy of one {}: epsilon {:.4} of {} spent at delta {} ({} releases, {} abandoned \
+         offers counted as released)\n",
+        spent.unit, spent.epsilon, spent.budget, spent.delta, spent.releases, spent.abandoned
+    )
 }
 
 fn round(round: &Released) -> String {

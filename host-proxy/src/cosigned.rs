@@ -27,7 +27,8 @@ pub async fn keep(host: &Host, bytes: &[u8]) -> Result<(), Refusal> {
     let signed = SignedCheckpoint::open(bytes, key).map_err(|error| {
         Refusal::new(Check::Signature, format!("a checkpoint of the log {}", key.name()), error)
     })?;
-    let mut known = host.terms.witnesses.clone();
+    let named = host.terms.witnesses.iter();
+    let mut known: Vec<_> = named.map(|witness| witness.key.clone()).collect();
     for study in host.state.lock().await.studies.values() {
         for site in &study.manifest().sites {
             let public = *site.signing_key.as_bytes();

@@ -5,8 +5,8 @@ use crate::log::{Entry, Log};
 use crate::staging::Staging;
 use crate::state::{Logged, Round, State, Study, Upload};
 use crate::store::Store;
+use crate::witness::Witness;
 use metrics_exporter_prometheus::PrometheusHandle;
-use sealfold_attestation::log::NoteKey;
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::api::UploadState;
 use sealfold_protocol::leaf::Kind;
@@ -29,7 +29,7 @@ pub struct Terms {
     /// The largest initial model in bytes.
     pub largest_model: u64,
     /// Whose cosignatures of the log are kept, besides the sites'.
-    pub witnesses: Vec<NoteKey>,
+    pub witnesses: Vec<Witness>,
 }
 
 impl Terms {

@@ -21,6 +21,7 @@ pub mod serve;
 pub mod staging;
 pub mod state;
 pub mod store;
+pub mod witness;
 
 /// Version and commit.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SEALFOLD_COMMIT"), ")");

@@ -6,14 +6,46 @@
 use anyhow::{Context, bail};
 use sealfold_attestation::log::NoteSigner;
 use sealfold_attestation::log::note::KeyKind;
-use sealfold_protocol::{Digest, SigningKey};
+use sealfold_protocol::{Digest, SigningKey, VerifyingKey};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 /// The longest key file.
 const MAX_FILE: u64 = 4096;
+
+/// What `sealfold-host log-key` was asked for.
+#[derive(Debug, clap::Args)]
+pub struct Print {
+    /// The host's data folder, where the key is kept.
+    #[arg(long, value_name = "FOLDER", default_value = "data")]
+    data: PathBuf,
+    /// The log's name, such as log.hospital.example/heart; chosen once.
+    #[arg(long, value_name = "NAME")]
+    log_origin: Option<String>,
+    /// The section of a policy, in place of that of a manifest.
+    #[arg(long)]
+    policy: bool,
+}
+
+impl Print {
+    /// The section `[log]` as TOML.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn section(&self) -> anyhow::Result<String> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.data)?;
+        // The key of a log that is there is not made anew by serve either.
+        let signer = open(&self.data.join("log.key"), self.log_origin.as_deref(), false)?;
+        let key = signer.key();
+        if self.policy {
+            return Ok(format!("[log]\nkey = \"{key}\"\n"));
+        }
+        let public = VerifyingKey::new(*key.key());
+        Ok(format!("[log]\norigin = \"{}\"\nkey = \"{public}\"\n", key.name()))
+    }
+}
 
 /// Reads the key, or makes one under the origin that is given, by default one
 /// that is made from the key itself. A key is not made for a log that is there.

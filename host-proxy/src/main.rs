@@ -1,7 +1,7 @@
 //! `sealfold-host`: parses arguments and wires the parts.
 
 use clap::{CommandFactory, Parser, Subcommand};
-use sealfold_host::{VERSION, relay, serve};
+use sealfold_host::{VERSION, log_key, relay, serve};
 use sealfold_protocol::endpoint::Endpoint;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -31,6 +31,12 @@ enum Command {
         --listen tcp://0.0.0.0:443 --tls-cert chain.pem --tls-key key.pem \\\n    --enclave \
         vsock://16:5000 --door vsock://4294967295:5001 --data /var/lib/sealfold")]
     Serve(Box<serve::Options>),
+    /// Print the log's key, as a manifest or a policy names it; makes it first if
+    /// there is none.
+    ///
+    /// A study's manifest fixes the log that its history stands in, so the key is
+    /// there before the first study is, and before the host has ever run.
+    LogKey(log_key::Print),
     /// Relay bytes between two endpoints and do nothing else.
     Relay {
         /// Where to listen.
@@ -67,6 +73,10 @@ async fn main() -> anyhow::Result<()> {
     }
     match arguments.command {
         Command::Serve(options) => serve::serve(*options).await,
+        Command::LogKey(print) => {
+            print!("{}", print.section()?);
+            Ok(())
+        }
         Command::Relay { from, to } => Ok(relay::relay(&from, &to).await?),
         Command::Completions { shell } => {
             let mut command = Arguments::command();

@@ -7,6 +7,7 @@ use crate::limits::Peers;
 use crate::log::Log;
 use crate::staging::Staging;
 use crate::store::Store;
+use crate::witness::{self, Witness};
 use crate::{door, routes};
 use anyhow::{Context, bail};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -14,7 +15,6 @@ use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use sealfold_attestation::log::NoteKey;
 use sealfold_protocol::Digest;
 use sealfold_protocol::api::MAX_HEAD_READ;
 use sealfold_protocol::endpoint::{AsyncStream, Endpoint};
@@ -69,10 +69,11 @@ pub struct Options {
     /// know the log by the key that is printed when the host starts.
     #[arg(long, value_name = "NAME")]
     pub log_origin: Option<String>,
-    /// The key of a witness of the log, NAME+HASH+KEY, whose cosignatures are kept
-    /// besides the sites'; may be repeated.
-    #[arg(long = "witness", value_name = "KEY")]
-    pub witnesses: Vec<NoteKey>,
+    /// A witness of the log: its key, NAME+HASH+KEY, whose cosignatures are kept
+    /// besides the sites', and behind a space the URL where it is asked for them
+    /// (C2SP tlog-witness); may be repeated.
+    #[arg(long = "witness", value_name = "KEY[ URL]")]
+    pub witnesses: Vec<Witness>,
     /// The largest initial model that is taken, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 30)]
     pub largest_model: u64,
@@ -122,6 +123,7 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
         .with_context(|| format!("cannot read what is in {}", data.display()))?;
     door::serve(&options.door, &staging)
         .with_context(|| format!("cannot listen at {}", options.door))?;
+    witness::start(&host);
     let conductor = tokio::spawn(Conductor::new(host.clone()).run());
     tokio::select! {
         result = accept(&options.listen, tls, routes::router(host)) => result?,

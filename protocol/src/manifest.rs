@@ -14,7 +14,9 @@ use std::collections::BTreeSet;
 
 mod aggregation;
 mod data;
+pub mod in_words;
 mod layout;
+mod log;
 mod measurements;
 mod model;
 mod privacy;
@@ -22,9 +24,10 @@ mod query;
 pub use aggregation::{Aggregation, Leak, Rule, UpdateType};
 pub use data::{Comparison, DataSpecification, Feature, FeatureType, Outcome};
 pub use layout::Evaluation;
+pub use log::LogTerms;
 pub use measurements::{ConfidentialSpaceMeasurement, Measurements, NitroMeasurement};
 pub use model::{Dtype, Model, Optimiser, Tensor, TensorRole};
-pub use privacy::{AdaptiveClip, Noise, Privacy};
+pub use privacy::{Accountant, AdaptiveClip, Noise, Privacy};
 pub use query::{Axis, Division, Draft, Measure, Part, Query, Statistic};
 
 /// The version of the manifest's format that this library reads.
@@ -69,6 +72,8 @@ pub struct Manifest {
     pub release: ReleaseTerms,
     /// Who approves manifests and abandonments.
     pub approval: Approval,
+    /// The log in which the study's history stands.
+    pub log: LogTerms,
     /// The enclave images that may run the study.
     pub measurements: Measurements,
     /// The sites, sorted by name.
@@ -224,6 +229,7 @@ impl Manifest {
         self.check_privacy()?;
         self.check_query()?;
         self.check_approval()?;
+        self.check_log()?;
         let deadlines = self.deadlines;
         expect(
             "deadlines.round_seconds",

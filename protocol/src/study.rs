@@ -96,6 +96,10 @@ impl Study {
         if old.privacy != new.privacy {
             return Err(fixed("privacy", &old.privacy, &new.privacy));
         }
+        // Half of a history in another log could not be checked by anybody.
+        if old.log != new.log {
+            return Err(fixed("log", &old.log, &new.log));
+        }
         for approval in [&old.approval, &new.approval] {
             amendment.expect_approvals(&approval.approvers, approval.required)?;
         }
@@ -167,6 +171,12 @@ mod tests {
         assert_eq!(study.id(), first.digest());
         assert_eq!(study.current().digest(), amendment.digest());
         assert_eq!(identity(&amendment), study.id());
+        // One that moves to another log is none.
+        let mut moved = next.clone();
+        moved.log.origin = "log.example/other".to_owned();
+        moved.amends.as_mut().unwrap().predecessor = amendment.digest();
+        let error = study.amend(signed(moved, &keys)).unwrap_err().to_string();
+        assert!(error.contains("log.example/other"), "{error}");
         // A second amendment of the same predecessor does not follow.
         next.study.rounds = 31;
         assert!(matches!(study.amend(signed(next, &keys)), Err(Error::Link { .. })));

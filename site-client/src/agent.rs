@@ -305,7 +305,10 @@ impl Agent<'_> {
                 self.voice.event("committed", json!({ "round": round, "sites": sites }));
                 Ok(Look::Again)
             }
-            Err(Error::Refused(refusal)) if refusal.check == "roster-too-close" => {
+            // Others may yet change both: a larger roster, the host's witnesses.
+            Err(Error::Refused(refusal))
+                if ["roster-too-close", "witnesses"].contains(&refusal.check) =>
+            {
                 Ok(Look::Wait(refusal.to_string()))
             }
             Err(error) => Err(error),

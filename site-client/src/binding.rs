@@ -52,12 +52,85 @@ struct Bound {
 /// A roster that the site committed to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Committed {
-    round: u32,
-    offer: Digest,
-    base: Digest,
-    roster: Digest,
-    sites: BTreeSet<String>,
+pub struct Committed {
+    /// The round.
+    pub round: u32,
+    /// The offer that the site is bound to since.
+    pub offer: Digest,
+    /// The model that the updates were trained from.
+    pub base: Digest,
+    /// The roster.
+    pub roster: Digest,
+    /// The sites on it.
+    pub sites: BTreeSet<String>,
+}
+
+/// What a binding says, read without taking hold of it: for people, while an
+/// agent may be at work.
+pub struct Recalled {
+    ledger: Ledger,
+    fault: Option<String>,
+}
+
+impl Recalled {
+    /// Reads a study's binding.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn read(home: &Home, study: &LocalStudy) -> Result<Self> {
+        // An agent that writes in between makes the ledger the younger one.
+        let counted: u64 = read_json(&counter(home, study))?.unwrap_or_default();
+        let ledger: Ledger = read_json(&ledger(study))?.unwrap_or_default();
+        let is_older = ledger.generation < counted;
+        let fault = is_older.then(|| {
+            format!(
+                "This site's binding is of generation {}, its counter of {counted}: one of the two \
+                 was lost or restored.",
+                ledger.generation
+            )
+        });
+        Ok(Self { ledger, fault })
+    }
+
+    /// Why it cannot be relied on, if so.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        self.fault.clone()
+    }
+
+    /// The offer of a round that the site was bound to last, abandoned or not.
+    #[must_use]
+    pub fn last_bound(&self, round: u32) -> Option<Digest> {
+        self.ledger.rounds.get(&round).map(|bound| bound.offer)
+    }
+
+    /// The offers of a round that were abandoned under this site.
+    #[must_use]
+    pub fn abandoned(&self, round: u32) -> Vec<Digest> {
+        self.ledger.rounds.get(&round).map_or_else(Vec::new, |bound| bound.abandoned.clone())
+    }
+
+    /// The rosters of a round that the site committed to, in order.
+    #[must_use]
+    pub fn rosters(&self, round: u32) -> Vec<Committed> {
+        self.ledger.commits.iter().filter(|commit| commit.round == round).cloned().collect()
+    }
+
+    /// Whether the site committed to a roster.
+    #[must_use]
+    pub fn has_committed(&self, roster: &Digest) -> bool {
+        self.ledger.commits.iter().any(|commit| commit.roster == *roster)
+    }
+}
+
+/// Where a study's ledger is.
+fn ledger(study: &LocalStudy) -> PathBuf {
+    study.folder.join("binding.json")
+}
+
+/// Where the counter of its writes is, beside the keys.
+fn counter(home: &Home, study: &LocalStudy) -> PathBuf {
+    home.path("keys").join(format!("binding-{}.json", study.id))
 }
 
 /// The binding, held by one agent.
@@ -87,8 +160,7 @@ impl Binding {
             .next("stop the other agent first; two could bind the site twice")
             .into());
         }
-        let path = study.folder.join("binding.json");
-        let counter = home.path("keys").join(format!("binding-{}.json", study.id));
+        let (path, counter) = (ledger(study), counter(home, study));
         let ledger: Ledger = read_json(&path)?.unwrap_or_default();
         let counted: u64 = read_json(&counter)?.unwrap_or_default();
         // The ledger is written first, so it may be one ahead after a crash.

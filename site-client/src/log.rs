@@ -6,9 +6,11 @@
 //! sites that were shown different logs get no release. The kept checkpoint is
 //! what an auditor needs to see that nothing was hidden later.
 //!
-//! The policy's log key must have signed the checkpoint. A policy without one
-//! leaves open whose log it is; that it only grows, and is the one that all
-//! other sites see, is demanded all the same.
+//! The manifest names the log and its key, which must have signed the checkpoint;
+//! a policy that names one accepts no manifest with another. Where the policy
+//! demands witnesses, so many of them must have cosigned a checkpoint that covers
+//! the roster: then a host that shows each site another log, all under its own
+//! key, has to deceive the witnesses too.
 
 use crate::client::Client;
 use crate::error::SiteRefusal;
@@ -22,9 +24,12 @@ use sealfold_attestation::log::note::{KeyKind, MAX_NOTE, Note};
 use sealfold_attestation::log::proof::Tree;
 use sealfold_attestation::log::tile::{Content, WIDTH, decode_entries, narrow};
 use sealfold_attestation::log::tree::{leaf_hash, verify_consistency, verify_inclusion};
-use sealfold_attestation::log::{Checkpoint, LogError, NoteSigner, Tile, TileReader};
+use sealfold_attestation::log::{
+    Checkpoint, LogError, NoteKey, NoteSigner, SignedCheckpoint, Tile, TileReader,
+};
 use sealfold_protocol::Digest;
 use sealfold_protocol::leaf::{Kind, Leaf};
+use sealfold_protocol::manifest::LogTerms;
 use std::cell::RefCell;
 use std::path::Path;
 
@@ -77,49 +82,99 @@ fn refusal(check: &'static str, expected: impl ToString, found: impl ToString) -
         .into()
 }
 
-/// Looks the roster up in the log, as leaf `leaf`, and keeps the log's checkpoint
-/// in a file, cosigned. The digest of the checkpoint to commit at.
-///
-/// # Errors
-/// A refusal by `log` if the checkpoint is not the log's, `log-shortened` or
-/// `log-forked` if it does not continue the kept one, `roster-not-logged`; as
-/// [`Client::log_file`]; [`Error::File`].
-pub fn commit_at(
-    client: &Client,
-    policy: &Policy,
-    keys: &Keys,
-    kept: &Path,
-    roster: &Digest,
-    leaf: u64,
-) -> Result<Digest> {
-    let bytes = client.log_file("checkpoint", MAX_NOTE)?;
-    let bytes = bytes.ok_or_else(|| refusal("log", "a checkpoint of the host's log", "none"))?;
-    let (mut note, now) = read(&bytes, policy)?;
-    let remote = Remote { client, size: now.size, failed: RefCell::default() };
-    let tree = Tree::new(&remote, now.size);
-    if let Some(bytes) = read_file(kept)? {
-        continues(&tree, &remote, &read(&bytes, policy)?.1, &now)?;
-    }
-    let then = tree_at(&tree, &remote, roster, leaf, &now)?;
-    cosigned(&mut note, keys)?;
-    write_file(kept, &note.to_bytes())?;
-    // For others to read. A host that does not take it does not stop this site,
-    // which has kept it.
-    let _ = client.cosign(&note.to_bytes());
-    Ok(Digest::new(then.digest()))
+/// A site's view of one study's log.
+pub struct Watch<'a> {
+    /// The host.
+    pub client: &'a Client,
+    /// The site's policy, for the witnesses.
+    pub policy: &'a Policy,
+    /// The site's keys, which cosign.
+    pub keys: &'a Keys,
+    /// The log, as the manifest names it.
+    pub log: &'a LogTerms,
+    /// Where the last checkpoint is kept.
+    pub kept: &'a Path,
 }
 
-/// A checkpoint, signed by the policy's log key if it names one.
-fn read(bytes: &[u8], policy: &Policy) -> Result<(Note, Checkpoint)> {
+impl Watch<'_> {
+    /// Looks the roster up in the log, as leaf `leaf`, and keeps the log's
+    /// checkpoint in a file, cosigned. The digest of the checkpoint to commit at.
+    ///
+    /// # Errors
+    /// A refusal by `log` if the checkpoint is not the log's, `log-shortened` or
+    /// `log-forked` if it does not continue the kept one or is not the witnesses',
+    /// `roster-not-logged`, `witnesses`; as [`Client::log_file`]; [`Error::File`].
+    pub fn commit_at(&self, roster: &Digest, leaf: u64) -> Result<Digest> {
+        let key = self.key()?;
+        // Before the checkpoint, which then is as large as any of them.
+        let cosigned = self.cosigned(&key)?;
+        let bytes = self.client.log_file("checkpoint", MAX_NOTE)?;
+        let bytes =
+            bytes.ok_or_else(|| refusal("log", "a checkpoint of the host's log", "none"))?;
+        let (mut note, now) = read(&bytes, &key)?;
+        let remote = Remote { client: self.client, size: now.size, failed: RefCell::default() };
+        let tree = Tree::new(&remote, now.size);
+        if let Some(bytes) = read_file(self.kept)? {
+            continues(&tree, &remote, &read(&bytes, &key)?.1, &now)?;
+        }
+        let then = tree_at(&tree, &remote, roster, leaf, &now)?;
+        let mut vouching = 0;
+        for witnessed in cosigned {
+            continues(&tree, &remote, &witnessed, &now)?;
+            vouching += usize::from(witnessed.size > leaf);
+        }
+        let required = self.policy.required_witnesses();
+        if vouching < required {
+            let expected =
+                format!("cosignatures of {required} witnesses of the policy on the roster's leaf");
+            let found = format!("{vouching}");
+            let refused = SiteRefusal::new("witnesses", expected, found).next(
+                "the host asks its witnesses; if it stays, ask the operator whether it knows them \
+                 (sealfold-host serve --witness)",
+            );
+            return Err(refused.into());
+        }
+        cosign_note(&mut note, self.keys)?;
+        write_file(self.kept, &note.to_bytes())?;
+        // For others to read. A host that does not take it does not stop this
+        // site, which has kept it.
+        let _ = self.client.cosign(&note.to_bytes());
+        Ok(Digest::new(then.digest()))
+    }
+
+    fn key(&self) -> Result<NoteKey> {
+        let LogTerms { origin, key } = self.log;
+        NoteKey::new(origin, KeyKind::Ed25519, *key.as_bytes())
+            .map_err(|error| refusal("log", "a log's name and key", error))
+    }
+
+    /// What the policy's witnesses have cosigned of the log, by their word alone.
+    fn cosigned(&self, key: &NoteKey) -> Result<Vec<Checkpoint>> {
+        if self.policy.required_witnesses() == 0 {
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        for witness in self.policy.witnesses() {
+            let path = format!("cosigned/{}", hex::encode(witness.id()));
+            let Some(bytes) = self.client.log_file(&path, MAX_NOTE)? else { continue };
+            // One that does not verify counts for as much as none.
+            let signed = SignedCheckpoint::open(&bytes, key).ok();
+            let signed = signed.and_then(|signed| signed.cosigned_by(key, witness));
+            found.extend(signed.map(|signed| signed.checkpoint().clone()));
+        }
+        Ok(found)
+    }
+}
+
+/// A checkpoint, signed by the log's key.
+fn read(bytes: &[u8], key: &NoteKey) -> Result<(Note, Checkpoint)> {
     let wrong = |error: LogError| refusal("log", "a checkpoint of the log", error);
     let note = Note::parse(bytes).map_err(wrong)?;
     let checkpoint = Checkpoint::parse(note.text()).map_err(wrong)?;
-    if let Some(key) = policy.log() {
-        if checkpoint.origin != key.name() {
-            return Err(refusal("log", format!("log {}", key.name()), checkpoint.origin));
-        }
-        note.expect("checkpoint", key).map_err(wrong)?;
+    if checkpoint.origin != key.name() {
+        return Err(refusal("log", format!("log {}", key.name()), checkpoint.origin));
     }
+    note.expect("checkpoint", key).map_err(wrong)?;
     Ok((note, checkpoint))
 }
 
@@ -130,9 +185,6 @@ fn continues(
     kept: &Checkpoint,
     now: &Checkpoint,
 ) -> Result<()> {
-    if kept.origin != now.origin {
-        return Err(refusal("log", format!("log {}", kept.origin), &now.origin));
-    }
     if kept.size > now.size {
         let expected = format!("at least the {} leaves that this site has seen", kept.size);
         return Err(refusal("log-shortened", expected, now.size));
@@ -173,7 +225,7 @@ fn tree_at(
 
 /// Says, under the site's own key and clock, that it has seen this checkpoint
 /// and no other history.
-fn cosigned(note: &mut Note, keys: &Keys) -> Result<()> {
+fn cosign_note(note: &mut Note, keys: &Keys) -> Result<()> {
     let seed = keys.signing.seed();
     let wrong = |error: LogError| refusal("log", "a cosignature", error);
     let signer = NoteSigner::from_seed(&keys.site, KeyKind::CosignatureV1, &seed).map_err(wrong)?;

@@ -47,7 +47,12 @@ impl Site<'_> {
             .ok_or_else(|| SiteRefusal::new("roster", "the roster of the release", "none"))?;
         let roster = self.roster(&offer, &roster.0)?;
         self.expect_release(&offer, &roster, &release)?;
-        if roster.statement().header_of(&self.keys.site).is_some()
+        // Under an earlier key of this site it was another folder that committed.
+        let listed = self.terms(&offer).statement().site(&self.keys.site);
+        let is_mine =
+            listed.is_ok_and(|site| site.signing_key == self.keys.signing.verifying_key());
+        if is_mine
+            && roster.statement().header_of(&self.keys.site).is_some()
             && !binding.has_committed(&roster.digest())
         {
             return Err(SiteRefusal::new(

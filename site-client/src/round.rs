@@ -6,7 +6,7 @@ use crate::client::Client;
 use crate::error::SiteRefusal;
 use crate::home::{read_json, write_json};
 use crate::keys::Keys;
-use crate::log;
+use crate::log::Watch;
 use crate::measured;
 use crate::report::Voice;
 use crate::study::Joined;
@@ -226,7 +226,7 @@ impl Site<'_> {
     ///
     /// # Errors
     /// A refusal by `not-on-roster`, or of [`Binding::commit`]; as
-    /// [`log::commit_at`] and [`Client::commit`].
+    /// [`Watch::commit_at`] and [`Client::commit`].
     pub fn commit(
         &self,
         binding: &mut Binding,
@@ -249,14 +249,14 @@ impl Site<'_> {
         self.expect_budget(binding)?;
         // The binding is asked first: what it refuses is refused for good.
         binding.allows(statement.round, &offer.digest())?;
-        let checkpoint = log::commit_at(
-            self.client,
-            self.policy,
-            self.keys,
-            &self.joined.local.folder.join("checkpoint"),
-            &roster.digest(),
-            leaf,
-        )?;
+        let watch = Watch {
+            client: self.client,
+            policy: self.policy,
+            keys: self.keys,
+            log: &self.joined.manifest().log,
+            kept: &self.joined.local.folder.join("checkpoint"),
+        };
+        let checkpoint = watch.commit_at(&roster.digest(), leaf)?;
         let k = self.terms(offer).statement().quorum.smallest_roster;
         binding.commit(statement, roster.digest(), offer.statement().base, k)?;
         let commit = Signed::sign(

@@ -14,7 +14,7 @@ use sealfold_protocol::api::StudyStatus;
 use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::offer::NextRound;
 use sealfold_protocol::study::Study;
-use sealfold_protocol::{Digest, Error as ProtocolError, MultiSigned};
+use sealfold_protocol::{Digest, Error as ProtocolError, MultiSigned, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -244,7 +244,7 @@ impl Joined {
 /// far. [`approved_by_known`] asks for the signatures.
 ///
 /// # Errors
-/// A refusal by `site-keys`, `smallest-roster`, `colluders`, `peers`,
+/// A refusal by `site-keys`, `smallest-roster`, `colluders`, `peers`, `log`,
 /// `approvers` or `validity`.
 pub fn acceptable(manifest: &Manifest, keys: &Keys, policy: &Policy, now: Timestamp) -> Result<()> {
     let refuse = |check, expected: String, found: String| {
@@ -280,6 +280,14 @@ pub fn acceptable(manifest: &Manifest, keys: &Keys, policy: &Policy, now: Timest
                     found,
                 );
             }
+        }
+    }
+    if let Some(log) = policy.log() {
+        let terms = &manifest.log;
+        if (terms.origin.as_str(), terms.key.as_bytes()) != (log.name(), log.key()) {
+            let of = |name: &str, key: VerifyingKey| format!("log {name} with key {key}");
+            let found = of(&terms.origin, terms.key);
+            return refuse("log", of(log.name(), VerifyingKey::new(*log.key())), found);
         }
     }
     // A quorum of the manifest's approvers must include enough that we know.

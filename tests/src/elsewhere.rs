@@ -3,6 +3,7 @@
 
 use crate::http::call;
 use crate::process::{self, Server};
+use crate::study;
 use crate::system::System;
 use sealfold_protocol::api::{EnclaveStatus, RoundStatus};
 use sealfold_protocol::endpoint::Endpoint;
@@ -37,6 +38,8 @@ impl Elsewhere {
         command.args(["serve", "--listen", "tcp://127.0.0.1:0"]);
         command.args(["--enclave", &at.to_string(), "--door", &door(folder).to_string()]);
         command.arg("--data").arg(folder.join("elsewhere"));
+        // The operator's own, so that the study's sites may come.
+        study::give_log_key(&folder.join("elsewhere"));
         let host = Server::start(command, &folder.join("elsewhere-host.log"));
         let url = host.place().unwrap();
         let file = |kind: &str| folder.join(format!("study.{kind}")).display().to_string();

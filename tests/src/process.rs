@@ -114,6 +114,19 @@ impl Server {
         let _ = self.child.wait();
     }
 
+    /// The processor time that the process has used, in seconds; nothing when it
+    /// has ended.
+    #[must_use]
+    pub fn cpu_seconds(&self) -> Option<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
+        // Behind the name, which may hold anything: user and system ticks.
+        let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let ticks = |field: &&str| field.parse::<u32>().ok();
+        let (user, system) = (fields.get(11).and_then(ticks)?, fields.get(12).and_then(ticks)?);
+        // A Linux tick is a hundredth of a second for user space.
+        Some(f64::from(user + system) / 100.0)
+    }
+
     /// The most memory that the process has had, in bytes (`VmHWM`).
     #[must_use]
     pub fn peak_memory(&self) -> u64 {

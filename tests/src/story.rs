@@ -10,6 +10,7 @@ use sealfold_attestation::simulation::{DocumentFields, SimulationRoot};
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::bytes::Random;
 use sealfold_protocol::leaf::{Held, Kind, Leaf};
+use sealfold_protocol::manifest::{Amends, Manifest};
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::release::{Disclosure, Opening, Release};
 use sealfold_protocol::roster::{Commit, Member, Roster};
@@ -143,9 +144,28 @@ impl Story {
 
     /// Logs the study's manifest.
     pub fn manifest(&mut self) {
-        let envelope = self.study.manifest.envelope().unwrap();
-        let digest = self.study.manifest.digest();
+        let manifest = self.study.manifest.clone();
+        self.manifested(&manifest);
+    }
+
+    /// Logs any manifest.
+    pub fn manifested(&mut self, manifest: &MultiSigned<Manifest>) {
+        let (envelope, digest) = (manifest.envelope().unwrap(), manifest.digest());
         self.leaf(&Leaf::said(Kind::Manifest, digest, &envelope).unwrap(), &[&envelope]);
+    }
+
+    /// An amendment of the study's first manifest, signed by all sites.
+    #[must_use]
+    pub fn amendment(&self, change: impl FnOnce(&mut Manifest)) -> MultiSigned<Manifest> {
+        let first = self.study.manifest.digest();
+        let mut manifest = self.study.manifest.statement().clone();
+        manifest.amends = Some(Amends { study: first, predecessor: first });
+        change(&mut manifest);
+        let mut signed = MultiSigned::sign(manifest, &self.study.sites[0].key).unwrap();
+        for site in &self.study.sites[1..] {
+            signed.add_signature(&site.key).unwrap();
+        }
+        signed
     }
 
     /// An offer of a new instance for a round.
@@ -228,11 +248,17 @@ impl Story {
             aggregate: Digest::of(&[roster.digest().as_bytes()]),
             object: Random::new(*offer.digest().as_bytes()),
             plain_length: 20_384,
-            spent: None,
+            spent: self.study.manifest.statement().spent(of.round).unwrap(),
             below_clip: None,
             disclosure: Disclosure::Everyone(Opening { key: secret(), blinding: secret() }),
         };
         Signed::sign(release, &self.key).unwrap()
+    }
+
+    /// A statement of the instance that made the last offer.
+    #[must_use]
+    pub fn signed<T: Statement>(&self, statement: T) -> Signed<T> {
+        Signed::sign(statement, &self.key).unwrap()
     }
 
     /// Logs a whole round with all sites.

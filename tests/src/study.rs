@@ -4,8 +4,10 @@ use crate::site::Site;
 use sealfold_protocol::api::OfferRequest;
 use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::manifest::Manifest;
-use sealfold_protocol::{Digest, MultiSigned, content};
-use std::path::PathBuf;
+use sealfold_protocol::{Digest, MultiSigned, SigningKey, content};
+use std::fs::Permissions;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 /// What a test may choose.
 #[derive(Clone)]
@@ -71,6 +73,27 @@ impl Default for Options {
                 .concat(),
             query: None,
         }
+    }
+}
+
+/// The name of the log that test studies stand in.
+pub const LOG_ORIGIN: &str = "log.example/test";
+
+/// The key of that log.
+#[must_use]
+pub fn log_key() -> SigningKey {
+    SigningKey::from_seed(&[3; 32]).unwrap()
+}
+
+/// Puts that log's key into the data folder of a host that is about to start,
+/// unless it has one.
+pub fn give_log_key(data: &Path) {
+    let path = data.join("log.key");
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).unwrap();
+    if !path.exists() {
+        let line = format!("{LOG_ORIGIN} {}\n", hex::encode(*log_key().seed()));
+        std::fs::write(&path, line).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     }
 }
 
@@ -166,6 +189,9 @@ readers = "{readers}"
 [approval]
 required = {required}
 approvers = [{approvers}]
+[log]
+origin = "{LOG_ORIGIN}"
+key = "{log}"
 [[measurements.nitro]]
 {measurements}
 {listed}"#,
@@ -176,6 +202,7 @@ approvers = [{approvers}]
         readers = options.readers,
         accepts = if options.weak { "accepts = [\"few-honest-sites\"]" } else { "" },
         measurements = options.measurements,
+        log = log_key().verifying_key(),
         required = sites.len() / 2 + 1,
         approvers = keys.join(", "),
     )

@@ -379,6 +379,7 @@ fn host(folder: &Path, port: u16, platform: &Platform) -> Server {
     command.args(["serve", "--listen", &format!("tcp://127.0.0.1:{port}")]);
     command.args(["--enclave", &enclave.to_string(), "--door", &door.to_string()]);
     command.arg("--data").arg(folder.join("host"));
+    study::give_log_key(&folder.join("host"));
     Server::start(command, &folder.join("host.log"))
 }
 

@@ -1,7 +1,7 @@
 //! A host that serves TLS under an authority of the test's own.
 
 use crate::process::{self, Server};
-use crate::study::Options;
+use crate::study::{self, Options};
 use crate::system::System;
 use std::path::PathBuf;
 
@@ -32,6 +32,7 @@ impl TlsHost {
         command.arg("--tls-key").arg(&private).arg("--data").arg(folder.join("tls-host"));
         command.args(["--enclave", "unix:///nowhere", "--door"]);
         command.arg(format!("unix://{}", folder.join("tls-door.sock").display()));
+        study::give_log_key(&folder.join("tls-host"));
         let host = Server::start(command, &folder.join("tls.log"));
         let place = host.place().unwrap();
         Self { system, certificate, place, _host: host }

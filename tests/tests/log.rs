@@ -13,7 +13,7 @@ use sealfold_protocol::offer::Offer;
 use sealfold_protocol::roster::Roster;
 use sealfold_tests::http;
 use sealfold_tests::process;
-use sealfold_tests::study::Options;
+use sealfold_tests::study::{self, Options};
 use sealfold_tests::system::System;
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -151,8 +151,10 @@ fn a_site_that_has_seen_another_history_commits_to_nothing() {
     // What this site saw last time was a larger log, then one with another root.
     let kept = system.home(SITES[0]).join(format!("studies/{}/checkpoint", system.id()));
     let name = system.log_key().name().to_owned();
+    // (The operator has the log's key, and can sign what it likes.)
+    let of = |seed: &[u8; 32]| NoteSigner::from_seed(&name, KeyKind::Ed25519, seed).unwrap();
     for (size, check) in [(1_000_000, "log-shortened"), (1, "log-forked")] {
-        let signer = NoteSigner::from_seed(&name, KeyKind::Ed25519, &[1; 32]).unwrap();
+        let signer = of(&study::log_key().seed());
         let other = SignedCheckpoint::sign(size, Hash([7; 32]), &signer).unwrap();
         std::fs::write(&kept, other.to_bytes()).unwrap();
         let ended = system.on_study(SITES[0], &["commit"], &[]);
@@ -163,7 +165,7 @@ fn a_site_that_has_seen_another_history_commits_to_nothing() {
     // A policy that names another log's key.
     let policy = system.home(SITES[0]).join("policy.toml");
     let text = std::fs::read_to_string(&policy).unwrap();
-    let stranger = NoteSigner::from_seed(&name, KeyKind::Ed25519, &[1; 32]).unwrap();
+    let stranger = of(&[1; 32]);
     let with = |key: &NoteKey| format!("{text}\n[log]\nkey = \"{key}\"\n");
     std::fs::write(&policy, with(stranger.key())).unwrap();
     assert_eq!(system.on_study(SITES[0], &["commit"], &[]).check(), "log");

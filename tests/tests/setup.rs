@@ -4,7 +4,7 @@
 
 use sealfold_tests::process;
 use sealfold_tests::site::Site;
-use sealfold_tests::study::Options;
+use sealfold_tests::study::{self, Options};
 use sealfold_tests::system::{Ended, System, first_value, write_tensors};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -69,6 +69,8 @@ fn heart_disease(folder: &Path) -> PathBuf {
         .replace("= ROUNDS", "= 3")
         .replace("\"INITIAL\"", &format!("\"{}\"", "00".repeat(32)))
         .replace("[APPROVERS]", &format!("[{}]", keys.join(", ")))
+        .replace("\nLOG\n", "\n[log]\norigin = \"log.example/heart\"\nkey = \"KEY\"\n")
+        .replace("KEY", &study::log_key().verifying_key().to_string())
         .replace("\nMEASUREMENTS", &format!("\n{}", Options::default().measurements))
         .replace("\nSITES", &format!("\n{}", sites.iter().map(Site::listing).collect::<String>()));
     let path = folder.join("study.toml");

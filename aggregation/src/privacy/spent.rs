@@ -50,6 +50,16 @@ impl Spent {
         self
     }
 
+    /// The account of doing all of this so many times.
+    #[must_use]
+    pub fn times(mut self, count: u64) -> Self {
+        for cost in &mut self.costs {
+            // Nothing times an infinite cost is nothing.
+            *cost = if count == 0 { 0.0 } else { *cost * count as f64 };
+        }
+        self
+    }
+
     /// Epsilon at `delta`: the least over the orders, infinite if none gives a
     /// bound.
     ///

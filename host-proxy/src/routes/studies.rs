@@ -36,6 +36,7 @@ pub async fn publish(State(host): Shared, Json(body): Json<EnvelopeBody>) -> Rep
     signed_by_a_party(&manifest)?;
     let id = identity(&manifest);
     host.terms.expect_served(&id)?;
+    host.log.expect_own(&manifest.statement().log)?;
     let mut state = host.state.lock().await;
     let is_new = !state.studies.contains_key(&id);
     if is_new && state.studies.len() >= MAX_STUDIES {

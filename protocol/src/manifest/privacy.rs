@@ -99,19 +99,47 @@ impl Noise {
     /// # Errors
     /// [`Error::Manifest`] if a parameter is out of range.
     pub fn spent(&self, rounds: u32) -> Result<f64> {
-        let wrong = |error: sealfold_aggregation::Error| Error::Manifest {
-            field: "privacy".to_owned(),
-            expected: "a mechanism that can be accounted for".to_owned(),
-            found: error.to_string(),
-        };
+        self.accountant()?.spent(rounds.into())
+    }
+
+    /// One round's cost, worked out once for whoever asks about many rounds.
+    ///
+    /// # Errors
+    /// [`Error::Manifest`] if a parameter is out of range.
+    pub fn accountant(&self) -> Result<Accountant> {
         let rate = self.sampling_rate.unwrap_or(1.0);
-        let sum = SampledGaussian::new(self.noise_multiplier, 1.0, rate).map_err(wrong)?;
-        let mut spent = Spent::new(Orders::integer()).add(&sum.into(), rounds.into());
+        let sum = SampledGaussian::new(self.noise_multiplier, 1.0, rate).map_err(uncounted)?;
+        let mut round = Spent::new(Orders::integer()).add(&sum.into(), 1);
         if let Some(adaptive) = &self.adaptive_clip {
-            let count = SampledGaussian::new(adaptive.count_noise, 1.0, 1.0).map_err(wrong)?;
-            spent = spent.add(&count.into(), rounds.into());
+            let count = SampledGaussian::new(adaptive.count_noise, 1.0, 1.0).map_err(uncounted)?;
+            round = round.add(&count.into(), 1);
         }
-        spent.epsilon(self.delta).map_err(wrong)
+        Ok(Accountant { round, delta: self.delta })
+    }
+}
+
+/// What rounds of one study cost, each like the other.
+#[derive(Debug, Clone)]
+pub struct Accountant {
+    round: Spent,
+    delta: f64,
+}
+
+impl Accountant {
+    /// The privacy loss of so many rounds at the manifest's delta.
+    ///
+    /// # Errors
+    /// [`Error::Manifest`] if that delta is none.
+    pub fn spent(&self, rounds: u64) -> Result<f64> {
+        self.round.clone().times(rounds).epsilon(self.delta).map_err(uncounted)
+    }
+}
+
+fn uncounted(error: sealfold_aggregation::Error) -> Error {
+    Error::Manifest {
+        field: "privacy".to_owned(),
+        expected: "a mechanism that can be accounted for".to_owned(),
+        found: error.to_string(),
     }
 }
 

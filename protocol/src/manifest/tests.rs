@@ -21,7 +21,9 @@ pub(crate) fn manifest() -> Manifest {
     let sites: String = keys().iter().enumerate().map(site).collect();
     let approvers: Vec<_> =
         keys().iter().map(|key| format!("{:?}", key.verifying_key().to_string())).collect();
+    let log = SigningKey::from_seed(&[99; 32]).unwrap().verifying_key().to_string();
     let text = TEXT.replace("APPROVERS", &approvers.join(", ")).replace("SITES", &sites);
+    let text = text.replace("LOG", &log);
     Manifest::from_toml(&text).unwrap()
 }
 
@@ -68,6 +70,9 @@ readers = "sites"
 [approval]
 required = 3
 approvers = [APPROVERS]
+[log]
+origin = "log.example/heart"
+key = "LOG"
 [[measurements.nitro]]
 pcr0 = "111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111"
 pcr1 = "111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111"
@@ -164,4 +169,7 @@ fn every_rule_names_its_field() {
     assert!(refused(|m| m.data.features[0].missing_share = 2.0).contains("missing_share"));
     assert!(refused(|m| m.quorum.smallest_roster = 2).contains("2k > n + c"));
     assert!(refused(|m| m.format = 2).contains("format"));
+    for origin in ["", "a b", "a+b", "a\nb", &"a".repeat(129)] {
+        assert!(refused(|m| m.log.origin = origin.to_owned()).contains("log.origin"), "{origin}");
+    }
 }

@@ -11,6 +11,7 @@ use sealfold_protocol::Digest;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
 
+mod explain;
 mod images;
 mod privacy;
 mod query;
@@ -82,6 +83,8 @@ enum Command {
     Fetch(rounds::Fetch),
     /// Where the site and the round stand.
     Status(rounds::OnStudy),
+    /// What happened in a round, as this site knows it, and what to do next.
+    Explain(explain::Explain),
     /// Do rounds unattended.
     Run(rounds::Run),
     /// Print completions for a shell.
@@ -180,6 +183,7 @@ pub fn run(arguments: Arguments) -> Result<u8> {
         Command::Commit(commit) => commit.commit(&context),
         Command::Fetch(fetch) => fetch.run(&context),
         Command::Status(status) => status.status(&context),
+        Command::Explain(explain) => explain.run(&context),
         Command::Run(run) => run.run(&context),
         Command::Completions { .. } | Command::Man { .. } => Ok(0),
     }

@@ -6,6 +6,7 @@ use sealfold::agent::{Agent, Assignment};
 use sealfold::binding::Binding;
 use sealfold::client::Client;
 use sealfold::error::SiteRefusal;
+use sealfold::explain::explain;
 use sealfold::keys::Keys;
 use sealfold::round::Site;
 use sealfold::study::LocalStudy;
@@ -191,18 +192,23 @@ impl OnStudy {
         }
         let status = site.status()?;
         let phase = serde_json::to_value(status.phase).unwrap_or_default();
+        let told = explain(&context.home, &parts.keys, &site.joined, Some(&status), next.round)?;
         let machine = json!({
+            "standing": told.standing, "bound_to": told.bound_to, "next": told.next,
             "round": next.round, "rounds": rounds, "done": false, "base": next.base, "phase": phase,
             "uploads": status.uploads.len(), "commits": status.commits.len(),
             "waiting_for": status.waiting_for,
         });
         let text = format!(
-            "round {} of {rounds}: {}, {} uploads, {} commits; waits for {}",
+            "round {} of {rounds}: {}, {} uploads, {} commits; waits for {}\nthis site is {}\n\
+             next: {}",
             next.round,
             phase.as_str().unwrap_or_default(),
             status.uploads.len(),
             status.commits.len(),
-            status.waiting_for
+            status.waiting_for,
+            told.standing.in_words(),
+            told.next
         );
         context.voice.result(&machine, &text);
         Ok(0)

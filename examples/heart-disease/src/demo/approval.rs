@@ -20,6 +20,11 @@ impl Demo {
             ));
         }
         let approvers = approvers.join(", ");
+        let data = self.out.join("host");
+        let data = data.to_str().context("the folder's name is no UTF-8")?;
+        let log = self.binaries.run("sealfold-host", &["log-key", "--data", data])?;
+        let policy_log =
+            self.binaries.run("sealfold-host", &["log-key", "--policy", "--data", data])?;
         let measurements: Vec<_> =
             simulation.lines().filter(|line| line.starts_with("pcr")).collect();
         let initial = self.out.join("initial.safetensors");
@@ -33,6 +38,7 @@ impl Demo {
                 .replace("ROUNDS", &self.rounds.to_string())
                 .replace("INITIAL", digest)
                 .replace("APPROVERS", &approvers)
+                .replace("\nLOG\n", &format!("\n{log}\n"))
                 .replace("MEASUREMENTS", &measurements.join("\n"))
                 .replace("SITES", listings.trim_end())
         };
@@ -42,7 +48,7 @@ impl Demo {
         std::fs::write(&path, fill(digest["initial"].as_str().unwrap_or_default()))?;
         let policy = format!(
             "[evidence]\nmax_age_seconds = 300\n\n[approval]\nrequired = 3\napprovers = [{approvers}]\n\n\
-             [round]\nsmallest_roster = 4\ncolluders = 1\n\n# A demo: a real site has [nitro] here \
+             [round]\nsmallest_roster = 4\ncolluders = 1\n\n{policy_log}\n# A demo: a real site has [nitro] here \
              and no [simulation].\n{simulation}"
         );
         let mut study = String::new();

@@ -40,7 +40,7 @@ mod tests {
         let plan = Plan::new(7).unwrap();
         let plain = include_str!("../../study.template.toml");
         let text = template(plain, &plan).unwrap();
-        for field in ["INITIAL", "= ROUNDS", "APPROVERS", "\nMEASUREMENTS", "\nSITES"] {
+        for field in ["INITIAL", "= ROUNDS", "APPROVERS", "\nLOG\n", "\nMEASUREMENTS", "\nSITES"] {
             assert_eq!(text.matches(field).count(), 1, "{field}");
         }
         assert!(text.contains(&format!("noise_multiplier = {}\n", plan.noise_multiplier)));

@@ -1,9 +1,8 @@
-//! A manifest in words: what a person reads before signing it.
+//! A manifest in words: what a person reads before signing it, and what an
+//! auditor reads years later.
 
-use sealfold_protocol::Digest;
-use sealfold_protocol::manifest::{
-    Aggregation, Axis, Feature, Manifest, Privacy, Readers, Statistic,
-};
+use super::{Aggregation, Axis, Feature, Manifest, Privacy, Readers, Statistic};
+use crate::Digest;
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -12,11 +11,27 @@ const WITHOUT_NOISE: &str = "This study adds no site-level noise: the smallest r
 within a round. Rosters that differ between rounds, and hospital totals, can still be compared by \
 whoever reads releases.";
 
-/// Everything that a site or an approver decides on, a line a term.
+/// Everything that a site or an approver decides on, a line a term, and what
+/// follows from it.
 #[must_use]
 pub fn describe(manifest: &Manifest, id: &Digest) -> String {
     let mut text = String::new();
-    let mut line = |term: &str, value: String| _ = writeln!(text, "{term:<12} {value}");
+    for (term, value) in terms(manifest, id) {
+        let _ = writeln!(text, "{term:<12} {value}");
+    }
+    text.push('\n');
+    for note in notes(manifest) {
+        text.push_str(&note);
+        text.push('\n');
+    }
+    text
+}
+
+/// The terms of a manifest with their values; a term that goes on has no name.
+#[must_use]
+pub fn terms(manifest: &Manifest, id: &Digest) -> Vec<(&'static str, String)> {
+    let mut terms = Vec::new();
+    let mut line = |term: &'static str, value: String| terms.push((term, value));
     let study = &manifest.study;
     line("study", format!("{} ({id})", study.name));
     line("purpose", study.purpose.clone());
@@ -33,6 +48,7 @@ pub fn describe(manifest: &Manifest, id: &Digest) -> String {
         let name = name.map_or(String::new(), |site| format!(" ({})", site.name));
         line("approver", format!("{approver}{name}"));
     }
+    line("log", format!("{} with key {}", manifest.log.origin, manifest.log.key));
     for image in &manifest.measurements.nitro {
         line("image", format!("pcr0 {}", image.pcr0));
         line("", format!("pcr1 {}", image.pcr1));
@@ -91,20 +107,25 @@ pub fn describe(manifest: &Manifest, id: &Digest) -> String {
         Readers::Sites => "the sites only",
     };
     line("readers", readers.to_owned());
+    terms
+}
+
+/// What the terms give and what they do not, each in a paragraph.
+#[must_use]
+pub fn notes(manifest: &Manifest) -> Vec<String> {
     let (k, c) = (manifest.quorum.smallest_roster, manifest.quorum.colluders);
-    text.push_str(&format!(
-        "\nNo aggregate of fewer than {k} sites is ever released, and {c} colluding sites are \
-         withstood.\n"
-    ));
+    let mut notes = vec![format!(
+        "No aggregate of fewer than {k} sites is ever released, and {c} colluding sites are \
+         withstood."
+    )];
     for weakness in &manifest.quorum.accepts {
-        text.push_str(&format!("WEAKER ({weakness}): {}.\n", weakness.meaning()));
+        notes.push(format!("WEAKER ({weakness}): {}.", weakness.meaning()));
     }
-    for leak in &aggregation.accepts {
-        text.push_str(&format!("WEAKER: {}.\n", leak.meaning()));
+    for leak in &manifest.aggregation.accepts {
+        notes.push(format!("WEAKER: {}.", leak.meaning()));
     }
-    text.push_str(&privacy(manifest));
-    text.push('\n');
-    text
+    notes.push(privacy(manifest));
+    notes
 }
 
 /// A statistic of a query and the cells that it has.
@@ -127,11 +148,12 @@ fn statistic_in_words(statistic: &Statistic) -> String {
 
 /// A rule and its parameters.
 fn rule(aggregation: &Aggregation) -> String {
-    let values = serde_json::to_value(aggregation).unwrap_or_default();
+    let values = toml::Table::try_from(aggregation).unwrap_or_default();
     let taken =
         aggregation.rule.parameters().iter().filter(|name| **name != "largest_weight_share");
     taken.fold(aggregation.rule.name().to_owned(), |text, name| {
-        format!("{text}, {name} {}", values[*name])
+        let value = values.get(*name).map_or(String::new(), ToString::to_string);
+        format!("{text}, {name} {value}")
     })
 }
 
@@ -189,6 +211,6 @@ fn described(feature: &Feature) -> String {
 
 /// The word that a manifest has for something.
 fn word(value: &impl Serialize) -> String {
-    let value = serde_json::to_value(value).unwrap_or_default();
-    value.as_str().unwrap_or_default().to_owned()
+    let value = toml::Value::try_from(value).ok();
+    value.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }

@@ -4,21 +4,28 @@
 use crate::finding::{Finding, Severity};
 use crate::report::Report;
 use crate::summary::{Released, Summary};
+use sealfold_protocol::manifest::in_words;
 use std::fmt::Write;
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;\
-padding:0 1rem;color:#1b1b1b;background:#fff}h1{font-size:1.6rem}h2{margin-top:2.2rem;\
-border-bottom:1px solid #ccc}table{border-collapse:collapse;width:100%;margin:.6rem 0}\
-th,td{text-align:left;vertical-align:top;padding:.25rem .6rem;border-bottom:1px solid #e3e3e3}\
+mod plot;
+
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;color:#1b1f24;max-width:70rem;\
+margin:2rem auto;padding:0 1rem}h1{font-size:1.6rem}h2{margin-top:2.5rem;border-bottom:1px solid \
+#ccc}h3{margin-bottom:.4rem}table{border-collapse:collapse;width:100%}th,td{text-align:left;\
+vertical-align:top;padding:.25rem .6rem;border-bottom:1px solid #e3e3e3}th{font-weight:600}\
 code{font:13px ui-monospace,monospace;overflow-wrap:anywhere}.verdict{padding:.8rem 1rem;\
 border-left:6px solid #2a7d4f;background:#eef7f1}.wrong{border-color:#b3261e;background:#fbeeed}\
 .late{border-color:#9a6700;background:#fdf6e3}.safety{color:#b3261e;font-weight:600}\
-.liveness{color:#7a5200;font-weight:600}.scroll{overflow-x:auto}\
-@media print{body{margin:0;max-width:none;font-size:11px}tr{break-inside:avoid}}";
+.liveness{color:#7a5200;font-weight:600}.what{white-space:nowrap}.terms th{width:9rem}\
+svg{width:100%;height:auto;font:11px system-ui,sans-serif}svg text{fill:#444}.in{fill:#2a7d4f}\
+.out{fill:#e6e6e6}.given-up{fill:#b26a00}.axis{fill:none;stroke:#777}.budget{fill:none;\
+stroke:#b3261e;stroke-dasharray:6 4}.spent{fill:none;stroke:#2a7d4f;stroke-width:2}\
+td,p{overflow-wrap:anywhere}.when{white-space:nowrap;overflow-wrap:normal}\
+@media print{body{margin:0;max-width:none;font-size:11px}tr,svg{break-inside:avoid}\
+h2,h3{break-after:avoid}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}";
 
-/// The timeline's width for one round, and its height, in pixels.
-const STEP: usize = 14;
-const HEIGHT: usize = 120;
+/// The rounds that the page draws and lists; earlier ones are in the JSON report.
+const ROUNDS: usize = 200;
 
 /// The report.
 #[must_use]
@@ -79,7 +86,7 @@ fn findings(out: &mut String, report: &Report) {
     for finding in &report.findings {
         let _ = writeln!(
             out,
-            "<tr><td class=\"{severity}\">{severity}<br>{check}</td><td>{place}</td>\
+            "<tr><td class=\"what {severity}\">{severity}<br>{check}</td><td class=\"what\">{place}</td>\
              <td>expected {expected}<br>found {found}</td><td>{look}</td></tr>",
             severity = finding.severity,
             check = finding.check,
@@ -113,113 +120,122 @@ fn place(finding: &Finding) -> String {
 
 fn study(out: &mut String, summary: &Summary, rounds: &[&Released]) {
     let manifest = &summary.manifest;
-    let terms = &manifest.study;
     let _ = write!(
         out,
-        "<h2>Study: {}</h2><table>\
-         <tr><th>Identity</th><td><code>{}</code></td></tr>\
-         <tr><th>Purpose</th><td>{}</td></tr><tr><th>Intended use</th><td>{}</td></tr>\
-         <tr><th>Valid</th><td>{} to {}</td></tr>\
-         <tr><th>Rounds</th><td>{} of {} released</td></tr>\
-         <tr><th>Manifests</th><td>{}, the last approved by {} (required {} of {})</td></tr>\
-         <tr><th>Quorum</th><td>No release of fewer than {} sites; {} of them may collude</td></tr>",
-        escape(&terms.name),
-        summary.study,
-        escape(&terms.purpose),
-        escape(&terms.intended_use),
-        terms.valid_from,
-        terms.valid_until,
+        "<h2>Study: {}</h2>\n<p>{} of {} rounds are released. Manifests: {}; {} of {} approvers \
+         signed the last one, and {} must.</p>\n",
+        escape(&manifest.study.name),
         summary.released,
-        terms.rounds,
+        manifest.study.rounds,
         summary.manifests,
         summary.approvals,
-        manifest.approval.required,
         manifest.approval.approvers.len(),
-        manifest.quorum.smallest_roster,
-        manifest.quorum.colluders,
+        manifest.approval.required,
     );
-    for (title, value) in [
-        ("Aggregation", serde_json::to_string(&manifest.aggregation)),
-        ("Privacy", serde_json::to_string(&manifest.privacy)),
-    ] {
-        let value = escape(&value.unwrap_or_default());
-        let _ = write!(out, "<tr><th>{title}</th><td><code>{value}</code></td></tr>");
+    for note in in_words::notes(manifest) {
+        let _ = writeln!(out, "<p>{}</p>", escape(&note));
     }
     if let Some(open) = &summary.open {
-        let _ = write!(out, "<tr><th>Open at the end</th><td>{}</td></tr>", escape(open));
+        let _ = writeln!(out, "<p class=\"verdict late\">Open at the end: {}</p>", escape(open));
     }
-    out.push_str(
-        "</table>\n<h3>Who took part</h3><table><tr><th>Site</th><th>Signed the manifest</th>\
-                  <th>Releases with its update</th></tr>\n",
-    );
-    for site in &manifest.sites {
-        let signed = if summary.participants.contains(&site.name) { "yes" } else { "no" };
-        let count = summary.took_part.get(&site.name).copied().unwrap_or(0);
-        let name = escape(&site.name);
-        let _ = writeln!(out, "<tr><td>{name}</td><td>{signed}</td><td>{count}</td></tr>");
-    }
-    out.push_str(
-        "</table>\n<h3>Measured images</h3><table><tr><th>Image</th><th>Offers</th></tr>\n",
-    );
-    for (image, offers) in &summary.images {
-        let _ = writeln!(out, "<tr><td><code>{image}</code></td><td>{offers}</td></tr>");
-    }
-    out.push_str("</table>\n");
     if rounds.iter().filter_map(|round| round.measured.as_ref()).any(|m| m.simulated) {
         out.push_str(
             "<p class=\"verdict late\">Rounds of this study ran in simulation: their \
                       evidence proves nothing.</p>\n",
         );
     }
-    if !rounds.is_empty() {
-        timeline(out, manifest.sites.len(), rounds);
-        table(out, rounds);
+    privacy(out, summary);
+    let shown = &rounds[rounds.len().saturating_sub(ROUNDS)..];
+    if !shown.is_empty() {
+        timeline(out, summary, shown);
+    }
+    took_part(out, summary);
+    out.push_str("<h3>Measured images</h3><table><tr><th>Image</th><th>Offers</th></tr>\n");
+    for (image, offers) in &summary.images {
+        let image = escape(image);
+        let _ = writeln!(out, "<tr><td><code>{image}</code></td><td>{offers}</td></tr>");
+    }
+    out.push_str("</table>\n");
+    if !shown.is_empty() {
+        table(out, shown);
+    }
+    out.push_str("<h3>What the sites agreed to</h3><table class=\"terms\">\n");
+    for (term, value) in in_words::terms(manifest, &summary.study) {
+        let (term, value) = (escape(term), escape(&value));
+        let _ = writeln!(out, "<tr><th>{term}</th><td>{value}</td></tr>");
+    }
+    out.push_str("</table>\n");
+}
+
+fn privacy(out: &mut String, summary: &Summary) {
+    out.push_str("<h3>Privacy spent over time</h3>\n");
+    let Some(spent) = &summary.privacy else {
+        out.push_str(
+            "<p>The study adds no noise, so there is no budget to spend. What protects a site is \
+             the smallest roster.</p>\n",
+        );
+        return;
+    };
+    let _ = writeln!(
+        out,
+        "<p>Of one {}: epsilon {} of {} at delta {}, worked out again from the manifest's noise for \
+         {} releases and {} abandoned offers, each of which counts as released.</p>",
+        spent.unit,
+        plot::number(spent.epsilon),
+        plot::number(spent.budget),
+        spent.delta,
+        spent.releases,
+        spent.abandoned
+    );
+    if !spent.curve.is_empty() {
+        plot::privacy(out, spent);
     }
 }
 
-/// One bar a round, as high as the part of the sites that was folded.
-fn timeline(out: &mut String, sites: usize, rounds: &[&Released]) {
-    let width = rounds.len() * STEP + 2;
-    let _ = write!(
-        out,
-        "<h3>Rounds</h3><div class=\"scroll\"><svg role=\"img\" aria-label=\"sites in each round\" \
-         width=\"{width}\" height=\"{}\">",
-        HEIGHT + 20
-    );
-    for (place, round) in rounds.iter().enumerate() {
-        let height = HEIGHT * round.sites.len() / sites.max(1);
-        let colour = if round.abandoned > 0 { "#9a6700" } else { "#2a7d4f" };
-        let (x, y) = (place * STEP + 1, HEIGHT - height);
-        let _ = write!(
-            out,
-            "<rect x=\"{x}\" y=\"{y}\" width=\"{}\" height=\"{height}\" fill=\"{colour}\">\
-             <title>round {}: {} of {sites} sites</title></rect>",
-            STEP - 3,
-            round.round,
-            round.sites.len()
-        );
-        if place % 5 == 0 {
-            let (y, number) = (HEIGHT + 14, round.round);
-            let _ = write!(out, "<text x=\"{x}\" y=\"{y}\" font-size=\"10\">{number}</text>");
-        }
-    }
+fn timeline(out: &mut String, summary: &Summary, rounds: &[&Released]) {
+    // Also the sites of manifests before the last one.
+    let mut sites: Vec<String> =
+        summary.manifest.sites.iter().map(|site| site.name.clone()).collect();
+    let earlier = summary.took_part.keys().filter(|site| !sites.contains(site));
+    let earlier: Vec<_> = earlier.cloned().collect();
+    sites.extend(earlier);
+    out.push_str("<h3>Timeline of rounds</h3>\n");
+    plot::timeline(out, &sites, rounds);
     out.push_str(
-        "</svg></div><p>Height: the share of the sites whose updates were folded. Brown: an \
-                  offer of the round was abandoned, and counts as possibly released.</p>\n",
+        "<p>Green: the site's update was folded in that round. Grey: it was not on the roster. \
+         Brown, below: an offer of the round was abandoned, and counts as possibly released.</p>\n",
     );
+}
+
+fn took_part(out: &mut String, summary: &Summary) {
+    out.push_str(
+        "<h3>Who took part</h3><table><tr><th>Site</th><th>Signed the manifest</th>\
+                  <th>Releases with its update</th></tr>\n",
+    );
+    let listed = summary.manifest.sites.iter().map(|site| &site.name);
+    let gone = summary.took_part.keys().filter(|site| listed.clone().all(|name| name != *site));
+    for site in listed.clone().chain(gone) {
+        let signed = if summary.participants.contains(site) { "yes" } else { "no" };
+        let count = summary.took_part.get(site).copied().unwrap_or(0);
+        let name = escape(site);
+        let _ = writeln!(out, "<tr><td>{name}</td><td>{signed}</td><td>{count}</td></tr>");
+    }
+    out.push_str("</table>\n");
 }
 
 fn table(out: &mut String, rounds: &[&Released]) {
     out.push_str(
-        "<table><tr><th>Round</th><th>Evidence signed</th><th>Leaves</th><th>Sites</th>\
-                  <th>Release</th></tr>\n",
+        "<h3>Releases</h3><table><tr><th>Round</th><th>Evidence signed</th><th>Leaves</th>\
+                  <th>Sites</th><th>Release</th></tr>\n",
     );
     for round in rounds {
-        let time =
-            round.measured.as_ref().map_or("not accepted".to_owned(), |m| m.time.to_string());
+        let time = round.measured.as_ref().map_or("not accepted".to_owned(), |m| {
+            m.time.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+        });
         let _ = writeln!(
             out,
-            "<tr><td>{}</td><td>{time}</td><td>{} to {}</td><td>{}</td><td><code>{}</code></td></tr>",
+            "<tr><td>{}</td><td class=\"when\">{time}</td><td class=\"when\">{} to {}</td>\
+             <td>{}</td><td><code>{}</code></td></tr>",
             round.round,
             round.offer_leaf,
             round.release_leaf,
