@@ -2,17 +2,19 @@
 //! aggregates until they are in the store. Files in a local folder, because
 //! they are written piece by piece and synced before anything is acknowledged.
 
+use crate::disk::{Disk, System};
 use crate::store::failed;
 use sealfold_protocol::refusal::{Check, Refusal};
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::io::{ErrorKind, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The folder of bytes under way.
 #[derive(Debug, Clone)]
 pub struct Staging {
     folder: PathBuf,
+    disk: Arc<dyn Disk>,
 }
 
 impl Staging {
@@ -21,6 +23,14 @@ impl Staging {
     /// # Errors
     /// If it cannot be made.
     pub fn open(folder: &Path) -> std::io::Result<Self> {
+        Self::on(folder, Arc::new(System))
+    }
+
+    /// As [`Staging::open`], on a disk of the caller's.
+    ///
+    /// # Errors
+    /// As [`Staging::open`].
+    pub fn on(folder: &Path, disk: Arc<dyn Disk>) -> std::io::Result<Self> {
         fs::create_dir_all(folder.join("updates"))?;
         fs::create_dir_all(folder.join("aggregates"))?;
         let temporary = folder.join("temporary");
@@ -28,7 +38,7 @@ impl Staging {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => fs::create_dir(&temporary)?,
         }
-        Ok(Self { folder: folder.to_owned() })
+        Ok(Self { folder: folder.to_owned(), disk })
     }
 
     /// The folder of temporary files, which a start empties.
@@ -78,7 +88,8 @@ impl Staging {
             return Err(Refusal::new(Check::UploadOffset, end, offset)
                 .next("go on from the offset that was expected"));
         }
-        if let Err(error) = file.write_all(piece).and_then(|()| file.sync_data()) {
+        let written = self.disk.write_at(&path, &file, end, piece);
+        if let Err(error) = written.and_then(|()| self.disk.sync(&path, &file)) {
             // What is not acknowledged must not be counted later.
             let _ = file.set_len(end);
             return Err(failed(error));
@@ -107,6 +118,20 @@ impl Staging {
         OpenOptions::new().create(true).truncate(false).write(true).open(self.part(object))
     }
 
+    /// Writes at an offset of an aggregate that is open for writing.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    pub fn write_at(
+        &self,
+        object: &[u8; 32],
+        file: &File,
+        offset: u64,
+        bytes: &[u8],
+    ) -> std::io::Result<()> {
+        self.disk.write_at(&self.part(object), file, offset, bytes)
+    }
+
     /// Checks a written aggregate's length, syncs it and gives it its name.
     ///
     /// # Errors
@@ -117,7 +142,7 @@ impl Staging {
         if file.metadata()?.len() != length {
             return Err(ErrorKind::InvalidData.into());
         }
-        file.sync_all()?;
+        self.disk.sync(&path, &file)?;
         let finished = self.aggregate(object);
         fs::rename(&path, &finished)?;
         sync_folder(&finished)
@@ -135,14 +160,6 @@ impl Staging {
             }
         }
     }
-}
-
-/// Writes at an offset.
-///
-/// # Errors
-/// As the system gives them.
-pub fn write_at(file: &File, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
-    file.write_all_at(bytes, offset)
 }
 
 /// Syncs the folder of a file, so that its name survives a crash.
@@ -175,8 +192,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let staging = Staging::open(folder.path()).unwrap();
         let file = staging.write_aggregate(&[2; 32]).unwrap();
-        write_at(&file, 2, b"cd").unwrap();
-        write_at(&file, 0, b"ab").unwrap();
+        staging.write_at(&[2; 32], &file, 2, b"cd").unwrap();
+        staging.write_at(&[2; 32], &file, 0, b"ab").unwrap();
         assert!(staging.finish_aggregate(&[2; 32], 5).is_err());
         staging.finish_aggregate(&[2; 32], 4).unwrap();
         assert_eq!(fs::read(staging.aggregate(&[2; 32])).unwrap(), b"abcd");

@@ -7,7 +7,7 @@
 //! It waits for what others have yet to do. A training that fails, or whose
 //! update is refused, it does again, so many times in a row and no more.
 
-use crate::attempts::Memory;
+pub use crate::attempts::Memory;
 use crate::binding::Binding;
 use crate::client::Client;
 use crate::error::SiteRefusal;
@@ -66,7 +66,8 @@ pub struct Agent<'a> {
 }
 
 /// Whether a refusal says no more than that the round is elsewhere by now.
-pub(crate) fn moved_on(check: Check) -> bool {
+#[must_use]
+pub fn moved_on(check: Check) -> bool {
     matches!(
         check,
         Check::Phase
@@ -79,7 +80,8 @@ pub(crate) fn moved_on(check: Check) -> bool {
 }
 
 /// What a look at the round came to.
-pub(crate) enum Look {
+#[derive(Debug)]
+pub enum Look {
     /// Something was done; look again at once.
     Again,
     /// Nothing to do but wait, for this.
@@ -101,19 +103,11 @@ impl Agent<'_> {
         let local = LocalStudy::new(self.home, assignment.study);
         let mut memory = Memory::new(Binding::open(self.home, &local)?);
         let (mut rounds, mut pause, mut said) = (0, assignment.poll, String::new());
-        let mut checked = false;
         loop {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(Error::Stopped);
             }
-            let look = self.join(assignment).and_then(|site| {
-                if !checked {
-                    self.check_data(assignment, &site)?;
-                    checked = true;
-                }
-                self.look(&site, &mut memory, assignment)
-            });
-            let wait = match look {
+            let wait = match self.once(assignment, &mut memory) {
                 Ok(Look::Again) => {
                     pause = assignment.poll;
                     continue;
@@ -156,6 +150,19 @@ impl Agent<'_> {
             }
             self.sleep(pause);
         }
+    }
+
+    /// Looks at where things stand and does the next thing.
+    ///
+    /// # Errors
+    /// As the requests and the site's own files give them; refusals.
+    pub fn once(&self, assignment: &Assignment, memory: &mut Memory) -> Result<Look> {
+        let site = self.join(assignment)?;
+        if !memory.data_checked {
+            self.check_data(assignment, &site)?;
+            memory.data_checked = true;
+        }
+        self.look(&site, memory, assignment)
     }
 
     /// Sleeps with some jitter, so that sites do not ask in step; wakes to stop.

@@ -56,24 +56,29 @@ impl Conductor {
     pub async fn run(mut self) {
         loop {
             self.watch().await;
-            let studies: Vec<_> = self.host.state.lock().await.studies.keys().copied().collect();
-            let mut again = false;
-            for study in studies {
-                let step = self.step(study).await;
-                let step = step.unwrap_or_else(|refusal| self.refused(study, &refusal));
-                match step {
-                    Step::Again => again = true,
-                    Step::Wait(what) => {
-                        if let Some(study) = self.host.state.lock().await.studies.get_mut(&study) {
-                            study.waiting_for = what;
-                        }
-                    }
-                }
-            }
-            if !again {
+            if !self.look().await {
                 let _ = tokio::time::timeout(PAUSE, self.host.wake.notified()).await;
             }
         }
+    }
+
+    /// Does the next thing in every study. Whether there is more to do at once.
+    pub async fn look(&mut self) -> bool {
+        let studies: Vec<_> = self.host.state.lock().await.studies.keys().copied().collect();
+        let mut again = false;
+        for study in studies {
+            let step = self.step(study).await;
+            let step = step.unwrap_or_else(|refusal| self.refused(study, &refusal));
+            match step {
+                Step::Again => again = true,
+                Step::Wait(what) => {
+                    if let Some(study) = self.host.state.lock().await.studies.get_mut(&study) {
+                        study.waiting_for = what;
+                    }
+                }
+            }
+        }
+        again
     }
 
     /// Notices when the enclave goes and when it is back.
@@ -207,7 +212,10 @@ impl Conductor {
             let state = self.host.state.lock().await;
             let mine = |upload: &&Upload| upload.header.statement().offer == offer.digest();
             let uploads = state.uploads.values().filter(mine);
-            uploads.filter(|upload| upload.status().state == UploadState::Stored).cloned().collect()
+            let stored = |upload: &&Upload| upload.status().state == UploadState::Stored;
+            let mut stored: Vec<_> = uploads.filter(stored).cloned().collect();
+            stored.sort_by(|a, b| a.header.statement().site.cmp(&b.header.statement().site));
+            stored
         };
         let mut settled = false;
         for pair in stored.chunks(ADMISSIONS) {

@@ -86,7 +86,9 @@ impl Conductor {
                 let round = study.rounds.get(&header.round);
                 header.study == id && round.is_some_and(|round| round.has_aggregate)
             };
-            state.uploads.iter().filter(|(_, u)| is_over(u)).map(|(digest, _)| *digest).collect()
+            let mut old: Vec<_> = state.uploads.values().filter(|upload| is_over(upload)).collect();
+            old.sort_by(|a, b| a.header.statement().site.cmp(&b.header.statement().site));
+            old.into_iter().map(|upload| upload.header.digest()).collect()
         };
         for header in old {
             self.host.forget_upload(&header).await?;
