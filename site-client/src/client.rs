@@ -365,7 +365,7 @@ mod tests {
 
     #[test]
     fn plain_http_is_for_this_machine() {
-        let (network, voice) = (Network::default(), Voice { json: true });
+        let (network, voice) = (Network::default(), Voice { json: true, quiet: false });
         for url in
             ["http://127.0.0.1:8080", "http://localhost", "https://host.example/", "http://[::1]:1"]
         {
