@@ -43,6 +43,7 @@ struct Inner {
     random: fastrand::Rng,
     weather: Weather,
     trace: Vec<String>,
+    is_followed: bool,
 }
 
 impl Fate {
@@ -50,8 +51,14 @@ impl Fate {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let random = fastrand::Rng::with_seed(seed);
-        let inner = Inner { random, weather: Weather::default(), trace: Vec::new() };
+        let inner =
+            Inner { random, weather: Weather::default(), trace: Vec::new(), is_followed: false };
         Self { inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    /// From now on prints what happens.
+    pub fn follow(&self) {
+        self.inner.lock().unwrap().is_followed = true;
     }
 
     /// Changes the weather.
@@ -106,7 +113,11 @@ impl Fate {
 
     /// Notes what happened, in words that do not depend on keys or digests.
     pub fn note(&self, what: impl Into<String>) {
-        self.inner.lock().unwrap().trace.push(what.into());
+        let (mut inner, what) = (self.inner.lock().unwrap(), what.into());
+        if inner.is_followed {
+            println!("{what}");
+        }
+        inner.trace.push(what);
     }
 
     /// What happened.

@@ -3,7 +3,7 @@
 //! Exit codes: 0 if every invariant held in every schedule, 1 if not.
 
 use clap::Parser;
-use sealfold_faults::run::{Verdict, run};
+use sealfold_faults::run::{Verdict, follow, run};
 use sealfold_faults::sabotage::Sabotage;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -52,8 +52,7 @@ fn main() -> ExitCode {
 }
 
 fn replay(seed: u64, sabotage: Option<Sabotage>) -> ExitCode {
-    let verdict = run(seed, sabotage);
-    verdict.trace.iter().for_each(|line| println!("{line}"));
+    let verdict = follow(seed, sabotage);
     println!("{} releases of all instances", verdict.releases);
     report(&verdict);
     if verdict.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

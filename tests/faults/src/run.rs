@@ -27,7 +27,18 @@ pub struct Verdict {
 /// Runs the schedule of a seed.
 #[must_use]
 pub fn run(seed: u64, sabotage: Option<Sabotage>) -> Verdict {
-    let mut world = World::new(seed, sabotage);
+    play(World::new(seed, sabotage), seed)
+}
+
+/// Runs the schedule of a seed, and prints what happens while it does.
+#[must_use]
+pub fn follow(seed: u64, sabotage: Option<Sabotage>) -> Verdict {
+    let world = World::new(seed, sabotage);
+    world.fate.follow();
+    play(world, seed)
+}
+
+fn play(mut world: World, seed: u64) -> Verdict {
     let kind = Kind::draw(&world);
     world.fate.note(format!("{kind:?}"));
     world.fate.set(kind.weather);

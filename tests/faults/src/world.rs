@@ -26,8 +26,6 @@ pub const DEADLINES: [u64; 3] = [600, 600, 7200];
 
 /// A world.
 pub struct World {
-    /// Its files.
-    pub folder: TempDir,
     /// Its time.
     pub clock: Clock,
     /// Its chance.
@@ -48,6 +46,8 @@ pub struct World {
     pub sabotage: Option<Sabotage>,
     /// The policy of sites and auditor.
     pub policy: String,
+    /// Its files; the last to go, since the door is one of them.
+    pub folder: TempDir,
 }
 
 /// Memory, if the system has a folder of it: thousands of worlds write a lot.
