@@ -76,6 +76,7 @@ pub fn moved_on(check: Check) -> bool {
             | Check::Roster
             | Check::Upload
             | Check::Deadline
+            | Check::SmallestRoster
     )
 }
 
@@ -221,12 +222,21 @@ impl Agent<'_> {
         for (round, reason) in site.notice(&mut memory.binding, &status)? {
             self.voice.event("abandoned", json!({ "round": round, "reason": reason }));
         }
-        if status.release.is_some()
-            && let Some(head) = site.finish(&memory.binding, &status)?
-        {
-            let (round, model) = (head.round - 1, head.base.to_string());
-            self.voice.event("released", json!({ "round": round, "model": model }));
-            return Ok(Look::Released);
+        if status.release.is_some() {
+            match site.finish(&memory.binding, &status) {
+                Ok(Some(head)) => {
+                    let (round, model) = (head.round - 1, head.base.to_string());
+                    self.voice.event("released", json!({ "round": round, "model": model }));
+                    return Ok(Look::Released);
+                }
+                Ok(None) => {}
+                // Bound to an offer that never became a roster of all: the
+                // approvers abandon it, and the site goes on with this release.
+                Err(Error::Refused(refusal)) if refusal.check == "bound-to-another-offer" => {
+                    return Ok(Look::Wait(refusal.to_string()));
+                }
+                Err(error) => return Err(error),
+            }
         }
         let Some(envelope) = &status.offer else {
             if next.round > 1 {

@@ -9,6 +9,7 @@
 pub mod elsewhere;
 pub mod hostile_host;
 pub mod http;
+pub mod liar;
 pub mod machine;
 pub mod middle;
 pub mod misbehaviour;

@@ -163,6 +163,13 @@ impl Conductor {
             self.record_offer(id, number, &standing).await?;
         }
         self.set_phase(id, number, status.phase).await?;
+        if self.is_given_up(id, number, &standing).await? {
+            return Ok(Step::Wait(format!(
+                "the operator, to restart the enclave: the approvers have abandoned offer {}, the \
+                 one that this instance makes of round {number}",
+                standing.digest()
+            )));
+        }
         match status.phase {
             Phase::Open => self.open(&standing, &status).await,
             Phase::Rostered => self.rostered(id, number, &standing, &status).await,
@@ -171,6 +178,18 @@ impl Conductor {
             Phase::Idle => self.ask_for_offer(id, number, Some(standing)).await,
             Phase::Closed => self.closed(id, number, &standing, &status).await,
         }
+    }
+
+    /// Whether the approvers have abandoned an offer.
+    async fn is_given_up(
+        &self,
+        id: Digest,
+        number: u32,
+        offer: &Signed<Offer>,
+    ) -> Result<bool, Refusal> {
+        let state = self.host.state.lock().await;
+        let round = state.study(&id)?.rounds.get(&number);
+        Ok(round.is_some_and(|round| is_abandoned(&state, id, round, &offer.digest())))
     }
 
     async fn set_phase(&self, id: Digest, number: u32, phase: Phase) -> Result<(), Refusal> {

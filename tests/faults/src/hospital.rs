@@ -128,6 +128,12 @@ impl Hospital {
         local.head(self.study.statement()).unwrap().round
     }
 
+    /// The offer of a round that it is bound to.
+    #[must_use]
+    pub fn bound_to(&self, round: u32) -> Option<Digest> {
+        self.memory.as_ref()?.binding.bound_to(round)
+    }
+
     /// The agent ends without a word, and starts again when it is next looked at.
     pub fn restart(&mut self) {
         self.memory = None;

@@ -52,6 +52,7 @@ fn main() -> ExitCode {
 }
 
 fn replay(seed: u64, sabotage: Option<Sabotage>) -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stdout).without_time().init();
     let verdict = follow(seed, sabotage);
     println!("{} releases of all instances", verdict.releases);
     report(&verdict);

@@ -2,8 +2,9 @@
 
 use crate::invariants::violations;
 use crate::sabotage::Sabotage;
-use crate::schedule::{Kind, abandon, act};
+use crate::schedule::{Kind, abandon, act, give_up};
 use crate::world::World;
+use std::collections::BTreeSet;
 
 /// Looks around after the faults have ended until all is done; more mean that
 /// it never will be.
@@ -91,6 +92,15 @@ fn operate(world: &mut World) {
     let waits = world.network.machine.lock().unwrap().waiting_for().unwrap_or_default();
     if waits.contains("approvers") {
         abandon(world);
+    }
+    // Sites that are bound to an earlier offer ask the approvers.
+    let mut bound = BTreeSet::new();
+    for site in world.sites.iter().filter(|site| site.waiting_for.contains("bound-to-another")) {
+        let round = site.next_round();
+        bound.extend(site.bound_to(round).map(|offer| (round, offer)));
+    }
+    for (round, offer) in bound {
+        give_up(world, round, offer);
     }
     if waits.contains("restart the enclave") || waits.contains("a new enclave instance") {
         world.enclaves.stop();

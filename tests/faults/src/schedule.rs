@@ -4,8 +4,8 @@
 use crate::door::Trouble;
 use crate::fate::Weather;
 use crate::world::{SITES, World};
-use sealfold_protocol::Signed;
 use sealfold_protocol::offer::Offer;
+use sealfold_protocol::{Digest, Signed};
 
 /// The kind of a world.
 #[derive(Debug, Clone, Copy)]
@@ -143,7 +143,11 @@ fn crash(world: &mut World) {
 pub fn abandon(world: &mut World) {
     let round = world.sites.iter().map(crate::hospital::Hospital::next_round).max().unwrap_or(1);
     let Some(offer) = standing(world, round) else { return };
-    let digest = offer.digest();
+    give_up(world, round, offer.digest());
+}
+
+/// The approvers give up an offer.
+pub fn give_up(world: &mut World, round: u32, digest: Digest) {
     let required = world.study.manifest.statement().approval.required;
     let mut complete = false;
     for number in 0..required {
