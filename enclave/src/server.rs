@@ -97,8 +97,9 @@ async fn respond(engine: Arc<Engine>, request: Request<Incoming>) -> Response<Fu
     })
 }
 
-/// The routes.
-fn answer(engine: &Engine, method: &Method, path: &str, body: &[u8]) -> Response<Full<Bytes>> {
+/// Answers one request: the routes.
+#[must_use]
+pub fn answer(engine: &Engine, method: &Method, path: &str, body: &[u8]) -> Response<Full<Bytes>> {
     let wrap = |envelope: Envelope| EnvelopeBody { envelope };
     match (method.as_str(), path) {
         ("GET", "/v1/status") => reply(engine.status()),

@@ -1,7 +1,7 @@
 //! The record door: the enclave reads sealed updates here and writes sealed
 //! aggregates. One thread for each connection; file to socket in the kernel.
 
-use crate::staging::{Staging, write_at};
+use crate::staging::Staging;
 use metrics::counter;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use sealfold_protocol::door::{Operation, Request, Status};
@@ -37,7 +37,7 @@ pub fn serve(endpoint: &Endpoint, staging: &Staging) -> io::Result<()> {
                     open.fetch_add(1, Ordering::Relaxed);
                     let (staging, open) = (staging.clone(), open.clone());
                     std::thread::spawn(move || {
-                        if let Err(error) = Connection::new(staging, stream).answer() {
+                        if let Err(error) = converse(staging, stream) {
                             tracing::debug!(%error, "a connection at the record door ended");
                         }
                         open.fetch_sub(1, Ordering::Relaxed);
@@ -51,6 +51,14 @@ pub fn serve(endpoint: &Endpoint, staging: &Staging) -> io::Result<()> {
         }
     })?;
     Ok(())
+}
+
+/// Answers one connection until its other end closes it.
+///
+/// # Errors
+/// As the stream gives them; requests that are none.
+pub fn converse(staging: Staging, stream: Stream) -> io::Result<()> {
+    Connection::new(staging, stream).answer()
 }
 
 struct Connection {
@@ -145,20 +153,19 @@ impl Connection {
         self.buffer.resize(request.length as usize, 0);
         let mut buffer = std::mem::take(&mut self.buffer);
         self.stream.read_exact(&mut buffer)?;
-        let done = self
-            .open_aggregate(&request.object)
-            .and_then(|file| write_at(file, request.offset, &buffer));
+        let done = self.write_aggregate(request, &buffer);
         self.buffer = buffer;
         counter!("sealfold_door_written_bytes_total").increment(u64::from(request.length));
         self.status(done)
     }
 
-    fn open_aggregate(&mut self, object: &[u8; 32]) -> io::Result<&File> {
+    fn write_aggregate(&mut self, request: &Request, bytes: &[u8]) -> io::Result<()> {
+        let object = &request.object;
         if !self.aggregates.contains_key(object) {
             self.aggregates.clear();
             self.aggregates.insert(*object, self.staging.write_aggregate(object)?);
         }
-        Ok(&self.aggregates[object])
+        self.staging.write_at(object, &self.aggregates[object], request.offset, bytes)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The host's side of the enclave's HTTP API.
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request};
@@ -13,6 +15,8 @@ use sealfold_protocol::endpoint::Endpoint;
 use sealfold_protocol::refusal::{Check, Refusal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long an answer may take for which the enclave reads updates: a fold reads
@@ -22,10 +26,25 @@ const READING: Duration = Duration::from_hours(1);
 /// that stalls is noticed after this time.
 const PROMPT: Duration = Duration::from_secs(30);
 
+/// What carries a request to the enclave and its answer back: an endpoint, or
+/// a simulated network.
+pub trait Wire: fmt::Debug + Send + Sync {
+    /// Sends a request; whether it succeeded, and the answer's body.
+    fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> BoxFuture<'_, anyhow::Result<(bool, Bytes)>>;
+
+    /// Where the enclave is, for people.
+    fn place(&self) -> String;
+}
+
 /// A client of the enclave.
 #[derive(Debug, Clone)]
 pub struct Enclave {
-    endpoint: Endpoint,
+    wire: Arc<dyn Wire>,
     prompt: Duration,
 }
 
@@ -33,7 +52,18 @@ impl Enclave {
     /// The enclave behind an endpoint.
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, prompt: PROMPT }
+        Self::over(Arc::new(endpoint))
+    }
+
+    /// The enclave at the other end of a wire.
+    #[must_use]
+    pub fn over(wire: Arc<dyn Wire>) -> Self {
+        Self { wire, prompt: PROMPT }
+    }
+
+    fn unreachable(&self, error: impl fmt::Display) -> Refusal {
+        Refusal::new(Check::Enclave, format!("an enclave at {}", self.wire.place()), error)
+            .next("the host tries again; the operator starts the enclave")
     }
 
     async fn call<T: DeserializeOwned>(
@@ -45,41 +75,18 @@ impl Enclave {
     ) -> Result<T, Refusal> {
         let body = serde_json::to_vec(body)
             .map_err(|e| Refusal::new(Check::Request, "a body that encodes", e))?;
-        let exchange = self.exchange(method, path, body);
+        let exchange = self.wire.exchange(method, path, body);
         let late = || format!("no answer to {path} in {} s", patience.as_secs());
         let (ok, bytes) = tokio::time::timeout(patience, exchange)
             .await
-            .map_err(|_| unreachable(&self.endpoint, late()))?
-            .map_err(|error| unreachable(&self.endpoint, error))?;
-        let odd = |e| unreachable(&self.endpoint, format!("an answer that does not parse: {e}"));
+            .map_err(|_| self.unreachable(late()))?
+            .map_err(|error| self.unreachable(error))?;
+        let odd = |e| self.unreachable(format!("an answer that does not parse: {e}"));
         if ok {
             serde_json::from_slice(&bytes).map_err(odd)
         } else {
             Err(serde_json::from_slice::<Refusal>(&bytes).map_err(odd)?)
         }
-    }
-
-    async fn exchange(
-        &self,
-        method: Method,
-        path: &str,
-        body: Vec<u8>,
-    ) -> anyhow::Result<(bool, Bytes)> {
-        let stream = TokioIo::new(self.endpoint.connect_async().await?);
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
-        let driver = tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "enclave")
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(body)))?;
-        let response = sender.send_request(request).await?;
-        let ok = response.status().is_success();
-        let limited = Limited::new(response.into_body(), MAX_JSON);
-        let bytes = limited.collect().await.map_err(|e| anyhow::anyhow!("{e}"))?.to_bytes();
-        driver.abort();
-        Ok((ok, bytes))
     }
 
     /// Where the instance stands.
@@ -157,9 +164,44 @@ impl Enclave {
     }
 }
 
-fn unreachable(endpoint: &Endpoint, error: impl std::fmt::Display) -> Refusal {
-    Refusal::new(Check::Enclave, format!("an enclave at {endpoint}"), error)
-        .next("the host tries again; the operator starts the enclave")
+impl Wire for Endpoint {
+    fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> BoxFuture<'_, anyhow::Result<(bool, Bytes)>> {
+        let path = path.to_owned();
+        async move { http(self, method, &path, body).await }.boxed()
+    }
+
+    fn place(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// One request over a connection of its own.
+async fn http(
+    endpoint: &Endpoint,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+) -> anyhow::Result<(bool, Bytes)> {
+    let stream = TokioIo::new(endpoint.connect_async().await?);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
+    let driver = tokio::spawn(connection);
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "enclave")
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(body)))?;
+    let response = sender.send_request(request).await?;
+    let ok = response.status().is_success();
+    let limited = Limited::new(response.into_body(), MAX_JSON);
+    let bytes = limited.collect().await.map_err(|e| anyhow::anyhow!("{e}"))?.to_bytes();
+    driver.abort();
+    Ok((ok, bytes))
 }
 
 #[cfg(test)]

@@ -191,6 +191,10 @@ async fn load(store: &Store, staging: &Staging, terms: &Terms) -> anyhow::Result
     for (id, study) in &mut state.studies {
         study.has_model = store.length(&format!("{}/model", study_folder(id))).await?.is_some();
         if let Err(error) = load_rounds(store, &names, id, study).await {
+            // A store that fails now says nothing about the document.
+            if store_failed(&error) {
+                return Err(error);
+            }
             tracing::error!(study = %id, %error, "a study is set aside: a document of it cannot be used");
             broken.push(*id);
         }
@@ -201,10 +205,16 @@ async fn load(store: &Store, staging: &Staging, terms: &Terms) -> anyhow::Result
         match load_upload(store, staging, &state, digest).await {
             Ok(Some(upload)) => _ = state.uploads.insert(upload.header.digest(), upload),
             Ok(None) => {}
+            Err(error) if store_failed(&error) => return Err(error),
             Err(error) => tracing::error!(upload = digest, %error, "an upload is set aside"),
         }
     }
     Ok(state)
+}
+
+/// Whether it was the store that failed, and not what is in it.
+fn store_failed(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refusal>().is_some_and(|refusal| refusal.check == Check::Storage)
 }
 
 async fn load_rounds(
@@ -245,7 +255,7 @@ async fn load_round(
     if let Some(bytes) = store.get(&format!("{of_offer}/roster")).await? {
         round.roster = Some(Signed::<Roster>::open(&bytes, &key)?);
     }
-    if let Some(bytes) = store.get(&format!("{folder}/release")).await? {
+    if let Some(bytes) = store.get(&format!("{of_offer}/release")).await? {
         let release = Signed::<Release>::open(&bytes, &key)?;
         let object = release.statement().object;
         round.has_aggregate = store.length(&format!("aggregates/{object}")).await?.is_some();

@@ -6,6 +6,7 @@
 
 pub mod conductor;
 pub mod cosigned;
+pub mod disk;
 pub mod door;
 pub mod enclave;
 pub mod entries;

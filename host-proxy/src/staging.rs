@@ -2,19 +2,21 @@
 //! aggregates until they are in the store. Files in a local folder, because
 //! they are written piece by piece and synced before anything is acknowledged.
 
+use crate::disk::{Disk, System};
 use crate::store::failed;
 use rustix::fs::{Advice, fadvise};
 use sealfold_protocol::refusal::{Check, Refusal};
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Seek, SeekFrom};
 use std::num::NonZeroU64;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The folder of bytes under way.
 #[derive(Debug, Clone)]
 pub struct Staging {
     folder: PathBuf,
+    disk: Arc<dyn Disk>,
 }
 
 impl Staging {
@@ -23,6 +25,14 @@ impl Staging {
     /// # Errors
     /// If it cannot be made.
     pub fn open(folder: &Path) -> std::io::Result<Self> {
+        Self::on(folder, Arc::new(System))
+    }
+
+    /// As [`Staging::open`], on a disk of the caller's.
+    ///
+    /// # Errors
+    /// As [`Staging::open`].
+    pub fn on(folder: &Path, disk: Arc<dyn Disk>) -> std::io::Result<Self> {
         fs::create_dir_all(folder.join("updates"))?;
         fs::create_dir_all(folder.join("aggregates"))?;
         let temporary = folder.join("temporary");
@@ -30,7 +40,7 @@ impl Staging {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => fs::create_dir(&temporary)?,
         }
-        Ok(Self { folder: folder.to_owned() })
+        Ok(Self { folder: folder.to_owned(), disk })
     }
 
     /// The folder of temporary files, which a start empties.
@@ -80,7 +90,8 @@ impl Staging {
             return Err(Refusal::new(Check::UploadOffset, end, offset)
                 .next("go on from the offset that was expected"));
         }
-        if let Err(error) = file.write_all(piece).and_then(|()| file.sync_data()) {
+        let written = self.disk.write_at(&path, &file, end, piece);
+        if let Err(error) = written.and_then(|()| self.disk.sync(&path, &file)) {
             // What is not acknowledged must not be counted later.
             let _ = file.set_len(end);
             return Err(failed(error));
@@ -109,6 +120,26 @@ impl Staging {
         OpenOptions::new().create(true).truncate(false).write(true).open(self.part(object))
     }
 
+    /// Writes at an offset of an aggregate that is open for writing.
+    /// The system begins to put them on disk: the sync at the end then waits for
+    /// the last piece only, and reports a failure of the disk in between.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    pub fn write_at(
+        &self,
+        object: &[u8; 32],
+        file: &File,
+        offset: u64,
+        bytes: &[u8],
+    ) -> std::io::Result<()> {
+        self.disk.write_at(&self.part(object), file, offset, bytes)?;
+        // Linux begins to write pages that are not needed in memory soon, and
+        // does not wait. What is still on its way to the disk stays in memory.
+        let _ = fadvise(file, offset, NonZeroU64::new(bytes.len() as u64), Advice::DontNeed);
+        Ok(())
+    }
+
     /// Checks a written aggregate's length, syncs it and gives it its name.
     ///
     /// # Errors
@@ -119,7 +150,7 @@ impl Staging {
         if file.metadata()?.len() != length {
             return Err(ErrorKind::InvalidData.into());
         }
-        file.sync_all()?;
+        self.disk.sync(&path, &file)?;
         let finished = self.aggregate(object);
         fs::rename(&path, &finished)?;
         sync_folder(&finished)
@@ -137,20 +168,6 @@ impl Staging {
             }
         }
     }
-}
-
-/// Writes at an offset, and lets the system begin to put it on disk: the sync
-/// at the end then waits for the last piece only, not for the whole file. A
-/// failure of the disk in between is reported by that sync.
-///
-/// # Errors
-/// As the system gives them.
-pub fn write_at(file: &File, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
-    file.write_all_at(bytes, offset)?;
-    // Linux begins to write pages that are not needed in memory soon, and does
-    // not wait. What is still on its way to the disk stays in memory.
-    let _ = fadvise(file, offset, NonZeroU64::new(bytes.len() as u64), Advice::DontNeed);
-    Ok(())
 }
 
 /// Syncs the folder of a file, so that its name survives a crash.
@@ -183,8 +200,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let staging = Staging::open(folder.path()).unwrap();
         let file = staging.write_aggregate(&[2; 32]).unwrap();
-        write_at(&file, 2, b"cd").unwrap();
-        write_at(&file, 0, b"ab").unwrap();
+        staging.write_at(&[2; 32], &file, 2, b"cd").unwrap();
+        staging.write_at(&[2; 32], &file, 0, b"ab").unwrap();
         assert!(staging.finish_aggregate(&[2; 32], 5).is_err());
         staging.finish_aggregate(&[2; 32], 4).unwrap();
         assert_eq!(fs::read(staging.aggregate(&[2; 32])).unwrap(), b"abcd");

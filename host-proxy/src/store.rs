@@ -60,6 +60,12 @@ impl Store {
         Ok(Self { inner: Arc::from(inner), prefix, folder: None })
     }
 
+    /// Any object store.
+    #[must_use]
+    pub fn over(inner: Arc<dyn ObjectStore>) -> Self {
+        Self { inner, prefix: Key::default(), folder: None }
+    }
+
     fn key(&self, name: &str) -> Key {
         let name = Key::from(name);
         self.prefix.parts().chain(name.parts()).collect()

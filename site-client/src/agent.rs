@@ -7,7 +7,7 @@
 //! It waits for what others have yet to do. A training that fails, or whose
 //! update is refused, it does again, so many times in a row and no more.
 
-use crate::attempts::Memory;
+pub use crate::attempts::Memory;
 use crate::binding::Binding;
 use crate::client::Client;
 use crate::error::SiteRefusal;
@@ -66,7 +66,8 @@ pub struct Agent<'a> {
 }
 
 /// Whether a refusal says no more than that the round is elsewhere by now.
-pub(crate) fn moved_on(check: Check) -> bool {
+#[must_use]
+pub fn moved_on(check: Check) -> bool {
     matches!(
         check,
         Check::Phase
@@ -75,11 +76,13 @@ pub(crate) fn moved_on(check: Check) -> bool {
             | Check::Roster
             | Check::Upload
             | Check::Deadline
+            | Check::SmallestRoster
     )
 }
 
 /// What a look at the round came to.
-pub(crate) enum Look {
+#[derive(Debug)]
+pub enum Look {
     /// Something was done; look again at once.
     Again,
     /// Nothing to do but wait, for this.
@@ -101,19 +104,11 @@ impl Agent<'_> {
         let local = LocalStudy::new(self.home, assignment.study);
         let mut memory = Memory::new(Binding::open(self.home, &local)?);
         let (mut rounds, mut pause, mut said) = (0, assignment.poll, String::new());
-        let mut checked = false;
         loop {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(Error::Stopped);
             }
-            let look = self.join(assignment).and_then(|site| {
-                if !checked {
-                    self.check_data(assignment, &site)?;
-                    checked = true;
-                }
-                self.look(&site, &mut memory, assignment)
-            });
-            let wait = match look {
+            let wait = match self.once(assignment, &mut memory) {
                 Ok(Look::Again) => {
                     pause = assignment.poll;
                     continue;
@@ -156,6 +151,19 @@ impl Agent<'_> {
             }
             self.sleep(pause);
         }
+    }
+
+    /// Looks at where things stand and does the next thing.
+    ///
+    /// # Errors
+    /// As the requests and the site's own files give them; refusals.
+    pub fn once(&self, assignment: &Assignment, memory: &mut Memory) -> Result<Look> {
+        let site = self.join(assignment)?;
+        if !memory.data_checked {
+            self.check_data(assignment, &site)?;
+            memory.data_checked = true;
+        }
+        self.look(&site, memory, assignment)
     }
 
     /// Sleeps with some jitter, so that sites do not ask in step; wakes to stop.
@@ -214,12 +222,21 @@ impl Agent<'_> {
         for (round, reason) in site.notice(&mut memory.binding, &status)? {
             self.voice.event("abandoned", json!({ "round": round, "reason": reason }));
         }
-        if status.release.is_some()
-            && let Some(head) = site.finish(&memory.binding, &status)?
-        {
-            let (round, model) = (head.round - 1, head.base.to_string());
-            self.voice.event("released", json!({ "round": round, "model": model }));
-            return Ok(Look::Released);
+        if status.release.is_some() {
+            match site.finish(&memory.binding, &status) {
+                Ok(Some(head)) => {
+                    let (round, model) = (head.round - 1, head.base.to_string());
+                    self.voice.event("released", json!({ "round": round, "model": model }));
+                    return Ok(Look::Released);
+                }
+                Ok(None) => {}
+                // Bound to an offer that never became a roster of all: the
+                // approvers abandon it, and the site goes on with this release.
+                Err(Error::Refused(refusal)) if refusal.check == "bound-to-another-offer" => {
+                    return Ok(Look::Wait(refusal.to_string()));
+                }
+                Err(error) => return Err(error),
+            }
         }
         let Some(envelope) = &status.offer else {
             if next.round > 1 {

@@ -20,28 +20,31 @@ use std::path::Path;
 const ATTEMPTS: u32 = 5;
 
 /// What an agent keeps in mind while it runs.
-pub(crate) struct Memory {
+pub struct Memory {
     /// The offers that it is bound to; on disk.
     pub binding: Binding,
     /// How many attempts have failed since an update was admitted.
     failures: u32,
     /// The content of the update that was refused last.
     refused: Option<Digest>,
+    /// Whether the site's data was found to meet the specification.
+    pub(crate) data_checked: bool,
 }
 
 impl Memory {
     /// A fresh one.
+    #[must_use]
     pub fn new(binding: Binding) -> Self {
-        Self { binding, failures: 0, refused: None }
+        Self { binding, failures: 0, refused: None, data_checked: false }
     }
 
     /// An update was admitted.
-    pub fn admitted(&mut self) {
+    pub(crate) fn admitted(&mut self) {
         (self.failures, self.refused) = (0, None);
     }
 
     /// What to do after the enclave refused an update.
-    pub fn refused(
+    pub(crate) fn refused(
         &mut self,
         site: &Site<'_>,
         offer: &Signed<Offer>,

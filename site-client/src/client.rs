@@ -15,9 +15,10 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use ureq::http::{Response, StatusCode};
+use ureq::http::{Request, Response, StatusCode};
+use ureq::middleware::{Middleware, MiddlewareNext};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
-use ureq::{Agent, Body, Proxy};
+use ureq::{Agent, Body, Proxy, SendBody};
 
 /// How long the host may take to answer a request.
 const ANSWER: Duration = Duration::from_mins(2);
@@ -48,6 +49,22 @@ impl Client {
     /// # Errors
     /// [`Error::Input`] for a URL, a proxy or an authority that cannot be used.
     pub fn new(url: &str, network: &Network, voice: Voice) -> Result<Self> {
+        Self::through(url, network, voice, |request: Request<SendBody>, next: MiddlewareNext| {
+            next.handle(request)
+        })
+    }
+
+    /// As [`Client::new`], every request handed to `carrier` in place of the
+    /// network, or before it: a simulation's.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn through(
+        url: &str,
+        network: &Network,
+        voice: Voice,
+        carrier: impl Middleware,
+    ) -> Result<Self> {
         let base = url.trim_end_matches('/').to_owned();
         let host = base
             .strip_prefix("https://")
@@ -99,6 +116,7 @@ impl Client {
             .timeout_recv_response(Some(ANSWER))
             .tls_config(TlsConfig::builder().root_certs(roots).build())
             .proxy(proxy)
+            .middleware(carrier)
             .build()
             .new_agent();
         Ok(Self { agent, base, voice })
@@ -268,7 +286,7 @@ impl Client {
         let path = format!("/studies/{study}/model");
         let request = self.agent.put(format!("{}/v1{path}", self.base));
         let bar = self.voice.bar("initial model up", length);
-        let reply = request.send(ureq::SendBody::from_owned_reader(bar.wrap_read(content)));
+        let reply = request.send(SendBody::from_owned_reader(bar.wrap_read(content)));
         bar.finish_and_clear();
         let mut reply = reply.map_err(|error| self.network(&path, error))?;
         if reply.status().is_success() {
@@ -347,7 +365,7 @@ mod tests {
 
     #[test]
     fn plain_http_is_for_this_machine() {
-        let (network, voice) = (Network::default(), Voice { json: true });
+        let (network, voice) = (Network::default(), Voice { json: true, quiet: false });
         for url in
             ["http://127.0.0.1:8080", "http://localhost", "https://host.example/", "http://[::1]:1"]
         {

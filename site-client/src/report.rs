@@ -10,11 +10,16 @@ use std::io::IsTerminal;
 pub struct Voice {
     /// JSON on stdout.
     pub json: bool,
+    /// Nothing of what happens.
+    pub quiet: bool,
 }
 
 impl Voice {
     /// Something happened.
     pub fn event(self, event: &str, fields: Value) {
+        if self.quiet {
+            return;
+        }
         if self.json {
             let mut line = json!({ "event": event, "time": jiff::Timestamp::now() });
             if let (Some(line), Value::Object(fields)) = (line.as_object_mut(), fields) {
@@ -47,7 +52,7 @@ impl Voice {
     /// A bar over so many bytes, seen on a terminal only.
     #[must_use]
     pub fn bar(self, what: &str, bytes: u64) -> ProgressBar {
-        let target = if self.json || !std::io::stderr().is_terminal() {
+        let target = if self.json || self.quiet || !std::io::stderr().is_terminal() {
             ProgressDrawTarget::hidden()
         } else {
             ProgressDrawTarget::stderr()

@@ -10,6 +10,7 @@ pub mod audit;
 pub mod elsewhere;
 pub mod hostile_host;
 pub mod http;
+pub mod liar;
 pub mod machine;
 pub mod middle;
 pub mod misbehaviour;

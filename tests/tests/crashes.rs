@@ -86,38 +86,6 @@ fn a_site_that_works_by_hand_goes_on_after_an_abandonment() {
 }
 
 #[test]
-fn after_an_abandonment_a_roster_without_one_site_is_refused_by_every_site() {
-    let mut system = System::start(&Options { deadlines: [2, 30, 600], ..Options::default() });
-    for site in SITES {
-        let _ = system.submit(site, 1.0).good();
-    }
-    let _ = system.wait_for(1, "a roster", |round| round.roster.is_some());
-    for site in SITES.iter().take(3) {
-        let _ = system.on_study(site, &["commit"], &[]).good();
-    }
-    // A secret release may have happened; the host starts another instance.
-    system.restart_enclave();
-    let round = system.wait_for(1, "approvers", |r| r.waiting_for.contains("study abandon"));
-    let offer = Offer::open(&round.offer.unwrap().0).unwrap().digest().to_string();
-    system.abandon(&offer, &SITES[..3]);
-    let _ = system.wait_for(1, "a new offer", |round| {
-        round
-            .offer
-            .as_ref()
-            .is_some_and(|o| Offer::open(&o.0).unwrap().digest().to_string() != offer)
-    });
-    // Only three sites come back: the difference would be the fourth.
-    let agents: Vec<_> = SITES[..3].iter().map(|site| system.agent(site, 1.0, 1)).collect();
-    let _ = system.wait_for(1, "a smaller roster", |round| round.roster.is_some());
-    std::thread::sleep(Duration::from_secs(1));
-    let round = system.round(1);
-    assert!(round.commits.is_empty(), "{round:?}");
-    for agent in &agents {
-        assert!(agent.log().contains("roster-too-close"), "{}", agent.log());
-    }
-}
-
-#[test]
 fn a_host_that_is_killed_in_every_phase_loses_nothing_that_it_acknowledged() {
     let mut system = System::start(&Options { parameters: 700_000, ..Options::default() });
     // A cut upload goes on where it stopped, across the host's death.

@@ -4,11 +4,10 @@
 
 use sealfold_enclave::attester::{Attester, EvidenceError};
 use sealfold_enclave::engine::Engine;
-use sealfold_protocol::bytes::Envelope;
-use sealfold_protocol::manifest::{Manifest, Privacy};
+use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::refusal::Check;
 use sealfold_protocol::release::Release;
-use sealfold_protocol::{MultiSigned, Secret, Signed};
+use sealfold_protocol::{Secret, Signed};
 use sealfold_tests::hostile_host::{Enclave, HostileHost};
 use sealfold_tests::site::Sealed;
 use sealfold_tests::study::{Options, Study};
@@ -164,40 +163,6 @@ fn an_adaptive_clip_is_counted_with_noise_and_offered_within_bounds() {
     assert!((below - 2).abs() <= 8, "{below}");
     let next = world.manifest().next_clip(Some(1.0), Some(below)).unwrap();
     assert!((0.8..1.25).contains(&next), "{next}");
-}
-
-/// A study whose manifest was signed by all, though it does not check.
-fn unchecked(options: &Options, change: impl FnOnce(&mut Manifest)) -> Check {
-    let host = HostileHost::new();
-    let enclave = host.enclave("enclave");
-    let study = Study::new(options);
-    let mut manifest = study.manifest.statement().clone();
-    change(&mut manifest);
-    let mut signed = MultiSigned::sign(manifest, &study.sites[0].key).unwrap();
-    study.sites[1..].iter().for_each(|site| signed.add_signature(&site.key).unwrap());
-    let mut request = study.first_offer();
-    request.manifests = vec![Envelope(signed.envelope().unwrap())];
-    enclave.offer(&request).unwrap_err().check
-}
-
-#[test]
-fn a_manifest_whose_noise_does_not_buy_its_claim_gets_no_offer() {
-    let noise = |change: fn(&mut sealfold_protocol::manifest::Noise)| {
-        unchecked(&patient(), move |manifest| {
-            if let Privacy::Patient(noise) = &mut manifest.privacy {
-                change(noise);
-            }
-        })
-    };
-    assert_eq!(noise(|noise| noise.epsilon = 1.0), Check::Manifest);
-    assert_eq!(noise(|noise| noise.noise_multiplier = 0.1), Check::Manifest);
-    assert_eq!(noise(|noise| noise.clip = 0.0), Check::Manifest);
-    assert_eq!(noise(|noise| noise.epsilon = 0.0), Check::Manifest);
-    assert_eq!(noise(|noise| noise.step = 1e-12), Check::Manifest);
-    assert_eq!(noise(|noise| noise.delta = 0.0), Check::Manifest);
-    assert_eq!(noise(|noise| noise.sampling_rate = Some(1.5)), Check::Manifest);
-    assert_eq!(unchecked(&patient(), |m| m.study.rounds = 1000), Check::Manifest);
-    assert_eq!(unchecked(&patient(), |m| m.aggregation.norm_limit = Some(1.0)), Check::Manifest);
 }
 
 /// A platform that gives no randomness at the first time of asking.

@@ -135,30 +135,6 @@ fn order_of_arrival_and_number_of_threads_do_not_change_a_byte() {
 }
 
 #[test]
-fn a_boundless_weight_gets_the_agreed_share_and_no_more() {
-    let host = HostileHost::new();
-    let enclave = host.enclave("enclave");
-    let study = Study::new(&Options::default());
-    let offer = enclave.offer(&study.first_offer()).unwrap();
-    let sealed: Vec<_> = study
-        .sites
-        .iter()
-        .enumerate()
-        .map(|(i, site)| {
-            let examples = if i == 0 { 1 << 40 } else { 1 };
-            let value = if i == 0 { 1.0 } else { 0.0 };
-            let update = site.seal(&offer, layout(&study), examples, &[value; 1000]);
-            enclave.admit(&host.door, &offer, &update).unwrap();
-            update
-        })
-        .collect();
-    commit_all(&enclave, &study, &offer, &sealed);
-    let release = enclave.release(&offer).unwrap();
-    let values = values(&host, &release, &study.sites[1]);
-    assert!(values.iter().all(|v| v.to_bits() == 0.5f32.to_bits()), "{:?}", &values[..3]);
-}
-
-#[test]
 fn long_updates_are_clipped_where_the_rule_says_so() {
     let host = HostileHost::new();
     let enclave = host.enclave("enclave");

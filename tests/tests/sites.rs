@@ -130,42 +130,6 @@ fn updates_that_are_wrong_are_refused_before_they_leave() {
 }
 
 #[test]
-fn a_second_agent_and_a_restored_folder_are_noticed() {
-    let system = System::start(&Options::default());
-    let mut agent = system.agent("site-000", 1.0, 1);
-    agent.hear("\"uploaded\"");
-    let second = system.on_study("site-000", &["run"], &["--train", "true"]);
-    assert_eq!(second.check(), "second-agent");
-    agent.kill();
-    // A copy of the folder from before the commit.
-    let (home, copy) = (system.home("site-000"), system.folder.path().join("copy"));
-    let cp = |from: &Path, to: &Path| {
-        assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
-    };
-    cp(&home, &copy);
-    for site in &SITES[1..] {
-        let _ = system.submit(site, 1.0).good();
-    }
-    let _ = system.wait_for(1, "a roster", |round| round.roster.is_some());
-    let _ = system.on_study("site-000", &["commit"], &[]).good();
-    std::fs::remove_dir_all(&home).unwrap();
-    cp(&copy, &home);
-    let mut agent = system.agent("site-000", 1.0, 1);
-    assert_eq!(agent.wait(Duration::from_mins(1)), 1, "{}", agent.log());
-    assert!(agent.log().contains("state-restored"), "{}", agent.log());
-    // By hand no less.
-    for command in ["commit", "submit"] {
-        std::fs::remove_dir_all(&home).unwrap();
-        cp(&copy, &home);
-        let ended = match command {
-            "commit" => system.on_study("site-000", &["commit"], &[]),
-            _ => system.submit("site-000", 1.0),
-        };
-        assert_eq!(ended.check(), "state-restored", "{command}");
-    }
-}
-
-#[test]
 fn manifests_are_read_strictly_and_approved_knowingly() {
     let system = System::start(&Options::default());
     let path = system.folder.path().join("study.toml");

@@ -41,6 +41,7 @@ pub struct Engine {
     door: Endpoint,
     threads: usize,
     key: SigningKey,
+    clock: Box<dyn Fn() -> Instant + Send + Sync>,
     state: Mutex<State>,
 }
 
@@ -61,8 +62,17 @@ impl Engine {
             door,
             threads: if threads == 0 { cores } else { threads },
             key: SigningKey::generate()?,
+            clock: Box::new(Instant::now),
             state: Mutex::new(state),
         })
+    }
+
+    /// The same instance on another clock than the system's monotonic one, for
+    /// a simulation of time.
+    #[must_use]
+    pub fn on_clock(mut self, clock: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
+        self.clock = Box::new(clock);
+        self
     }
 
     /// Makes the offer of a round, or repeats it for the same request.
@@ -125,7 +135,7 @@ impl Engine {
             manifest: manifest.clone(),
             participants: study.participants().into_iter().map(str::to_owned).collect(),
             offer,
-            started: Instant::now(),
+            started: (self.clock)(),
         };
         let hash = KeyedHash::new(Secret::draw()?.as_bytes());
         let secrets = Secrets { round: secret, hash, noise };
@@ -205,7 +215,7 @@ impl Engine {
     /// # Errors
     /// A refusal by `phase` or `smallest-roster`.
     pub fn roster(&self) -> Result<Envelope, Refusal> {
-        let now = Instant::now();
+        let now = (self.clock)();
         let mut state = self.state()?;
         let folding = state.folding;
         match std::mem::replace(&mut state.stage, Stage::Idle) {
@@ -279,7 +289,7 @@ impl Engine {
                 Stage::Released(round) => {
                     return Ok(Envelope(round.release().envelope().to_vec()));
                 }
-                Stage::Rostered(round) => (round.terms().clone(), round.plan(Instant::now())?),
+                Stage::Rostered(round) => (round.terms().clone(), round.plan((self.clock)())?),
                 stage => return Err(stage.wrong_phase(Phase::Rostered)),
             };
             if std::mem::replace(&mut state.folding, true) {
@@ -313,7 +323,7 @@ impl Engine {
                 }
             },
             Err(Failure::Sites(sites, refusal)) => {
-                let next = match state.drop_sites(round, &sites, &self.key, Instant::now()) {
+                let next = match state.drop_sites(round, &sites, &self.key, (self.clock)()) {
                     Ok(_) => {
                         format!("{sites:?} dropped; the other sites commit to a smaller roster")
                     }
@@ -333,7 +343,7 @@ impl Engine {
     /// # Errors
     /// Only if the engine itself is broken.
     pub fn status(&self) -> Result<EnclaveStatus, Refusal> {
-        let now = Instant::now();
+        let now = (self.clock)();
         let state = self.state()?;
         let envelope = |bytes: &[u8]| Envelope(bytes.to_vec());
         let mut status = EnclaveStatus {
@@ -379,7 +389,7 @@ impl Engine {
     pub fn tick(&self) {
         // A broken lock means a broken round, of which nothing is released.
         if let Ok(mut state) = self.state() {
-            state.close_if_over(Instant::now());
+            state.close_if_over((self.clock)());
         }
     }
 
@@ -389,7 +399,7 @@ impl Engine {
             .state
             .lock()
             .map_err(|_| Refusal::new(Check::Phase, "a working instance", "a broken one"))?;
-        state.close_if_over(Instant::now());
+        state.close_if_over((self.clock)());
         Ok(state)
     }
 }

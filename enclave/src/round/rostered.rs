@@ -132,8 +132,8 @@ impl Round<Rostered> {
     /// Takes a site's commit.
     ///
     /// # Errors
-    /// A refusal by `signature`, `site`, `checkpoint` if it names another one or
-    /// there is none yet, or `roster` if it is not exactly the commit of a
+    /// A refusal by `signature`, `site`, `phase` if there is no checkpoint yet,
+    /// `checkpoint` if it names another one, or `roster` if it is not exactly the commit of a
     /// member to the roster that stands.
     pub fn commit(&mut self, envelope: &[u8]) -> Result<(), Refusal> {
         let terms = &self.terms;
@@ -142,7 +142,7 @@ impl Round<Rostered> {
         })?;
         let found = commit.statement().checkpoint;
         let expected = self.phase.checkpoint.ok_or_else(|| {
-            Refusal::new(Check::Checkpoint, "the roster's checkpoint, from the host", "none yet")
+            Refusal::new(Check::Phase, "the roster's checkpoint, from the host", "none yet")
                 .next("the round waits; ask again")
         })?;
         if commit.statement().roster == self.phase.roster.digest() && found != expected {

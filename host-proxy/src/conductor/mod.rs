@@ -56,24 +56,29 @@ impl Conductor {
     pub async fn run(mut self) {
         loop {
             self.watch().await;
-            let studies: Vec<_> = self.host.state.lock().await.studies.keys().copied().collect();
-            let mut again = false;
-            for study in studies {
-                let step = self.step(study).await;
-                let step = step.unwrap_or_else(|refusal| self.refused(study, &refusal));
-                match step {
-                    Step::Again => again = true,
-                    Step::Wait(what) => {
-                        if let Some(study) = self.host.state.lock().await.studies.get_mut(&study) {
-                            study.waiting_for = what;
-                        }
-                    }
-                }
-            }
-            if !again {
+            if !self.look().await {
                 let _ = tokio::time::timeout(PAUSE, self.host.wake.notified()).await;
             }
         }
+    }
+
+    /// Does the next thing in every study. Whether there is more to do at once.
+    pub async fn look(&mut self) -> bool {
+        let studies: Vec<_> = self.host.state.lock().await.studies.keys().copied().collect();
+        let mut again = false;
+        for study in studies {
+            let step = self.step(study).await;
+            let step = step.unwrap_or_else(|refusal| self.refused(study, &refusal));
+            match step {
+                Step::Again => again = true,
+                Step::Wait(what) => {
+                    if let Some(study) = self.host.state.lock().await.studies.get_mut(&study) {
+                        study.waiting_for = what;
+                    }
+                }
+            }
+        }
+        again
     }
 
     /// Notices when the enclave goes and when it is back.
@@ -158,6 +163,13 @@ impl Conductor {
             self.record_offer(id, number, &standing).await?;
         }
         self.set_phase(id, number, status.phase).await?;
+        if self.is_given_up(id, number, &standing).await? {
+            return Ok(Step::Wait(format!(
+                "the operator, to restart the enclave: the approvers have abandoned offer {}, the \
+                 one that this instance makes of round {number}",
+                standing.digest()
+            )));
+        }
         match status.phase {
             Phase::Open => self.open(&standing, &status).await,
             Phase::Rostered => self.rostered(id, number, &standing, &status).await,
@@ -166,6 +178,18 @@ impl Conductor {
             Phase::Idle => self.ask_for_offer(id, number, Some(standing)).await,
             Phase::Closed => self.closed(id, number, &standing, &status).await,
         }
+    }
+
+    /// Whether the approvers have abandoned an offer.
+    async fn is_given_up(
+        &self,
+        id: Digest,
+        number: u32,
+        offer: &Signed<Offer>,
+    ) -> Result<bool, Refusal> {
+        let state = self.host.state.lock().await;
+        let round = state.study(&id)?.rounds.get(&number);
+        Ok(round.is_some_and(|round| is_abandoned(&state, id, round, &offer.digest())))
     }
 
     async fn set_phase(&self, id: Digest, number: u32, phase: Phase) -> Result<(), Refusal> {
@@ -207,7 +231,10 @@ impl Conductor {
             let state = self.host.state.lock().await;
             let mine = |upload: &&Upload| upload.header.statement().offer == offer.digest();
             let uploads = state.uploads.values().filter(mine);
-            uploads.filter(|upload| upload.status().state == UploadState::Stored).cloned().collect()
+            let stored = |upload: &&Upload| upload.status().state == UploadState::Stored;
+            let mut stored: Vec<_> = uploads.filter(stored).cloned().collect();
+            stored.sort_by(|a, b| a.header.statement().site.cmp(&b.header.statement().site));
+            stored
         };
         let mut settled = false;
         for pair in stored.chunks(ADMISSIONS) {

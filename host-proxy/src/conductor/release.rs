@@ -1,6 +1,6 @@
 //! The end of a round: the release is kept, and what it leaves behind forgotten.
 
-use super::Conductor;
+use super::{Conductor, is_abandoned};
 use crate::entries;
 use crate::host::round_folder;
 use crate::state::Upload;
@@ -22,23 +22,24 @@ impl Conductor {
         status: &EnclaveStatus,
     ) -> Result<bool, Refusal> {
         let (id, number) = (offer.statement().study, offer.statement().round);
-        {
-            let state = self.host.state.lock().await;
-            let round = state.studies.get(&id).and_then(|study| study.rounds.get(&number));
-            let is_to_keep = round.is_some_and(|round| {
-                let known = round.offer.as_ref().map(Signed::digest);
-                known == Some(offer.digest()) && round.release.is_none()
-            });
-            if !is_to_keep {
-                return Ok(false);
-            }
+        // Held until the release is kept: no abandonment of its offer comes in
+        // between, after which some sites would go on and others begin again.
+        let mut state = self.host.state.lock().await;
+        let round = state.studies.get(&id).and_then(|study| study.rounds.get(&number));
+        let is_to_keep = round.is_some_and(|round| {
+            let known = round.offer.as_ref().map(Signed::digest);
+            known == Some(offer.digest())
+                && round.release.is_none()
+                && !is_abandoned(&state, id, round, &offer.digest())
+        });
+        if !is_to_keep {
+            return Ok(false);
         }
         let Some(envelope) = &status.release else { return Ok(false) };
         let release = Signed::<Release>::open(&envelope.0, &offer.statement().instance_key)?;
-        let name = format!("{}/release", round_folder(&id, number));
+        let name = format!("{}/{}/release", round_folder(&id, number), offer.digest());
         self.host.store.put(&name, envelope.0.clone()).await?;
         self.host.record(vec![entries::signed(Kind::Release, &release)?]).await?;
-        let mut state = self.host.state.lock().await;
         let round = state.study_mut(&id)?.rounds.entry(number).or_default();
         round.release = Some(release);
         round.phase = Phase::Released;
@@ -86,7 +87,9 @@ impl Conductor {
                 let round = study.rounds.get(&header.round);
                 header.study == id && round.is_some_and(|round| round.has_aggregate)
             };
-            state.uploads.iter().filter(|(_, u)| is_over(u)).map(|(digest, _)| *digest).collect()
+            let mut old: Vec<_> = state.uploads.values().filter(|upload| is_over(upload)).collect();
+            old.sort_by(|a, b| a.header.statement().site.cmp(&b.header.statement().site));
+            old.into_iter().map(|upload| upload.header.digest()).collect()
         };
         for header in old {
             self.host.forget_upload(&header).await?;

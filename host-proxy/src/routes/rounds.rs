@@ -158,7 +158,15 @@ pub async fn abandon(
     }
     let round = study.rounds.entry(number).or_default();
     let offered = round.offer.as_ref().map(Signed::digest);
-    if offered != Some(statement.offer) {
+    if offered == Some(statement.offer) && round.release.is_some() {
+        return Err(Refusal::new(Check::Phase, "an offer without a release", "a released round")
+            .next("fetch the release; there is nothing to give up")
+            .into());
+    }
+    // A site may be bound to an offer from before the one that stands, though its
+    // commit never arrived here.
+    let evidence = format!("{}/{}/evidence", round_folder(&id, number), statement.offer);
+    if offered != Some(statement.offer) && host.store.length(&evidence).await?.is_none() {
         let expected = offered.map_or("an offer of this round".to_owned(), |d| d.to_string());
         return Err(Refusal::new(Check::Offer, expected, statement.offer).into());
     }

@@ -169,7 +169,7 @@ pub fn run(arguments: Arguments) -> Result<u8> {
         home: Home::open(&folder)?,
         network: Network { ca, proxy: arguments.proxy },
         passphrase,
-        voice: Voice { json: arguments.json },
+        voice: Voice { json: arguments.json, quiet: false },
     };
     match arguments.command {
         Command::Init(init) => init.run(&context),

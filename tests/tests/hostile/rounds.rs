@@ -172,14 +172,20 @@ fn a_release_before_every_commit_and_commits_that_are_none() {
 }
 
 #[test]
-fn one_offer_a_round_and_an_instance() {
+fn a_second_offer_of_one_instance_for_one_round() {
     let world = World::admitted(&Options::default());
     let again = world.enclave.offer(&world.study.first_offer()).unwrap();
     assert_eq!(again.digest(), world.offer.digest());
     let mut other = world.study.first_offer();
     other.base = Digest::new([8; 32]);
     assert_eq!(world.enclave.offer(&other).unwrap_err().check, Check::OneOffer);
-    other.base = world.study.first_offer().base;
+    assert!(!world.released());
+}
+
+#[test]
+fn rounds_beyond_the_agreed_number() {
+    let world = World::admitted(&Options::default());
+    let mut other = world.study.first_offer();
     other.round = world.study.manifest.statement().study.rounds + 1;
     assert_eq!(world.enclave.offer(&other).unwrap_err().check, Check::Rounds);
     other.round = 0;
@@ -206,21 +212,33 @@ fn two_enclaves_for_one_round_share_no_commit() {
     assert_eq!(other.commit(&commit).unwrap_err().check, Check::Roster);
 }
 
-#[test]
-fn commits_with_different_checkpoints_release_nothing_and_one_site_cannot_veto() {
+/// Three sites saw one log, the fourth another.
+fn one_saw_another_log() -> World {
     let world = World::admitted(&Options { deadlines: [60, 2, 600], ..Options::default() });
     let roster = world.enclave.roster(&world.offer).unwrap();
+    world.commit(0..3);
+    let header = world.sealed[3].header.digest();
+    let commit = world.study.sites[3].commit_at(&roster, header, Digest::new([1; 32]));
+    assert_eq!(world.enclave.commit(&commit).unwrap_err().check, Check::Checkpoint);
+    world
+}
+
+#[test]
+fn commits_with_different_checkpoints() {
+    let world = one_saw_another_log();
+    assert_eq!(world.enclave.release(&world.offer).unwrap_err().check, Check::Commits);
     // The host cannot change its mind about the log.
+    let roster = world.enclave.roster(&world.offer).unwrap();
     let other = Digest::new([1; 32]);
     let refusal = world.enclave.checkpoint(roster.digest(), other).unwrap_err();
     assert_eq!(refusal.check, Check::Checkpoint);
     assert_eq!(world.enclave.checkpoint(other, other).unwrap_err().check, Check::Roster);
-    // Three sites saw one log, the fourth another.
-    world.commit(0..3);
-    let header = world.sealed[3].header.digest();
-    let commit = world.study.sites[3].commit_at(&roster, header, other);
-    assert_eq!(world.enclave.commit(&commit).unwrap_err().check, Check::Checkpoint);
-    assert_eq!(world.enclave.release(&world.offer).unwrap_err().check, Check::Commits);
+    assert!(!world.released());
+}
+
+#[test]
+fn one_site_that_vetoes_by_naming_a_wrong_checkpoint() {
+    let world = one_saw_another_log();
     assert!(!world.released());
     // It is dropped like one that did not commit at all; the rest go on.
     std::thread::sleep(Duration::from_millis(2100));
@@ -231,40 +249,55 @@ fn commits_with_different_checkpoints_release_nothing_and_one_site_cannot_veto()
 }
 
 #[test]
-fn manifests_that_are_no_agreement() {
+fn a_roster_member_dropped_and_a_commit_replayed_to_the_smaller_roster() {
+    let world = World::admitted(&Options { deadlines: [60, 1, 600], ..Options::default() });
+    let first = world.enclave.roster(&world.offer).unwrap();
+    world.commit(0..3);
+    std::thread::sleep(Duration::from_millis(1100));
+    let smaller = world.enclave.roster(&world.offer).unwrap();
+    assert_ne!(smaller.digest(), first.digest());
+    assert_eq!(smaller.statement().members.len(), 3);
+    // Whoever committed to the sum of four has not committed to that of three.
+    assert_eq!(world.enclave.release(&world.offer).unwrap_err().check, Check::Commits);
+    for i in 0..3 {
+        let old = world.study.sites[i].commit(&first, world.sealed[i].header.digest());
+        assert_eq!(world.enclave.commit(&old).unwrap_err().check, Check::Roster);
+    }
+    assert_eq!(world.enclave.release(&world.offer).unwrap_err().check, Check::Commits);
+    assert!(!world.released());
+}
+
+#[test]
+fn two_rosters_folded_by_one_instance() {
+    let world = World::admitted(&Options { deadlines: [60, 1, 600], ..Options::default() });
+    world.commit(0..4);
+    let release = world.enclave.release(&world.offer).unwrap();
+    // Time goes by, and the host asks for a roster without one of them.
+    std::thread::sleep(Duration::from_millis(1100));
+    let roster = world.enclave.roster(&world.offer).unwrap();
+    assert_eq!(roster.statement().members.len(), 4);
+    let commit = world.study.sites[0].commit(&roster, world.sealed[0].header.digest());
+    assert_eq!(world.enclave.commit(&commit).unwrap_err().check, Check::Phase);
+    let update = world.sealed[0].header.envelope();
+    let refusal = world.enclave.admit_header(&world.offer, update).unwrap_err();
+    assert_eq!(refusal.check, Check::Phase);
+    // There is one release, however often it is asked for.
+    assert_eq!(world.enclave.release(&world.offer).unwrap().digest(), release.digest());
+}
+
+#[test]
+fn two_disjoint_rosters_for_one_round() {
+    // A study that would allow them is none.
     let host = HostileHost::new();
     let enclave = host.enclave("enclave");
-    let study = Study::new(&Options::default());
-    let ask = |envelope: Vec<u8>| {
-        let mut request = study.first_offer();
-        request.manifests = vec![Envelope(envelope)];
-        enclave.offer(&request).unwrap_err().check
-    };
-    let by = |keys: &[&SigningKey]| {
-        let statement = study.manifest.statement().clone();
-        let mut signed = MultiSigned::sign(statement, keys[0]).unwrap();
-        keys[1..].iter().for_each(|key| signed.add_signature(key).unwrap());
-        signed.envelope().unwrap()
-    };
-    let (a, b) = (&study.sites[0].key, &study.sites[1].key);
-    assert_eq!(ask(by(&[a, b])), Check::Manifest);
-    let strangers: Vec<_> = (0..3).map(|_| SigningKey::generate().unwrap()).collect();
-    assert_eq!(ask(by(&strangers.iter().collect::<Vec<_>>())), Check::Manifest);
-    let whole = study.manifest.envelope().unwrap();
-    let mut changed = whole.clone();
-    let place = whole.windows(6).position(|w| w == b"a test").unwrap();
-    changed[place] = b'A';
-    assert_eq!(ask(changed), Check::Signature);
-    assert_eq!(ask(whole[..whole.len() - 1].to_vec()), Check::Encoding);
-    // A quorum that colluders could subtract their way through.
-    let mut weak = study.manifest.statement().clone();
-    weak.quorum.colluders = 1;
-    let mut signed = MultiSigned::sign(weak, a).unwrap();
+    let study = Study::new(&Options { sites: 6, smallest_roster: 4, ..Options::default() });
+    let mut split = study.manifest.statement().clone();
+    split.quorum.smallest_roster = 3;
+    let mut signed = MultiSigned::sign(split, &study.sites[0].key).unwrap();
     study.sites[1..].iter().for_each(|site| signed.add_signature(&site.key).unwrap());
-    assert_eq!(ask(signed.envelope().unwrap()), Check::Manifest);
-    let mut none = study.first_offer();
-    none.manifests.clear();
-    assert!(enclave.offer(&none).is_err());
+    let mut request = study.first_offer();
+    request.manifests = vec![Envelope(signed.envelope().unwrap())];
+    assert_eq!(enclave.offer(&request).unwrap_err().check, Check::Manifest);
     assert_eq!(enclave.status().phase, Phase::Idle);
 }
 
@@ -318,4 +351,27 @@ fn a_round_that_is_over_leaves_neither_key_nor_plaintext_in_the_enclaves_memory(
     for sum in [2.0, 2.5f64] {
         assert!(!memory(&sum.to_le_bytes().repeat(8)), "a row of {sum}");
     }
+}
+
+#[test]
+fn a_site_with_a_boundless_weight() {
+    let host = HostileHost::new();
+    let enclave = host.enclave("enclave");
+    let study = Study::new(&Options::default());
+    let offer = enclave.offer(&study.first_offer()).unwrap();
+    let layout = study.manifest.statement().layout_digest().unwrap();
+    let update = |(i, site): (usize, &site::Site)| {
+        let (examples, value) = if i == 0 { (1 << 40, 1.0) } else { (1, 0.0) };
+        let update = site.seal(&offer, layout, examples, &[value; 1000]);
+        enclave.admit(&host.door, &offer, &update).unwrap();
+        update
+    };
+    let sealed: Vec<_> = study.sites.iter().enumerate().map(update).collect();
+    let world = World { host, enclave, study, offer, sealed };
+    world.commit(0..4);
+    let release = world.enclave.release(&world.offer).unwrap();
+    let object = world.host.door.object(&release.statement().object);
+    // The agreed share, a half, and no more.
+    let values = world.study.sites[1].open(&release, &object);
+    assert!(values.iter().all(|v| v.to_bits() == 0.5f32.to_bits()), "{:?}", &values[..3]);
 }
