@@ -279,12 +279,12 @@ impl<'a> Parameters<'a> {
     fn text(&self, name: &str) -> std::result::Result<&'a str, Refusal> {
         let value = self.0.params.get(name).and_then(|value| value.as_string());
         value
-            .map(|value| value.as_str())
+            .map(sfv::StringRef::as_str)
             .ok_or_else(|| refused(format!("{name}: a text"), "another value"))
     }
 
     fn number(&self, name: &str) -> std::result::Result<i64, Refusal> {
-        let value = self.0.params.get(name).and_then(|value| value.as_integer());
+        let value = self.0.params.get(name).and_then(BareItem::as_integer);
         value.map(i64::from).ok_or_else(|| refused(format!("{name}: a number"), "another value"))
     }
 }
