@@ -128,7 +128,7 @@ async fn taken(
         Content::Whole(limit) => limit,
     };
     let bytes = to_bytes(body, limit).await.map_err(|error| {
-        if error.source().is_some_and(|source| source.is::<LengthLimitError>()) {
+        if error.source().is_some_and(<dyn std::error::Error>::is::<LengthLimitError>) {
             return Refusal::new(
                 Check::Size,
                 format!("a body of at most {limit} bytes"),
@@ -171,9 +171,8 @@ async fn authorise(
     match operation.access {
         Access::Anyone => Ok(Asker::Anyone),
         Access::Signer => Ok(Asker::Signer(key, signed.role)),
-        Access::Operator if is_operator => Ok(Asker::Operator),
+        Access::Operator | Access::Party if is_operator => Ok(Asker::Operator),
         Access::Operator => Err(refused(operation.access, key)),
-        Access::Party if is_operator => Ok(Asker::Operator),
         Access::Site if is_operator && reads => Ok(Asker::Operator),
         Access::Witness => {
             let mut studies = state.studies.values();

@@ -151,7 +151,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("nonces");
         let nonces = Nonces::open(&path, 0).unwrap();
-        for i in 0..=(3 * COMPACT as i64) {
+        for i in 0..=3 * i64::try_from(COMPACT).unwrap() {
             let mut verified = request(1, 0, i + 10);
             verified.nonce[..8].copy_from_slice(&i.to_be_bytes());
             nonces.expect_new(&verified, i).unwrap();
