@@ -21,6 +21,7 @@ use sealfold_protocol::update::UpdateHeader;
 use sealfold_protocol::{Digest, MultiSigned, Signed, Statement, VerifyingKey};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tokio::sync::{Mutex, Notify};
 
 /// What the operator allows.
@@ -99,6 +100,8 @@ pub struct Host {
     pub nonces: Nonces,
     /// What everybody takes.
     pub rates: Rates,
+    /// Whether the enclave answered when it was asked last.
+    pub enclave_answers: AtomicBool,
 }
 
 /// Where a study's documents are.
@@ -157,6 +160,7 @@ impl Host {
             metrics,
             nonces,
             rates,
+            enclave_answers: AtomicBool::new(false),
         }))
     }
 

@@ -6,6 +6,7 @@
 //! or starts the real host proxy, to see that honest work goes through.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
+pub mod browser;
 pub mod elsewhere;
 pub mod hostile_host;
 pub mod http;
