@@ -298,3 +298,55 @@ fn studies_are_let_in_by_the_operator_alone() {
     let _ = approve(&url).good();
     assert_ne!(endpoint, endpoint_now);
 }
+
+/// The keys are those of the manifests: an amendment that gives a site a new key
+/// changes it at the host, with the first offer under it.
+#[test]
+fn a_new_key_by_amendment_takes_the_place_of_the_old_one() {
+    let system = System::start(&Options::default());
+    let (old, new) = (&system.study.sites[3], SigningKey::from_seed(&[99; 32]).unwrap());
+    let replaced = Site { name: old.name.clone(), key: new, release_seed: old.release_seed };
+    // No site reaches further than its body: an empty envelope is no commit.
+    let standing = |site: &Site| system.post_as(site, "commits", b"").check();
+    assert_eq!((standing(old).as_str(), standing(&replaced).as_str()), ("encoding", "right"));
+    let folder = system.folder.path();
+    let text = std::fs::read_to_string(folder.join("study.toml")).unwrap();
+    let [from, to] =
+        [old, &replaced].map(|site| format!("signing_key = \"{}\"", site.key.verifying_key()));
+    let id = system.id();
+    let amends = format!("format = 1\n[amends]\nstudy = \"{id}\"\npredecessor = \"{id}\"\n");
+    let amended = folder.join("amended.toml");
+    std::fs::write(&amended, text.replace(&from, &to).replace("format = 1\n", &amends)).unwrap();
+    let amended = amended.to_str().unwrap();
+    for site in ["site-000", "site-001", "site-002"] {
+        let fixed = ["study", "approve", amended, "--host", &system.url, "--yes"];
+        let _ = system.sealfold(site, &fixed).good();
+    }
+    // In force: the new key is the site's; the old one too, while its round runs.
+    assert_eq!((standing(old).as_str(), standing(&replaced).as_str()), ("encoding", "encoding"));
+    for site in 0..4 {
+        let (site, update) = (&system.study.sites[site], sealed(&system, site, 1.0));
+        let _ = system.begin_upload(&update.header);
+        let reply = system.append_as(site, &update.header.digest(), 0, &update.bytes);
+        assert_eq!(reply.status, 200);
+    }
+    let round = system.wait_for(1, "the roster's leaf", |round| round.roster_leaf.is_some());
+    let checkpoint = system.roster_checkpoint(&round);
+    let offer = Offer::open(&round.offer.clone().unwrap().0).unwrap();
+    let key = offer.statement().instance_key;
+    let roster = Signed::<sealfold_protocol::roster::Roster>::open(&round.roster.unwrap().0, &key);
+    let roster = roster.unwrap();
+    for site in &system.study.sites {
+        let header = roster.statement().header_of(&site.name).unwrap();
+        let commit = site.commit_at(&roster, header, checkpoint);
+        assert_eq!(system.post_as(site, "commits", commit.envelope()).status, 200);
+    }
+    let _ = system.wait_for(1, "the release", |round| round.release.is_some());
+    let out = folder.join("model.safetensors");
+    for site in ["site-000", "site-001", "site-002"] {
+        let _ = system.on_study(site, &["fetch"], &["--out", out.to_str().unwrap()]).good();
+    }
+    let _ = system.wait_for(2, "the next offer", |round| round.offer.is_some());
+    // The old key is still an approver's, and no site's.
+    assert_eq!((standing(old).as_str(), standing(&replaced).as_str()), ("right", "encoding"));
+}

@@ -1,10 +1,13 @@
 use super::*;
+use crate::bytes::Random;
+use crate::vectors;
 use httpsig::prelude::message_component::HttpMessageComponent;
 use httpsig::prelude::{
     AlgorithmName, HttpSignatureBase, HttpSignatureHeaders, HttpSignatureParams, PublicKey,
     SecretKey,
 };
 use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
 
 const NOW: i64 = 1_800_000_000;
 
@@ -240,6 +243,74 @@ fn base_and_digest_are_those_of_the_standards() {
     assert_eq!(digest, "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:");
     assert!(parse_digest("sha-512=:AA==:").is_err());
     assert!(parse_digest(&format!("sha-512=:AA==:, {digest}")).is_ok());
+}
+
+/// A vector of `protocol/vectors/signed-request.json`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Vector {
+    seed: Random,
+    role: String,
+    method: String,
+    authority: String,
+    target: String,
+    body: Option<String>,
+    upload_offset: Option<String>,
+    created: i64,
+    nonce: String,
+    content_digest: Option<String>,
+    signature_base: String,
+    signature_input: String,
+    signature: String,
+}
+
+/// A request, signed for a vector.
+fn vector(
+    role: Role,
+    method: &str,
+    target: &str,
+    body: Option<&str>,
+    offset: Option<&str>,
+) -> Vector {
+    let digest = body.map(|body| content_digest(body.as_bytes()));
+    let head = Head {
+        method,
+        authority: "host.example:8443",
+        target,
+        content_digest: digest.as_deref(),
+        upload_offset: offset,
+    };
+    let nonce = [0xa5; NONCE];
+    let fields = sign_with(&head, &key(), role, NOW, &nonce);
+    check(&head, &fields).unwrap();
+    let parameters = fields.input.strip_prefix("sealfold=").unwrap();
+    Vector {
+        seed: Random::new([7; 32]),
+        role: format!("{role:?}").to_lowercase(),
+        method: method.to_owned(),
+        authority: head.authority.to_owned(),
+        target: target.to_owned(),
+        body: body.map(str::to_owned),
+        upload_offset: offset.map(str::to_owned),
+        created: NOW,
+        nonce: hex::encode(nonce),
+        signature_base: base(head.components(), parameters),
+        content_digest: digest.clone(),
+        signature_input: fields.input,
+        signature: fields.signature,
+    }
+}
+
+#[test]
+fn vectors_of_signed_requests() {
+    let made = vec![
+        vector(Role::Party, "GET", "/v1/studies", None, None),
+        vector(Role::Party, "PATCH", "/v1/uploads/00?x=1", Some("sealed bytes"), Some("8388608")),
+        vector(Role::Operator, "POST", "/v1/operator/studies", Some("{}"), None),
+    ];
+    if vectors::writing("signed-request") {
+        vectors::write("signed-request", &made);
+    }
+    assert_eq!(vectors::read::<Vec<Vector>>("signed-request"), made);
 }
 
 proptest! {
