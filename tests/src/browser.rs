@@ -1,5 +1,5 @@
 //! A real browser without a window: Debian's chromium, which `tests/tools.sh`
-//! installs. It runs no script, as a careful reader's does not.
+//! installs.
 
 use crate::process;
 use std::path::PathBuf;
@@ -22,12 +22,13 @@ impl Browser {
         // As root, which CI is, it has no sandbox to start.
         command.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]);
         command.args(["--disable-dev-shm-usage", "--no-first-run", "--disable-extensions"]);
-        command.args(["--blink-settings=scriptEnabled=false", "--enable-logging=stderr"]);
+        command.arg("--enable-logging=stderr");
         command.arg(format!("--user-data-dir={}", self.profile.path().display()));
         let output = command.args(arguments).arg(url).stdin(Stdio::null()).output();
         let output = output.expect("chromium is not installed: run tests/tools.sh");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}");
+        // A style that the page's policy does not let through is said here.
         assert!(!said.contains("Content Security Policy"), "{said}");
         output
     }

@@ -80,7 +80,7 @@ fn people_see_where_a_round_stands_and_that_the_page_proves_nothing() {
     has(&document, "site-000, site-001, site-002, site-003");
     let _ = browser.picture(&url, "released-wide", (1280, 1900), &[]);
     let _ = browser.picture(&url, "released-narrow", (500, 3000), &[]);
-    let dark = ["--blink-settings=preferredColorScheme=0,scriptEnabled=false"];
+    let dark = ["--blink-settings=preferredColorScheme=0"];
     let _ = browser.picture(&url, "released-dark", (1280, 1900), &dark);
     // It refreshes itself, unless it is asked not to.
     assert!(!document.contains("http-equiv=\"refresh\""));

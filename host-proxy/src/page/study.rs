@@ -100,7 +100,8 @@ fn measurements(
     if let Some((platform, values)) = measured {
         page.markup("<p class=soft>As the evidence says that this host kept, read here without ");
         page.within("being verified (", platform, "):</p><dl>");
-        for (name, value) in values {
+        // An image that is not signed has no PCR8.
+        for (name, value) in values.iter().filter(|(_, value)| !value.is_empty()) {
             page.within("<dt>", name, "</dt>").within("<dd><code>", value, "</code></dd>");
         }
         page.markup("</dl>");
@@ -142,7 +143,7 @@ fn releases(page: &mut Html, study: &Study) {
         let spent = release.statement().spent.map_or("no noise".to_owned(), |spent| {
             format!("epsilon {:.3}, delta {:e}", spent.epsilon, spent.delta)
         });
-        page.within("<tr><th scope=row>", number, "</th>");
+        page.within("<tr><th scope=row data-name=Round>", number, "</th>");
         page.within("<td data-name=Sites>", sites.join(", "), "</td>");
         page.within("<td data-name=\"Privacy spent\">", spent, "</td>");
         page.within("<td data-name=Release><code>", release.digest(), "</code></td></tr>");
