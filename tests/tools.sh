@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What the tests need besides Rust: valgrind, which watches that rules take the
-# same path whatever the values, and a reader and a witness of the log that are not
-# ours, in a Python environment of their own.
+# same path whatever the values, a browser for the status page, and a reader and a
+# witness of the log that are not ours, in a Python environment of their own.
 set -euo pipefail
 cd "$(dirname "$0")"
 . ../image/lib.sh
@@ -9,14 +9,16 @@ cd "$(dirname "$0")"
 case ${1:-} in
 -h | --help)
     say "usage: tests/tools.sh"
-    say "Checks for valgrind and installs the independent reader and witness of the log into"
+    say "Checks for valgrind and chromium and installs the independent reader and witness of the log into"
     say "target/tools/tlog, unless it is there. SEALFOLD_INSTALL=1, as root, installs"
     say "Debian's packages that are missing."
     exit 0
     ;;
 esac
 
-need valgrind valgrind python3 python3
+need valgrind valgrind python3 python3 chromium chromium
+# Without a font a browser draws no letters.
+need_packages fonts-dejavu-core
 environment=$(cd .. && pwd)/target/tools/tlog
 complete="$environment/complete-2"
 [ ! -f "$complete" ] || exit 0

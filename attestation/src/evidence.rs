@@ -78,6 +78,29 @@ impl Evidence {
             Self::Nitro(bytes) | Self::ConfidentialSpace(bytes) => bytes,
         }
     }
+
+    /// What the evidence claims was measured, in hex, by the names of the checks
+    /// that would compare it. Nothing is verified: for a page that says so.
+    #[must_use]
+    pub fn unverified_measurements(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Nitro(bytes) => {
+                let payload = nitro::document::Envelope::parse(bytes).map(|e| e.payload);
+                let document = payload.and_then(nitro::Document::parse);
+                let registers = [("pcr0", 0), ("pcr1", 1), ("pcr2", 2), ("pcr8", 8)];
+                let read = |document: nitro::Document| {
+                    let of = |(name, index)| (name, hex::encode(document.pcr(index)));
+                    registers.map(of).to_vec()
+                };
+                document.map(read).unwrap_or_default()
+            }
+            Self::ConfidentialSpace(bytes) => {
+                let token = confidential_space::Token::parse(bytes).ok();
+                let digest = token.and_then(|token| token.claims().image_digest());
+                digest.map(|digest| ("image-digest", hex::encode(digest))).into_iter().collect()
+            }
+        }
+    }
 }
 
 fn cut(bytes: &[u8], limit: usize) -> Vec<u8> {
@@ -97,6 +120,13 @@ mod tests {
         assert_eq!(Evidence::recognise(b"eyJ").platform(), confidential_space::NAME);
         assert_eq!(Evidence::recognise(&[0x84]).platform(), nitro::NAME);
         assert_eq!(Evidence::recognise(b"").platform(), nitro::NAME);
+    }
+
+    #[test]
+    fn what_is_claimed_is_read_and_nonsense_claims_nothing() {
+        for platform in [nitro::NAME, confidential_space::NAME] {
+            assert!(Evidence::of(platform, b"x.y.z").unwrap().unverified_measurements().is_empty());
+        }
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The host: its state, and the writing of whatever changes it.
 
+use crate::access::nonces::Nonces;
+use crate::access::rates::Rates;
 use crate::enclave::Enclave;
 use crate::log::{Entry, Log};
 use crate::staging::Staging;
-use crate::state::{Logged, Round, State, Study, Upload};
+use crate::state::{Logged, MAX_STUDIES, Round, State, Study, Upload};
 use crate::store::Store;
 use crate::witness::Witness;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -16,16 +18,27 @@ use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::release::Release;
 use sealfold_protocol::roster::Roster;
 use sealfold_protocol::update::UpdateHeader;
-use sealfold_protocol::{Digest, MultiSigned, Signed, Statement};
+use sealfold_protocol::{Digest, MultiSigned, Signed, Statement, VerifyingKey};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tokio::sync::{Mutex, Notify};
 
 /// What the operator allows.
 #[derive(Debug, Default)]
 pub struct Terms {
-    /// The studies that are served; all without it.
-    pub studies: Option<BTreeSet<Digest>>,
+    /// The studies that are served, besides those that are introduced.
+    pub studies: BTreeSet<Digest>,
+    /// Whether every study is served that anybody publishes.
+    pub any_study: bool,
+    /// The operator's keys.
+    pub operators: BTreeSet<VerifyingKey>,
+    /// The names that sites know this host by; any without one.
+    pub names: BTreeSet<String>,
+    /// Requests a second of a party.
+    pub site_rate: u32,
+    /// Requests a second of an address without a known key.
+    pub stranger_rate: u32,
     /// The largest initial model in bytes.
     pub largest_model: u64,
     /// Whose cosignatures of the log are kept, besides the sites'.
@@ -33,16 +46,35 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Whether a study is served.
+    /// Whether a study is served, one of those that were introduced among them.
     ///
     /// # Errors
     /// A refusal by `not-found`.
-    pub fn expect_served(&self, study: &Digest) -> Result<(), Refusal> {
-        if self.studies.as_ref().is_none_or(|studies| studies.contains(study)) {
+    pub fn expect_served(
+        &self,
+        introduced: &BTreeSet<Digest>,
+        study: &Digest,
+    ) -> Result<(), Refusal> {
+        if self.any_study || self.studies.contains(study) || introduced.contains(study) {
             return Ok(());
         }
-        Err(Refusal::new(Check::NotFound, "a study that this host's operator serves", study)
-            .next("tell the operator the study's identity (sealfold study show): --study IDENTITY"))
+        Err(Refusal::new(Check::NotFound, "a study that this host's operator serves", study).next(
+            "tell the operator the study's identity (sealfold study show): sealfold operator \
+             introduce IDENTITY, or sealfold-host serve --study IDENTITY",
+        ))
+    }
+
+    /// Whether a signed request was meant for this host.
+    ///
+    /// # Errors
+    /// A refusal by `access`.
+    pub fn expect_name(&self, authority: &str) -> Result<(), Refusal> {
+        if self.names.is_empty() || self.names.contains(&authority.to_ascii_lowercase()) {
+            return Ok(());
+        }
+        let names: Vec<_> = self.names.iter().map(String::as_str).collect();
+        Err(Refusal::new(Check::Access, format!("a request to {}", names.join(" or ")), authority)
+            .next("use the host's own name; a reverse proxy must keep the field host"))
     }
 }
 
@@ -64,6 +96,12 @@ pub struct Host {
     pub wake: Notify,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
+    /// The nonces of signed requests.
+    pub nonces: Nonces,
+    /// What everybody takes.
+    pub rates: Rates,
+    /// Whether the enclave answered when it was asked last.
+    pub enclave_answers: AtomicBool,
 }
 
 /// Where a study's documents are.
@@ -90,6 +128,7 @@ impl Host {
         metrics: PrometheusHandle,
         terms: Terms,
         log: Log,
+        nonces: Nonces,
     ) -> anyhow::Result<Arc<Self>> {
         let mut state = load(&store, &staging, &terms).await?;
         log.catch_up(&store, &state).await?;
@@ -109,7 +148,39 @@ impl Host {
         // enclave's; it is kept if it is whole.
         staging.sweep(|name| kept.contains(name) || name.len() == 64);
         let (state, wake) = (Mutex::new(state), Notify::new());
-        Ok(Arc::new(Self { terms, store, staging, enclave, log, state, wake, metrics }))
+        let rates = Rates::default();
+        Ok(Arc::new(Self {
+            terms,
+            store,
+            staging,
+            enclave,
+            log,
+            state,
+            wake,
+            metrics,
+            nonces,
+            rates,
+            enclave_answers: AtomicBool::new(false),
+        }))
+    }
+
+    /// Serves a study from now on.
+    ///
+    /// # Errors
+    /// A refusal by `storage`, or by `size` if there are too many.
+    pub async fn introduce(&self, study: &Digest) -> Result<(), Refusal> {
+        let mut state = self.state.lock().await;
+        if state.introduced.len() >= MAX_STUDIES {
+            return Err(Refusal::new(
+                Check::Size,
+                format!("at most {MAX_STUDIES} studies"),
+                "more",
+            ));
+        }
+        self.store.put(&format!("introduced/{study}"), Vec::new()).await?;
+        state.introduced.insert(*study);
+        tracing::info!(%study, "introduced");
+        Ok(())
     }
 
     /// Appends to the log what is not there yet.
@@ -150,7 +221,7 @@ impl Host {
         // The bytes first: killed in between, the host still knows the upload
         // and forgets it again; bytes without a header would stay for good.
         self.staging.forget_update(header.as_bytes());
-        for part in ["header", "token", "outcome"] {
+        for part in ["header", "outcome"] {
             self.store.delete(&format!("uploads/{header}/{part}")).await?;
         }
         Ok(())
@@ -167,6 +238,8 @@ fn unstored(state: &State) -> impl Iterator<Item = sealfold_protocol::bytes::Ran
 
 async fn load(store: &Store, staging: &Staging, terms: &Terms) -> anyhow::Result<State> {
     let mut state = State::default();
+    let introduced = store.list("introduced").await?;
+    state.introduced = introduced.iter().filter_map(|name| name.parse().ok()).collect();
     let names = store.list("studies").await?;
     for name in names.iter().filter(|name| name.contains("/manifests/")) {
         let bytes = read(store, &format!("studies/{name}")).await?;
@@ -178,12 +251,12 @@ async fn load(store: &Store, staging: &Staging, terms: &Terms) -> anyhow::Result
             }
         };
         let id = sealfold_protocol::study::identity(&manifest);
-        if terms.expect_served(&id).is_err() {
+        if terms.expect_served(&state.introduced, &id).is_err() {
             tracing::info!(study = %id, "not among the studies that are served");
             continue;
         }
         match state.studies.get_mut(&id) {
-            Some(study) => study.manifests.push(manifest),
+            Some(study) => study.put_manifest(study.manifests().len(), manifest),
             None => _ = state.studies.insert(id, Study::new(manifest)),
         }
     }
@@ -203,8 +276,7 @@ async fn load(store: &Store, staging: &Staging, terms: &Terms) -> anyhow::Result
     for name in store.list("uploads").await? {
         let Some(digest) = name.strip_suffix("/header") else { continue };
         match load_upload(store, staging, &state, digest).await {
-            Ok(Some(upload)) => _ = state.uploads.insert(upload.header.digest(), upload),
-            Ok(None) => {}
+            Ok(upload) => _ = state.uploads.insert(upload.header.digest(), upload),
             Err(error) if store_failed(&error) => return Err(error),
             Err(error) => tracing::error!(upload = digest, %error, "an upload is set aside"),
         }
@@ -290,26 +362,20 @@ async fn load_upload(
     staging: &Staging,
     state: &State,
     digest: &str,
-) -> anyhow::Result<Option<Upload>> {
+) -> anyhow::Result<Upload> {
     let header = read(store, &format!("uploads/{digest}/header")).await?;
-    let Some(token) = store.get(&format!("uploads/{digest}/token")).await? else {
-        return Ok(None);
-    };
     let header = open_header(state, &header)?;
     let outcome = match store.get(&format!("uploads/{digest}/outcome")).await? {
         Some(json) => Some(serde_json::from_slice(&json)?),
         None => None,
     };
-    let token: [u8; 32] =
-        token.try_into().map_err(|_| anyhow::anyhow!("uploads/{digest}/token is not 32 bytes"))?;
-    Ok(Some(Upload {
-        token: Digest::new(token),
+    Ok(Upload {
         length: header.statement().sealed_length()?,
         received: staging.received(header.digest().as_bytes()),
         outcome,
         writing: Arc::default(),
         header,
-    }))
+    })
 }
 
 /// Opens an update's header as the site's that it names.

@@ -4,6 +4,7 @@
 //! the worst that it can do is stop. Its duties are to be reachable, durable
 //! and observable. Nothing in the protocol rests on what it checks.
 
+pub mod access;
 pub mod conductor;
 pub mod cosigned;
 pub mod disk;

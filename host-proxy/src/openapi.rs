@@ -1,5 +1,6 @@
 //! The OpenAPI document, made from the table of operations.
 
+use crate::access::guard::Access;
 use crate::routes::OPERATIONS;
 use serde_json::{Map, Value, json};
 
@@ -20,7 +21,13 @@ pub fn document() -> Value {
         let mut described = json!({
             "summary": operation.summary,
             "parameters": parameters,
+            "security": security(operation.access),
             "responses": {
+                "429": {
+                    "description": "more than one party may take; wait as retry-after says",
+                    "headers": { "Retry-After": { "schema": { "type": "integer" } } },
+                    "content": content("Refusal"),
+                },
                 "2XX": { "description": operation.reply, "content": content(operation.reply) },
                 "default": {
                     "description": "a refusal: check, expected, found, next",
@@ -39,7 +46,35 @@ pub fn document() -> Value {
         "openapi": "3.1.0",
         "info": { "title": "sealfold host", "version": env!("CARGO_PKG_VERSION") },
         "paths": paths,
-        "components": { "schemas": schemas() },
+        "components": { "schemas": schemas(), "securitySchemes": schemes() },
+    })
+}
+
+/// Whose signature an operation asks for; none of it for everybody.
+fn security(access: Access) -> Value {
+    match access {
+        Access::Anyone => json!([]),
+        Access::Signer | Access::Witness | Access::Site => json!([{ "party": [] }]),
+        Access::Party => json!([{ "party": [] }, { "operator": [] }]),
+        Access::Operator => json!([{ "operator": [] }]),
+    }
+}
+
+fn schemes() -> Value {
+    let scheme = |who: &str, tag: &str| {
+        json!({
+            "type": "apiKey",
+            "in": "header",
+            "name": "Signature",
+            "description": format!(
+                "An HTTP message signature (RFC 9421) by {who}, tag {tag}; docs/protocol.md, \
+                 Signed requests"
+            ),
+        })
+    };
+    json!({
+        "party": scheme("a site, an approver or a witness", "sealfold/v1/party"),
+        "operator": scheme("the operator", "sealfold/v1/operator"),
     })
 }
 
@@ -78,6 +113,7 @@ fn schemas() -> Value {
     ] });
     json!({
         "EnvelopeBody": object(json!({ "envelope": envelope }), &["envelope"]),
+        "Introduction": object(json!({ "study": hex }), &["study"]),
         "EvidenceRequest": object(json!({ "nonce": hex }), &["nonce"]),
         "EvidenceReply": object(
             json!({ "platform": string, "offer": hex, "nonce": hex, "document": envelope }),
@@ -98,12 +134,12 @@ fn schemas() -> Value {
         "RoundStatus": object(
             json!({
                 "round": integer, "phase": phase, "offer": optional(&envelope),
-                "uploads": list(&reference("UploadStatus")), "roster": optional(&envelope),
+                "uploaded": list(&string), "uploads": list(&reference("UploadStatus")), "roster": optional(&envelope),
                 "roster_leaf": optional(&integer),
                 "commits": list(&envelope), "release": optional(&envelope),
                 "abandonments": list(&envelope), "waiting_for": string,
             }),
-            &["round", "phase", "uploads", "commits", "abandonments", "waiting_for"],
+            &["round", "phase", "uploaded", "uploads", "commits", "abandonments", "waiting_for"],
         ),
         "UploadStatus": object(
             json!({

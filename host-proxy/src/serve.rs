@@ -1,5 +1,7 @@
 //! The HTTPS server for sites, and the start and the end of everything.
 
+use crate::access::Peer;
+use crate::access::nonces::Nonces;
 use crate::conductor::Conductor;
 use crate::enclave::Enclave;
 use crate::host::{Host, Terms};
@@ -10,14 +12,17 @@ use crate::store::Store;
 use crate::witness::{self, Witness};
 use crate::{door, routes};
 use anyhow::{Context, bail};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use sealfold_protocol::Digest;
 use sealfold_protocol::api::MAX_HEAD_READ;
 use sealfold_protocol::endpoint::{AsyncStream, Endpoint};
+use sealfold_protocol::{Digest, VerifyingKey};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,11 +64,30 @@ pub struct Options {
     /// s3://bucket/prefix; credentials come from the environment.
     #[arg(long, value_name = "URL")]
     pub store: Option<String>,
-    /// The identity of a study that this host serves; may be repeated. Without
-    /// it every study that anybody publishes is served and takes turns at the
-    /// enclave: good for a trial, not for the open network.
+    /// The identity of a study that this host serves; may be repeated. `sealfold
+    /// operator introduce` adds more while it runs.
     #[arg(long = "study", value_name = "IDENTITY")]
     pub studies: Vec<Digest>,
+    /// Serve every study that anybody publishes; they take turns at the enclave.
+    /// Good for a trial, not for the open network.
+    #[arg(long)]
+    pub any_study: bool,
+    /// The public key of an operator, as `sealfold operator key` prints it; may be
+    /// repeated. Requests of an operator are signed with it.
+    #[arg(long = "operator", value_name = "KEY")]
+    pub operators: Vec<VerifyingKey>,
+    /// A name that sites know this host by, with its port if that is not the
+    /// scheme's own; may be repeated. With it a signed request to another name is
+    /// refused, so that another host cannot pass on what was meant for it.
+    #[arg(long = "name", value_name = "NAME[:PORT]")]
+    pub names: Vec<String>,
+    /// Requests a second that each site may make.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub site_rate: u32,
+    /// Requests a second that each address may make without a known key. Behind a
+    /// reverse proxy all of them have one address.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub stranger_rate: u32,
     /// The log's name, such as log.hospital.example/heart; chosen once, when the
     /// log begins. Its key is made then and kept in the data folder; readers
     /// know the log by the key that is printed when the host starts.
@@ -107,18 +131,27 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     let staging = Staging::open(&data.join("staging"))?;
     let metrics = PrometheusBuilder::new().install_recorder()?;
     let terms = Terms {
-        studies: (!options.studies.is_empty()).then(|| options.studies.into_iter().collect()),
+        studies: options.studies.into_iter().collect(),
+        any_study: options.any_study,
+        operators: options.operators.into_iter().collect(),
+        names: options.names.iter().map(|name| name.to_ascii_lowercase()).collect(),
+        site_rate: options.site_rate,
+        stranger_rate: options.stranger_rate,
         largest_model: options.largest_model,
         witnesses: options.witnesses,
     };
-    if terms.studies.is_none() {
-        tracing::warn!("every study is served; give --study IDENTITY to serve only those you run");
+    if terms.any_study {
+        tracing::warn!("every study is served that anybody publishes (--any-study)");
+    } else if terms.studies.is_empty() && terms.operators.is_empty() {
+        tracing::warn!("no study can be introduced; give --study IDENTITY or --operator KEY");
     }
+    let nonces = Nonces::open(&data.join("nonces"), jiff::Timestamp::now().as_second())
+        .context("cannot read the nonces of signed requests")?;
     let log = Log::open(&store, data, options.log_origin.as_deref())
         .await
         .context("cannot open the log")?;
     let enclave = Enclave::new(options.enclave);
-    let host = Host::open(store, staging.clone(), enclave, metrics, terms, log)
+    let host = Host::open(store, staging.clone(), enclave, metrics, terms, log, nonces)
         .await
         .with_context(|| format!("cannot read what is in {}", data.display()))?;
     door::serve(&options.door, &staging)
@@ -197,12 +230,17 @@ async fn accept(
                     _ => return,
                 },
             };
+            let router = TowerToHyperService::new(router);
+            let service = service_fn(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(Peer(address));
+                router.call(request)
+            });
             // A client that hangs up or sends nonsense is its own affair.
             let _ = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
                 .max_buf_size(MAX_HEAD_READ)
-                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+                .serve_connection(TokioIo::new(stream), service)
                 .await;
             drop((place, peer));
         });

@@ -16,7 +16,8 @@ use sealfold_protocol::roster::Roster;
 use sealfold_protocol::study::Study as Approved;
 use sealfold_protocol::update::UpdateHeader;
 use sealfold_protocol::{Digest, MultiSigned, Signed, VerifyingKey};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -30,19 +31,43 @@ pub struct State {
     pub studies: BTreeMap<Digest, Study>,
     /// By header digest.
     pub uploads: HashMap<Digest, Upload>,
+    /// The studies that the operator has introduced.
+    pub introduced: BTreeSet<Digest>,
 }
 
 /// A study.
 #[derive(Debug)]
 pub struct Study {
     /// Oldest first; the last may lack approvals.
-    pub manifests: Vec<MultiSigned<Manifest>>,
+    manifests: Vec<MultiSigned<Manifest>>,
+    /// The sites of the manifest in force, by key.
+    sites: HashMap<VerifyingKey, String>,
+    /// Its approvers, and whoever a manifest names that is not in force yet.
+    others: BTreeSet<VerifyingKey>,
     /// Whether the initial model is in the store.
     pub has_model: bool,
     /// By number.
     pub rounds: BTreeMap<u32, Round>,
     /// What it waits for, in words.
     pub waiting_for: String,
+}
+
+/// What a key is in a study.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// A site of the manifest in force, or of the latest offer's.
+    Site(String),
+    /// An approver, or a site that an amendment names which is not in force.
+    Approver,
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Site(name) => f.write_str(name),
+            Self::Approver => f.write_str("approver"),
+        }
+    }
 }
 
 /// A round.
@@ -101,8 +126,6 @@ impl Default for Round {
 pub struct Upload {
     /// The signed header.
     pub header: Signed<UpdateHeader>,
-    /// SHA-256 of the site's upload token.
-    pub token: Digest,
     /// How many sealed bytes there will be.
     pub length: u64,
     /// How many are on disk.
@@ -133,8 +156,62 @@ impl Study {
     /// A study that was just heard of.
     #[must_use]
     pub fn new(first: MultiSigned<Manifest>) -> Self {
-        let (manifests, waiting_for) = (vec![first], String::new());
-        Self { manifests, has_model: false, rounds: BTreeMap::new(), waiting_for }
+        let mut study = Self {
+            manifests: vec![first],
+            sites: HashMap::new(),
+            others: BTreeSet::new(),
+            has_model: false,
+            rounds: BTreeMap::new(),
+            waiting_for: String::new(),
+        };
+        study.index();
+        study
+    }
+
+    /// The manifests, oldest first; the last may lack approvals.
+    #[must_use]
+    pub fn manifests(&self) -> &[MultiSigned<Manifest>] {
+        &self.manifests
+    }
+
+    /// Puts a manifest at a place: in place of the one there, or behind the last.
+    pub fn put_manifest(&mut self, place: usize, manifest: MultiSigned<Manifest>) {
+        match self.manifests.get_mut(place) {
+            Some(known) => *known = manifest,
+            None => self.manifests.push(manifest),
+        }
+        self.index();
+    }
+
+    fn index(&mut self) {
+        let current = self.manifest();
+        let last = self.manifests.last().map(|manifest| manifest.statement().clone());
+        let all = [Some(current.clone()), last];
+        let named = |manifest: Manifest| {
+            let sites = manifest.sites.into_iter().map(|site| site.signing_key);
+            manifest.approval.approvers.into_iter().chain(sites).collect::<Vec<_>>()
+        };
+        self.others = all.into_iter().flatten().flat_map(named).collect();
+        let sites = current.sites.into_iter();
+        self.sites = sites.map(|site| (site.signing_key, site.name)).collect();
+    }
+
+    /// What a key is in this study. A key that an amendment replaced stands for
+    /// its site until the next offer: the round that runs is under the older
+    /// manifest.
+    #[must_use]
+    pub fn standing(&self, key: &VerifyingKey) -> Option<Standing> {
+        if let Some(name) = self.sites.get(key) {
+            return Some(Standing::Site(name.clone()));
+        }
+        let offer = self.rounds.values().rev().find_map(|round| round.offer.as_ref());
+        let manifest = offer.map(|offer| offer.statement().manifest);
+        let manifest = self.manifests.iter().find(|known| Some(known.digest()) == manifest);
+        let mut sites = manifest.iter().flat_map(|manifest| &manifest.statement().sites);
+        if let Some(site) = sites.find(|site| site.signing_key == *key) {
+            return Some(Standing::Site(site.name.clone()));
+        }
+        self.others.contains(key).then_some(Standing::Approver)
     }
 
     /// The approved part of the chain, if the first manifest is approved.
@@ -318,6 +395,7 @@ impl State {
             round: number,
             phase: if released.is_some() { Phase::Released } else { round.phase },
             offer: round.offer.as_ref().map(|offer| envelope(offer.envelope())),
+            uploaded: complete(uploads.as_deref().unwrap_or_default()),
             uploads: uploads.unwrap_or_default(),
             roster: round.roster.as_ref().map(|roster| envelope(roster.envelope())),
             roster_leaf: round.logged.map(|logged| logged.leaf),
@@ -327,4 +405,12 @@ impl State {
             waiting_for,
         })
     }
+}
+
+/// The sites whose uploads are complete and not refused.
+fn complete(uploads: &[UploadStatus]) -> Vec<String> {
+    let is_complete =
+        |state: &UploadState| matches!(state, UploadState::Stored | UploadState::Admitted(_));
+    let complete = uploads.iter().filter(|upload| is_complete(&upload.state));
+    complete.map(|upload| upload.site.clone()).collect()
 }

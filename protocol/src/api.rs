@@ -77,6 +77,14 @@ pub struct CheckpointRequest {
     pub checkpoint: Digest,
 }
 
+/// `POST /v1/operator/studies`: a study that the operator lets in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Introduction {
+    /// The study's identity.
+    pub study: Digest,
+}
+
 /// One envelope, wherever a body is just that.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -143,7 +151,10 @@ pub struct RoundStatus {
     pub phase: Phase,
     /// The offer of the instance that runs it now.
     pub offer: Option<Envelope>,
-    /// The uploads under that offer.
+    /// The sites whose uploads under that offer are complete and not refused.
+    #[serde(default)]
+    pub uploaded: Vec<String>,
+    /// The uploads under that offer: a site is shown its own, the operator all.
     pub uploads: Vec<UploadStatus>,
     /// The latest roster.
     pub roster: Option<Envelope>,
@@ -195,11 +206,6 @@ pub const UPLOAD_OFFSET: &str = "upload-offset";
 pub const MAX_PIECE: usize = 8 << 20;
 /// The largest JSON body.
 pub const MAX_JSON: usize = 4 << 20;
-
-/// The header of a `PATCH` request that proves that it comes from who created
-/// the upload: a secret of the site, given when the upload was created. The
-/// host keeps its SHA-256.
-pub const UPLOAD_TOKEN: &str = "upload-token";
 
 /// The longest head of a request: the bytes of its target and of its fields'
 /// names and values.

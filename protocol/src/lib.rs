@@ -18,9 +18,13 @@
 //!   [`secret`]: what keys are kept in;
 //! - [`leaf`]: how statements stand in the log;
 //! - [`content`]: how models and aggregates are named by a digest;
-//! - [`endpoint`], [`door`], [`api`]: how bytes get from one part to another.
+//! - [`endpoint`], [`door`], [`api`]: how bytes get from one part to another;
+//! - `access` (a feature, which the enclave does without): requests to a host,
+//!   signed.
 
 pub mod abandonment;
+#[cfg(feature = "access")]
+pub mod access;
 pub mod api;
 pub mod bytes;
 pub mod content;

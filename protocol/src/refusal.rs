@@ -18,6 +18,16 @@ use std::fmt;
 pub enum Check {
     /// The request is not one.
     Request,
+    /// The request has to be signed and is not, or its signature does not hold.
+    Access,
+    /// The request was signed at another time than the host's clock shows.
+    Clock,
+    /// The very same request came before.
+    Replay,
+    /// Who signed the request may not do this.
+    Right,
+    /// More requests than one party may make.
+    Rate,
     /// A size is above its cap.
     Size,
     /// The manifest does not verify, is not approved or not valid.
@@ -138,9 +148,11 @@ impl Refusal {
     #[must_use]
     pub fn http_status(&self) -> u16 {
         match self.check {
+            Check::Access | Check::Clock | Check::Replay => 401,
             Check::NotFound => 404,
             Check::Size => 413,
-            Check::Signature | Check::Site | Check::SiteApproval => 403,
+            Check::Right | Check::Signature | Check::Site | Check::SiteApproval => 403,
+            Check::Rate => 429,
             Check::Door | Check::Enclave | Check::Storage | Check::Evidence => 503,
             Check::Request | Check::Encoding | Check::Manifest => 400,
             _ => 409,
@@ -150,7 +162,16 @@ impl Refusal {
     /// Whether trying again later, unchanged, can help.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self.check, Check::Door | Check::Enclave | Check::Storage | Check::Evidence)
+        matches!(
+            self.check,
+            Check::Door
+                | Check::Enclave
+                | Check::Storage
+                | Check::Evidence
+                | Check::Clock
+                | Check::Replay
+                | Check::Rate
+        )
     }
 }
 

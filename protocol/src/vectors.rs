@@ -44,16 +44,16 @@ fn path(name: &str) -> PathBuf {
 
 /// Whether a vector is to be written: all are with `1`, one is with its name.
 /// What is encapsulated is drawn anew then, so all would mean new bytes in most.
-fn writing(name: &str) -> bool {
+pub(crate) fn writing(name: &str) -> bool {
     std::env::var("SEALFOLD_WRITE_VECTORS").is_ok_and(|which| which == "1" || which == name)
 }
 
-fn write(name: &str, value: &impl Serialize) {
+pub(crate) fn write(name: &str, value: &impl Serialize) {
     let text = serde_json::to_string_pretty(value).unwrap() + "\n";
     std::fs::write(path(name), text).unwrap();
 }
 
-fn read<T: DeserializeOwned>(name: &str) -> T {
+pub(crate) fn read<T: DeserializeOwned>(name: &str) -> T {
     let text = std::fs::read_to_string(path(name)).unwrap();
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
@@ -249,20 +249,6 @@ fn every_object_has_a_vector_that_holds() {
     });
 }
 
-/// The token that our client makes for a header, and what a host keeps of it.
-fn upload_token() -> Value {
-    let (seed, header) = ([1; 32], Digest::new([17; 32]));
-    let key = SigningKey::from_seed(&seed).unwrap();
-    let message = [b"sealfold/v1/upload-token\0".as_slice(), header.as_bytes()].concat();
-    let token = Digest::of(&[&key.sign(&message)]);
-    json!({
-        "signer": Random::new(seed),
-        "header": header,
-        "token": token,
-        "kept_by_the_host": Digest::of(&[token.as_bytes()]),
-    })
-}
-
 #[test]
 fn every_byte_construction_has_a_vector_that_holds() {
     let preamble = Preamble {
@@ -282,7 +268,6 @@ fn every_byte_construction_has_a_vector_that_holds() {
         "aggregate_context": hex::encode(release::seal_context(&Digest::new([3; 32]), &Digest::new([15; 32]))),
         "update_info": hex::encode(Offer::seal_info(&Digest::new([3; 32]))),
         "finding_info": hex::encode(crate::refusal::Refusal::seal_info(&Digest::new([17; 32]))),
-        "upload_token": upload_token(),
         "opening_info": hex::encode(Opening::seal_info(&Digest::new([3; 32]), "site-0")),
         "preamble_sha256": Digest::of(&[&preamble.encode(PREAMBLE).unwrap()]),
         "preamble_start": hex::encode(&preamble.encode(PREAMBLE).unwrap()[..160]),

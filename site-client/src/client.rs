@@ -1,21 +1,24 @@
-//! The host's API, as a site calls it. Only ever dials out.
+//! The host's API, as a site calls it. Only ever dials out. What a site writes or
+//! reads of its own is signed with its key, and so is whatever else it asks.
 
 use crate::report::Voice;
 use crate::{Error, Result};
-use sealfold_protocol::Digest;
+use jiff::Timestamp;
+use sealfold_protocol::access::{self, CONTENT_DIGEST, Head, INPUT, Role, SIGNATURE};
 use sealfold_protocol::api::{
-    EnvelopeBody, EvidenceReply, EvidenceRequest, MAX_JSON, RoundStatus, StudyStatus,
-    UPLOAD_OFFSET, UPLOAD_TOKEN, UploadStatus,
+    EnvelopeBody, EvidenceReply, EvidenceRequest, Introduction, MAX_JSON, RoundStatus, StudyStatus,
+    UPLOAD_OFFSET, UploadStatus,
 };
 use sealfold_protocol::bytes::{Envelope, Random};
 use sealfold_protocol::refusal::Refusal;
+use sealfold_protocol::{Digest, SigningKey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use ureq::http::{Request, Response, StatusCode};
+use ureq::http::{Method, Request, Response, StatusCode};
 use ureq::middleware::{Middleware, MiddlewareNext};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy, SendBody};
@@ -35,12 +38,28 @@ pub struct Network {
     pub proxy: Option<String>,
 }
 
+/// How often a request is made again that the host had no room for.
+const RETRIES: u32 = 5;
+/// The longest that a host may ask to wait.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
+
 /// A client of one host.
 #[derive(Debug, Clone)]
 pub struct Client {
     agent: Agent,
     base: String,
+    authority: String,
+    signer: Option<(Arc<SigningKey>, Role)>,
     voice: Voice,
+}
+
+/// What a request carries.
+enum Content<'a> {
+    Nothing,
+    Json(Vec<u8>),
+    Bytes(&'a [u8]),
+    /// Signed by what it is for: the study's manifest names its digest.
+    Named(SendBody<'static>),
 }
 
 impl Client {
@@ -119,20 +138,107 @@ impl Client {
             .middleware(carrier)
             .build()
             .new_agent();
-        Ok(Self { agent, base, voice })
+        let scheme = if base.starts_with("https://") { ":443" } else { ":80" };
+        let authority = name.strip_suffix(scheme).unwrap_or(name).to_ascii_lowercase();
+        Ok(Self { agent, base, authority, signer: None, voice })
+    }
+
+    /// The same client, which signs its requests (RFC 9421).
+    ///
+    /// # Errors
+    /// Never for a key that was loaded.
+    pub fn signed(self, key: &SigningKey, role: Role) -> Result<Self> {
+        let key = SigningKey::from_seed(&key.seed())?;
+        Ok(Self { signer: Some((Arc::new(key), role)), ..self })
     }
 
     fn network(&self, what: &str, error: impl ToString) -> Error {
         Error::Network { what: format!("{what} at {}", self.base), reason: error.to_string() }
     }
 
-    /// Reads a reply's JSON, or the refusal in it.
-    fn json<T: DeserializeOwned>(
+    /// Makes a request, signed anew each time; waits and asks again where the
+    /// host had no room for it.
+    fn ask(
         &self,
-        what: &str,
-        reply: std::result::Result<Response<Body>, ureq::Error>,
-    ) -> Result<T> {
-        let mut reply = reply.map_err(|error| self.network(what, error))?;
+        method: &Method,
+        path: &str,
+        offset: Option<u64>,
+        mut content: Content<'_>,
+    ) -> Result<Response<Body>> {
+        let mut tries = 0;
+        loop {
+            let is_once = matches!(content, Content::Named(_));
+            let once = std::mem::replace(&mut content, Content::Nothing);
+            let (reply, again) = self.send(method, path, offset, once)?;
+            content = again;
+            let waits = reply.status() == StatusCode::TOO_MANY_REQUESTS;
+            if !waits || is_once || tries >= RETRIES {
+                return Ok(reply);
+            }
+            tries += 1;
+            let asked = reply.headers().get("retry-after").and_then(|value| value.to_str().ok());
+            let seconds = asked.and_then(|value| value.parse().ok()).unwrap_or(1);
+            std::thread::sleep(Duration::from_secs(seconds).min(LONGEST_WAIT));
+        }
+    }
+
+    fn send<'a>(
+        &self,
+        method: &Method,
+        path: &str,
+        offset: Option<u64>,
+        content: Content<'a>,
+    ) -> Result<(Response<Body>, Content<'a>)> {
+        let url = format!("{}{path}", self.base);
+        let digest = match &content {
+            Content::Nothing | Content::Named(_) => None,
+            Content::Json(bytes) => Some(access::content_digest(bytes)),
+            Content::Bytes(bytes) => Some(access::content_digest(bytes)),
+        };
+        let offset = offset.map(|offset| offset.to_string());
+        let mut request = Request::builder().method(method).uri(&url);
+        request = request.header("host", &self.authority);
+        if let Some((key, role)) = &self.signer {
+            let head = Head {
+                method: method.as_str(),
+                authority: &self.authority,
+                target: target(&url),
+                content_digest: digest.as_deref(),
+                upload_offset: offset.as_deref(),
+            };
+            let fields = access::sign(&head, key, *role, Timestamp::now())?;
+            request = request.header(INPUT, fields.input).header(SIGNATURE, fields.signature);
+        }
+        if let Some(digest) = digest {
+            request = request.header(CONTENT_DIGEST, digest);
+        }
+        if let Some(offset) = offset {
+            request = request.header(UPLOAD_OFFSET, offset);
+        }
+        if matches!(content, Content::Json(_)) {
+            request = request.header("content-type", "application/json");
+        }
+        let wrong = |error: ureq::http::Error| self.network(path, error);
+        let (reply, again) = match content {
+            Content::Nothing => {
+                (self.agent.run(request.body(()).map_err(wrong)?), Content::Nothing)
+            }
+            Content::Json(bytes) => {
+                let reply = self.agent.run(request.body(bytes.as_slice()).map_err(wrong)?);
+                (reply, Content::Json(bytes))
+            }
+            Content::Bytes(bytes) => {
+                (self.agent.run(request.body(bytes).map_err(wrong)?), Content::Bytes(bytes))
+            }
+            Content::Named(body) => {
+                (self.agent.run(request.body(body).map_err(wrong)?), Content::Nothing)
+            }
+        };
+        Ok((reply.map_err(|error| self.network(path, error))?, again))
+    }
+
+    /// Reads a reply's JSON, or the refusal in it.
+    fn json<T: DeserializeOwned>(&self, what: &str, mut reply: Response<Body>) -> Result<T> {
         let status = reply.status();
         let limit = MAX_JSON as u64;
         let bytes = reply.body_mut().with_config().limit(limit).read_to_vec();
@@ -145,17 +251,29 @@ impl Client {
         Err(self.refusal(what, status, &bytes))
     }
 
+    /// Expects that a request succeeded.
+    fn expect_done(&self, what: &str, mut reply: Response<Body>) -> Result<Response<Body>> {
+        if reply.status().is_success() {
+            return Ok(reply);
+        }
+        let bytes = reply.body_mut().with_config().limit(MAX_JSON as u64).read_to_vec();
+        Err(self.refusal(what, reply.status(), &bytes.unwrap_or_default()))
+    }
+
     fn refusal(&self, what: &str, status: StatusCode, bytes: &[u8]) -> Error {
         serde_json::from_slice::<Refusal>(bytes)
             .map_or_else(|_| self.network(what, format!("status {status}")), Error::Host)
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        self.json(path, self.agent.get(format!("{}/v1{path}", self.base)).call())
+        let path = format!("/v1{path}");
+        self.json(&path, self.ask(&Method::GET, &path, None, Content::Nothing)?)
     }
 
     fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
-        self.json(path, self.agent.post(format!("{}/v1{path}", self.base)).send_json(body))
+        let path = format!("/v1{path}");
+        let body = serde_json::to_vec(body).map_err(|error| self.network(&path, error))?;
+        self.json(&path, self.ask(&Method::POST, &path, None, Content::Json(body))?)
     }
 
     fn envelope(bytes: &[u8]) -> EnvelopeBody {
@@ -233,16 +351,17 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::study`].
-    pub fn begin_upload(
-        &self,
-        study: &Digest,
-        round: u32,
-        header: &[u8],
-        token: &str,
-    ) -> Result<UploadStatus> {
-        let path = format!("/studies/{study}/rounds/{round}/updates");
-        let request = self.agent.post(format!("{}/v1{path}", self.base));
-        self.json(&path, request.header(UPLOAD_TOKEN, token).send_json(Self::envelope(header)))
+    pub fn begin_upload(&self, study: &Digest, round: u32, header: &[u8]) -> Result<UploadStatus> {
+        self.post(&format!("/studies/{study}/rounds/{round}/updates"), &Self::envelope(header))
+    }
+
+    /// Has a study served, as the operator.
+    ///
+    /// # Errors
+    /// As [`Client::study`].
+    pub fn introduce(&self, study: &Digest) -> Result<()> {
+        let body = Introduction { study: *study };
+        self.post::<serde_json::Value>("/operator/studies", &body).map(|_| ())
     }
 
     /// Where an upload stands.
@@ -257,20 +376,10 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::study`].
-    pub fn append(
-        &self,
-        header: &Digest,
-        offset: u64,
-        piece: &[u8],
-        token: &str,
-    ) -> Result<UploadStatus> {
-        let path = format!("/uploads/{header}");
-        let request = self
-            .agent
-            .patch(format!("{}/v1{path}", self.base))
-            .header(UPLOAD_OFFSET, offset.to_string())
-            .header(UPLOAD_TOKEN, token);
-        self.json(&path, request.send(piece))
+    pub fn append(&self, header: &Digest, offset: u64, piece: &[u8]) -> Result<UploadStatus> {
+        let path = format!("/v1/uploads/{header}");
+        let reply = self.ask(&Method::PATCH, &path, Some(offset), Content::Bytes(piece))?;
+        self.json(&path, reply)
     }
 
     /// Publishes the initial model, of `length` bytes.
@@ -283,17 +392,12 @@ impl Client {
         length: u64,
         content: impl Read + 'static,
     ) -> Result<()> {
-        let path = format!("/studies/{study}/model");
-        let request = self.agent.put(format!("{}/v1{path}", self.base));
+        let path = format!("/v1/studies/{study}/model");
         let bar = self.voice.bar("initial model up", length);
-        let reply = request.send(SendBody::from_owned_reader(bar.wrap_read(content)));
+        let body = SendBody::from_owned_reader(bar.wrap_read(content));
+        let reply = self.ask(&Method::PUT, &path, None, Content::Named(body));
         bar.finish_and_clear();
-        let mut reply = reply.map_err(|error| self.network(&path, error))?;
-        if reply.status().is_success() {
-            return Ok(());
-        }
-        let bytes = reply.body_mut().with_config().limit(MAX_JSON as u64).read_to_vec();
-        Err(self.refusal(&path, reply.status(), &bytes.unwrap_or_default()))
+        self.expect_done(&path, reply?).map(|_| ())
     }
 
     /// The initial model's content, of at most `limit` bytes.
@@ -319,8 +423,8 @@ impl Client {
     /// # Errors
     /// As [`Client::study`].
     pub fn log_file(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>> {
-        let reply = self.agent.get(format!("{}/log/{path}", self.base)).call();
-        let mut reply = reply.map_err(|error| self.network(path, error))?;
+        let path = &format!("/log/{path}");
+        let mut reply = self.ask(&Method::GET, path, None, Content::Nothing)?;
         let status = reply.status();
         let most = if status.is_success() { limit as u64 } else { MAX_JSON as u64 };
         let bytes = reply.body_mut().with_config().limit(most).read_to_vec();
@@ -338,25 +442,22 @@ impl Client {
     /// As [`Client::study`].
     pub fn cosign(&self, checkpoint: &[u8]) -> Result<()> {
         let path = "/log/cosignatures";
-        let reply = self.agent.post(format!("{}{path}", self.base)).send(checkpoint);
-        let mut reply = reply.map_err(|error| self.network(path, error))?;
-        if reply.status().is_success() {
-            return Ok(());
-        }
-        let bytes = reply.body_mut().with_config().limit(MAX_JSON as u64).read_to_vec();
-        Err(self.refusal(path, reply.status(), &bytes.unwrap_or_default()))
+        let reply = self.ask(&Method::POST, path, None, Content::Bytes(checkpoint))?;
+        self.expect_done(path, reply).map(|_| ())
     }
 
     fn download(&self, path: &str, limit: u64) -> Result<impl Read + use<>> {
-        let reply = self.agent.get(format!("{}/v1{path}", self.base)).call();
-        let mut reply = reply.map_err(|error| self.network(path, error))?;
-        if !reply.status().is_success() {
-            let status = reply.status();
-            let bytes = reply.body_mut().with_config().limit(MAX_JSON as u64).read_to_vec();
-            return Err(self.refusal(path, status, &bytes.unwrap_or_default()));
-        }
+        let path = format!("/v1{path}");
+        let reply = self.ask(&Method::GET, &path, None, Content::Nothing)?;
+        let reply = self.expect_done(&path, reply)?;
         Ok(reply.into_body().into_with_config().limit(limit).reader())
     }
+}
+
+/// What stands behind the authority of a URL.
+fn target(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.find('/').map_or("/", |slash| &rest[slash..])
 }
 
 #[cfg(test)]
@@ -374,5 +475,20 @@ mod tests {
         for url in ["http://host.example", "http://127.0.0.1.example", "ftp://a", "host.example"] {
             assert!(Client::new(url, &network, voice).is_err(), "{url}");
         }
+    }
+
+    #[test]
+    fn a_request_is_signed_for_the_name_and_the_path_that_the_host_sees() {
+        let (network, voice) = (Network::default(), Voice { json: true });
+        for (url, authority) in [
+            ("https://Host.example:443/", "host.example"),
+            ("https://host.example:8443", "host.example:8443"),
+            ("http://127.0.0.1:80", "127.0.0.1"),
+            ("http://127.0.0.1:443", "127.0.0.1:443"),
+        ] {
+            assert_eq!(Client::new(url, &network, voice).unwrap().authority, authority);
+        }
+        assert_eq!(target("https://host.example/a/v1/x?y=1"), "/a/v1/x?y=1");
+        assert_eq!(target("https://host.example"), "/");
     }
 }

@@ -19,6 +19,8 @@ use zeroize::Zeroizing;
 const MEMORY_KIB: u32 = 64 << 10;
 const PASSES: u32 = 3;
 const LANES: u32 = 4;
+/// The name and the purpose of an operator's key.
+const OPERATOR: &str = "operator";
 
 /// A site's name and keys.
 pub struct Keys {
@@ -96,6 +98,30 @@ impl Keys {
             self.release_key()?
         ))
     }
+}
+
+/// Makes the key of a host's operator.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn create_operator(home: &Home, passphrase: Option<&str>) -> Result<SigningKey> {
+    let key = SigningKey::generate()?;
+    store(home, OPERATOR, OPERATOR, &key.seed(), passphrase)?;
+    Ok(key)
+}
+
+/// Loads the key of a host's operator.
+///
+/// # Errors
+/// If there is none, others can read it, or the passphrase is wrong.
+pub fn load_operator(home: &Home, passphrase: Option<&str>) -> Result<SigningKey> {
+    let path = home.path("keys/operator.json");
+    if !path.exists() {
+        let expected = format!("an operator's key in {}", path.display());
+        return Err(Error::input("keys", expected, "none").next("make it: sealfold operator key"));
+    }
+    let (_, seed) = load(&path, OPERATOR, passphrase)?;
+    Ok(SigningKey::from_seed(&seed)?)
 }
 
 fn cipher(passphrase: &str, salt: &[u8]) -> Result<LessSafeKey> {
@@ -214,6 +240,21 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(Keys::load(&home, None).err().unwrap().to_string().contains("chmod 600"));
+    }
+
+    #[test]
+    fn an_operators_key_is_made_once_and_is_no_sites() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(folder.path()).unwrap();
+        let error = load_operator(&home, None).unwrap_err().to_string();
+        assert!(error.contains("sealfold operator key"), "{error}");
+        let made = create_operator(&home, Some("correct horse")).unwrap();
+        let loaded = load_operator(&home, Some("correct horse")).unwrap();
+        assert_eq!(loaded.verifying_key(), made.verifying_key());
+        let path = home.path("keys/operator.json");
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        std::fs::copy(&path, home.path("keys/signing.json")).unwrap();
+        assert!(Keys::load(&home, Some("correct horse")).is_err());
     }
 
     #[test]

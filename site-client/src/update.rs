@@ -216,13 +216,6 @@ impl Site<'_> {
         self.seal(offer, update, metrics)
     }
 
-    /// A secret that only this site can compute, so that nobody else can write
-    /// into its upload.
-    fn token(&self, header: &Digest) -> String {
-        let label = [b"sealfold/v1/upload-token\0".as_slice(), header.as_bytes()].concat();
-        Digest::of(&[&self.keys.signing.sign(&label)]).to_string()
-    }
-
     /// Uploads the sealed update from where the host has stopped.
     ///
     /// # Errors
@@ -230,8 +223,8 @@ impl Site<'_> {
     /// called again.
     pub fn upload(&self, offer: &Signed<Offer>, update: &SealedUpdate) -> Result<UploadStatus> {
         let (header, digest) = (&update.header, update.header.digest());
-        let (round, token) = (header.statement().round, self.token(&digest));
-        let mut status = self.client.begin_upload(&self.id(), round, header.envelope(), &token)?;
+        let round = header.statement().round;
+        let mut status = self.client.begin_upload(&self.id(), round, header.envelope())?;
         let spool = self.spool(offer);
         let mut file = File::open(&spool).map_err(|e| Error::file(&spool, e))?;
         let bar = self.voice.bar("upload", status.length);
@@ -244,7 +237,7 @@ impl Site<'_> {
             if piece.is_empty() {
                 return Err(Error::file(&spool, "shorter than its header says"));
             }
-            status = match self.client.append(&digest, status.received, &piece, &token) {
+            status = match self.client.append(&digest, status.received, &piece) {
                 // The host has more or less than we thought: it says where.
                 Err(Error::Host(refusal)) if refusal.check == Check::UploadOffset => {
                     self.client.upload(&digest)?

@@ -1,10 +1,11 @@
 //! A second enclave behind a second host, with the same study: what an operator
 //! starts who wants a second aggregate of a round.
 
-use crate::http::call;
+use crate::http::{self, call};
 use crate::process::{self, Server};
 use crate::study;
-use crate::system::System;
+use crate::system::{System, operator, trial};
+use sealfold_protocol::access::Role;
 use sealfold_protocol::api::{EnclaveStatus, RoundStatus};
 use sealfold_protocol::endpoint::Endpoint;
 use serde_json::json;
@@ -37,7 +38,7 @@ impl Elsewhere {
         let mut command = process::command("sealfold-host");
         command.args(["serve", "--listen", "tcp://127.0.0.1:0"]);
         command.args(["--enclave", &at.to_string(), "--door", &door(folder).to_string()]);
-        command.arg("--data").arg(folder.join("elsewhere"));
+        command.arg("--data").arg(folder.join("elsewhere")).args(trial());
         // The operator's own, so that the study's sites may come.
         study::give_log_key(&folder.join("elsewhere"));
         let host = Server::start(command, &folder.join("elsewhere-host.log"));
@@ -66,7 +67,9 @@ impl Elsewhere {
     pub fn round(&self) -> RoundStatus {
         let host: Endpoint = self.url.replace("http://", "tcp://").parse().unwrap();
         let path = format!("/v1/studies/{}/rounds/1", self.id);
-        call(&host, "GET", &path, &json!({})).unwrap()
+        let signer = (&operator(), Role::Operator);
+        let reply = http::send_as(signer, &host, "GET", &path, &[], b"").unwrap();
+        serde_json::from_slice(&reply.body).unwrap()
     }
 
     /// Waits until round 1 is in a state.

@@ -1,13 +1,10 @@
 //! How the sites of a system take part: their updates, by hand and by agents.
 
-use crate::http;
 use crate::process::Server;
 use crate::system::{Ended, System, first_value, write_tensors};
 use sealfold_protocol::Signed;
-use sealfold_protocol::api::{UPLOAD_TOKEN, UploadStatus};
-use sealfold_protocol::bytes::Envelope;
+use sealfold_protocol::api::UploadStatus;
 use sealfold_protocol::update::UpdateHeader;
-use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -96,11 +93,9 @@ impl System {
 
     /// Begins an upload by hand, or finds where it stands.
     #[must_use]
-    pub fn begin_upload(&self, header: &Signed<UpdateHeader>, token: &str) -> UploadStatus {
-        let path = format!("/v1/studies/{}/rounds/1/updates", self.id());
-        let body = json!({ "envelope": Envelope(header.envelope().to_vec()) }).to_string();
-        let headers = [("content-type", "application/json"), (UPLOAD_TOKEN, token)];
-        let reply = http::send(&self.endpoint(), "POST", &path, &headers, body.as_bytes()).unwrap();
+    pub fn begin_upload(&self, header: &Signed<UpdateHeader>) -> UploadStatus {
+        let site = self.site(&header.statement().site);
+        let reply = self.post_as(site, "updates", header.envelope());
         serde_json::from_slice(&reply.body).unwrap()
     }
 

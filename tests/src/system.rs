@@ -9,9 +9,11 @@ use crate::study::{self, Options, Study};
 use sealfold_attestation::log::note::KeyKind;
 use sealfold_attestation::log::tile::{Content, WIDTH, decode_entries};
 use sealfold_attestation::log::{Checkpoint, Edge, NoteKey, NoteSigner, SignedCheckpoint, Tile};
-use sealfold_protocol::Digest;
-use sealfold_protocol::api::{RoundStatus, StudyStatus};
+use sealfold_protocol::access::Role;
+use sealfold_protocol::api::{RoundStatus, StudyStatus, UPLOAD_OFFSET};
+use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::endpoint::Endpoint;
+use sealfold_protocol::{Digest, SigningKey};
 use serde_json::Value;
 use std::io::Write;
 use std::net::TcpListener;
@@ -274,10 +276,48 @@ impl System {
         format!("tcp://127.0.0.1:{}", self.port).parse().unwrap()
     }
 
-    /// A request to the host.
+    /// A request to the host, as its operator.
     #[must_use]
     pub fn get(&self, path: &str) -> Reply {
-        http::send(&self.endpoint(), "GET", path, &[], b"").unwrap()
+        let (endpoint, operator) = (self.endpoint(), operator());
+        http::send_as((&operator, Role::Operator), &endpoint, "GET", path, &[], b"").unwrap()
+    }
+
+    /// A request to the host, signed with a site's key.
+    #[must_use]
+    pub fn send_as(
+        &self,
+        site: &Site,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Reply {
+        let signer = (&site.key, Role::Party);
+        http::send_as(signer, &self.endpoint(), method, path, headers, body).unwrap()
+    }
+
+    /// An envelope to a place of round 1, signed with a site's key.
+    #[must_use]
+    pub fn post_as(&self, site: &Site, place: &str, envelope: &[u8]) -> Reply {
+        let body = serde_json::json!({ "envelope": Envelope(envelope.to_vec()) }).to_string();
+        let path = format!("/v1/studies/{}/rounds/1/{place}", self.id());
+        let headers = [("content-type", "application/json")];
+        self.send_as(site, "POST", &path, &headers, body.as_bytes())
+    }
+
+    /// A piece of a site's upload.
+    #[must_use]
+    pub fn append_as(&self, site: &Site, header: &Digest, offset: usize, piece: &[u8]) -> Reply {
+        let offset = offset.to_string();
+        let headers = [(UPLOAD_OFFSET, offset.as_str())];
+        self.send_as(site, "PATCH", &format!("/v1/uploads/{header}"), &headers, piece)
+    }
+
+    /// A site of the study by its name.
+    #[must_use]
+    pub fn site(&self, name: &str) -> &Site {
+        self.study.sites.iter().find(|site| site.name == name).unwrap()
     }
 
     /// A round as the host knows it.
@@ -362,6 +402,20 @@ impl Platform {
     }
 }
 
+/// The key of the operator of every test's host.
+#[must_use]
+pub fn operator() -> SigningKey {
+    SigningKey::from_seed(&[0xee; 32]).unwrap()
+}
+
+/// Options of a host for a trial: any study, and room for impatient agents.
+#[must_use]
+pub fn trial() -> Vec<String> {
+    let operator = operator().verifying_key().to_string();
+    let rates = ["--any-study", "--site-rate", "1000", "--stranger-rate", "1000", "--operator"];
+    rates.into_iter().map(str::to_owned).chain([operator]).collect()
+}
+
 fn policy_of(study: &Study, platform: &str) -> String {
     let keys: Vec<_> =
         study.sites.iter().map(|s| format!("\"{}\"", s.key.verifying_key())).collect();
@@ -380,6 +434,7 @@ fn host(folder: &Path, port: u16, platform: &Platform) -> Server {
     command.args(["--enclave", &enclave.to_string(), "--door", &door.to_string()]);
     command.arg("--data").arg(folder.join("host"));
     study::give_log_key(&folder.join("host"));
+    command.args(trial());
     Server::start(command, &folder.join("host.log"))
 }
 

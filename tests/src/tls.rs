@@ -2,7 +2,7 @@
 
 use crate::process::{self, Server};
 use crate::study::{self, Options};
-use crate::system::System;
+use crate::system::{System, trial};
 use std::path::PathBuf;
 
 /// The host, and a system whose study it can be given.
@@ -29,7 +29,12 @@ impl TlsHost {
         std::fs::write(&private, key.signing_key.serialize_pem()).unwrap();
         let mut command = process::command("sealfold-host");
         command.args(["serve", "--listen", "tcp://127.0.0.1:0", "--tls-cert"]).arg(&certificate);
-        command.arg("--tls-key").arg(&private).arg("--data").arg(folder.join("tls-host"));
+        command
+            .arg("--tls-key")
+            .arg(&private)
+            .arg("--data")
+            .arg(folder.join("tls-host"))
+            .args(trial());
         command.args(["--enclave", "unix:///nowhere", "--door"]);
         command.arg(format!("unix://{}", folder.join("tls-door.sock").display()));
         study::give_log_key(&folder.join("tls-host"));

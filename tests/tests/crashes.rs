@@ -2,15 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use sealfold_protocol::Signed;
-use sealfold_protocol::api::{Phase, UPLOAD_OFFSET, UPLOAD_TOKEN, UploadState};
-use sealfold_protocol::bytes::Envelope;
+use sealfold_protocol::access::Role;
+use sealfold_protocol::api::{Phase, UPLOAD_OFFSET, UploadState};
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::roster::Commit;
 use sealfold_tests::http;
 use sealfold_tests::participation::gives;
 use sealfold_tests::study::Options;
 use sealfold_tests::system::{System, first_value};
-use serde_json::json;
 use std::time::Duration;
 
 const SITES: [&str; 4] = ["site-000", "site-001", "site-002", "site-003"];
@@ -94,20 +93,17 @@ fn a_host_that_is_killed_in_every_phase_loses_nothing_that_it_acknowledged() {
     let offer = Offer::open(&envelope.0).unwrap();
     let layout = system.study.manifest.statement().layout_digest().unwrap();
     let update = system.study.sites[0].seal(&offer, layout, 1, &vec![1.0; 700_000]);
-    let (name, token) = (update.header.digest().to_string(), "ab".repeat(32));
-    let begin = |system: &System| system.begin_upload(&update.header, &token);
-    let append = |system: &System, token: &str, offset: usize, piece: &[u8]| {
-        let offset = offset.to_string();
-        let headers = [(UPLOAD_OFFSET, offset.as_str()), (UPLOAD_TOKEN, token)];
-        let path = format!("/v1/uploads/{name}");
-        http::send(&system.endpoint(), "PATCH", &path, &headers, piece).unwrap()
+    let (name, digest) = (update.header.digest().to_string(), update.header.digest());
+    let begin = |system: &System| system.begin_upload(&update.header);
+    let append = |system: &System, site: usize, offset: usize, piece: &[u8]| {
+        system.append_as(&system.study.sites[site], &digest, offset, piece)
     };
     assert_eq!(begin(&system).received, 0);
-    assert_eq!(append(&system, &token, 0, &update.bytes[..1_000_000]).status, 200);
+    assert_eq!(append(&system, 0, 0, &update.bytes[..1_000_000]).status, 200);
     // Nobody else can write into it, nor anybody anywhere else.
-    assert_eq!(append(&system, &"cd".repeat(32), 1_000_000, b"x").status, 403);
-    assert_eq!(append(&system, &token, 5, b"x").status, 409);
-    assert_eq!(append(&system, &token, 1_000_000, &vec![0; 2_000_000]).status, 413);
+    assert_eq!(append(&system, 1, 1_000_000, b"x").status, 404);
+    assert_eq!(append(&system, 0, 5, b"x").status, 409);
+    assert_eq!(append(&system, 0, 1_000_000, &vec![0; 2_000_000]).status, 413);
     system.restart_host();
     assert_eq!(begin(&system).received, 1_000_000);
     // Clients that hang up while a piece is written: what the host says that it
@@ -117,8 +113,12 @@ fn a_host_that_is_killed_in_every_phase_loses_nothing_that_it_acknowledged() {
     for i in 0..40 {
         let from = on_disk();
         let offset = from.to_string();
-        let headers = [(UPLOAD_OFFSET, offset.as_str()), (UPLOAD_TOKEN, token.as_str())];
         let (path, piece) = (format!("/v1/uploads/{name}"), &update.bytes[from..from + 20_000]);
+        let headers = [(UPLOAD_OFFSET, offset.as_str())];
+        let signer = (&system.study.sites[0].key, Role::Party);
+        let signed = http::signature(signer, "PATCH", &path, &headers, piece);
+        let signed = signed.iter().map(|(name, value)| (*name, value.as_str()));
+        let headers: Vec<_> = headers.into_iter().chain(signed).collect();
         let stream = http::write(&system.endpoint(), "PATCH", &path, &headers, piece).unwrap();
         std::thread::sleep(Duration::from_micros(100 * i));
         drop(stream);
@@ -127,7 +127,7 @@ fn a_host_that_is_killed_in_every_phase_loses_nothing_that_it_acknowledged() {
         assert_eq!(said, on_disk(), "hung up after {i} x 0.1 ms");
     }
     let from = on_disk();
-    assert_eq!(append(&system, &token, from, &update.bytes[from..]).status, 200);
+    assert_eq!(append(&system, 0, from, &update.bytes[from..]).status, 200);
     let _ = system.wait_for(1, "admission", |round| {
         round.uploads.iter().any(|upload| matches!(upload.state, UploadState::Admitted(_)))
     });
@@ -150,11 +150,7 @@ fn a_host_that_is_killed_in_every_phase_loses_nothing_that_it_acknowledged() {
     let roster = Signed::open(&round.roster.unwrap().0, &offer.statement().instance_key).unwrap();
     let site = &system.study.sites[0];
     let commit: Signed<Commit> = site.commit_at(&roster, update.header.digest(), checkpoint);
-    let body = json!({ "envelope": Envelope(commit.envelope().to_vec()) }).to_string();
-    let path = format!("/v1/studies/{}/rounds/1/commits", system.id());
-    let headers = [("content-type", "application/json")];
-    let reply = http::send(&system.endpoint(), "POST", &path, &headers, body.as_bytes()).unwrap();
-    assert_eq!(reply.status, 200);
+    assert_eq!(system.post_as(site, "commits", commit.envelope()).status, 200);
     system.restart_host();
     let _ = system.wait_for(1, "the release", |round| round.release.is_some());
     system.restart_host();

@@ -1,9 +1,11 @@
 //! The host as sites and operators meet it: limits, TLS, the relay.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use sealfold_protocol::api::{MAX_HEAD, MAX_PIECE, UPLOAD_TOKEN};
+use sealfold_protocol::access::Role;
+use sealfold_protocol::api::{MAX_HEAD, MAX_PIECE};
 use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::endpoint::Endpoint;
+use sealfold_protocol::offer::Offer;
 use sealfold_tests::http;
 use sealfold_tests::process::{self, Server};
 use sealfold_tests::study::Options;
@@ -16,7 +18,7 @@ fn requests_that_are_too_large_or_no_requests_are_refused_by_name() {
     let system = System::start(&Options::default());
     let send = |method: &str, path: &str, body: &[u8]| {
         let json = [("content-type", "application/json")];
-        let reply = http::send(&system.endpoint(), method, path, &json, body).unwrap();
+        let reply = system.send_as(&system.study.sites[0], method, path, &json, body);
         let refusal: Value = serde_json::from_slice(&reply.body)
             .unwrap_or_else(|e| panic!("{method} {path}: {} {e}", reply.status));
         (reply.status, refusal["check"].as_str().unwrap_or_default().to_owned())
@@ -25,8 +27,13 @@ fn requests_that_are_too_large_or_no_requests_are_refused_by_name() {
     assert_eq!(send("POST", "/v1/studies", b"{}"), (400, "request".to_owned()));
     assert_eq!(send("POST", "/v1/studies", b"{\"envelope\": \"AAAA\"}").1, "encoding");
     assert_eq!(send("POST", "/v1/studies", &vec![b' '; 5 << 20]).1, "size");
-    assert_eq!(send("PATCH", &upload, &vec![0; MAX_PIECE + 1]).1, "size");
-    assert_eq!(send("PATCH", &upload, b"x").1, "request");
+    let offer = Offer::open(&system.round(1).offer.unwrap().0).unwrap();
+    let layout = system.study.manifest.statement().layout_digest().unwrap();
+    let update = system.study.sites[0].seal(&offer, layout, 1, &[1.0; 1000]);
+    let own = format!("/v1/uploads/{}", system.begin_upload(&update.header).header);
+    assert_eq!(send("PATCH", &own, &vec![0; MAX_PIECE + 1]).1, "size");
+    assert_eq!(send("PATCH", &own, b"x").1, "request");
+    assert_eq!(send("PATCH", &upload, b"x").1, "not-found");
     assert_eq!(send("GET", &upload, b"").1, "not-found");
     assert_eq!(send("GET", "/v1/studies/xyz", b"").1, "request");
     assert_eq!(send("GET", &format!("/v1/studies/{study}/rounds/0"), b"").1, "not-found");
@@ -34,23 +41,25 @@ fn requests_that_are_too_large_or_no_requests_are_refused_by_name() {
     assert_eq!(send("GET", &format!("/v1/studies/{study}/rounds/1/aggregate"), b"").1, "phase");
     let updates = format!("/v1/studies/{study}/rounds/1/updates");
     let long = json!({ "envelope": Envelope(vec![0; 20_000]) }).to_string();
-    let token = |value: &str, body: &str| {
-        let json = [("content-type", "application/json"), (UPLOAD_TOKEN, value)];
-        http::send(&system.endpoint(), "POST", &updates, &json, body.as_bytes())
+    let site = &system.study.sites[0];
+    let with_field = |value: &str, body: &str| {
+        let headers = [("content-type", "application/json"), ("x-field", value)];
+        let signer = (&site.key, Role::Party);
+        http::send_as(signer, &system.endpoint(), "POST", &updates, &headers, body.as_bytes())
     };
     let check = |reply: http::Reply| {
         let refusal: Value = serde_json::from_slice(&reply.body).unwrap();
         (reply.status, refusal["check"].as_str().unwrap_or_default().to_owned())
     };
     // A header of an update, and headers of the request, that are too long.
-    assert_eq!(check(token(&"ab".repeat(32), &long).unwrap()), (413, "size".to_owned()));
+    assert_eq!(check(with_field("", &long).unwrap()), (413, "size".to_owned()));
     for length in [MAX_HEAD + 1, 60_000] {
-        let reply = token(&"a".repeat(length), "{}").unwrap();
+        let reply = with_field(&"a".repeat(length), "{}").unwrap();
         assert_eq!(check(reply), (413, "size".to_owned()), "{length}");
     }
     // Beyond what is read of a head, the HTTP library ends the connection.
     for length in [100_000, 3_000_000] {
-        let status = token(&"a".repeat(length), "{}").map_or(431, |reply| reply.status);
+        let status = with_field(&"a".repeat(length), "{}").map_or(431, |reply| reply.status);
         assert!([413, 431].contains(&status), "{length}: {status}");
     }
     assert_eq!(send("GET", &upload, b"").1, "not-found");
@@ -59,7 +68,7 @@ fn requests_that_are_too_large_or_no_requests_are_refused_by_name() {
     assert_eq!(send("PUT", &model, &[1; 4000]).1, "chain");
     assert_eq!(send("PUT", &model, &[0; 4001]).1, "size");
     let range = [("range", "bytes=4-7")];
-    let reply = http::send(&system.endpoint(), "GET", &model, &range, b"").unwrap();
+    let reply = system.send_as(site, "GET", &model, &range, b"");
     assert_eq!((reply.status, reply.body.len()), (206, 4));
 }
 

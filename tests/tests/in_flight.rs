@@ -2,7 +2,8 @@
 //! over records is under way: held in the middle, so that it surely is.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use sealfold_protocol::api::{Phase, UPLOAD_OFFSET, UPLOAD_TOKEN, UploadState};
+use sealfold_protocol::access::Role;
+use sealfold_protocol::api::{Phase, UPLOAD_OFFSET, UploadState};
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::roster::Roster;
 use sealfold_protocol::{Signed, seal};
@@ -134,8 +135,7 @@ fn a_piece_of_an_upload_that_its_client_cuts_is_not_there() {
     let offer = Offer::open(&system.round(1).offer.unwrap().0).unwrap();
     let layout = system.study.manifest.statement().layout_digest().unwrap();
     let update = system.study.sites[0].seal(&offer, layout, 1, &vec![1.0; PARAMETERS]);
-    let token = "ab".repeat(32);
-    let status = || system.begin_upload(&update.header, &token);
+    let status = || system.begin_upload(&update.header);
     assert_eq!(status().received, 0);
     let path = format!("/v1/uploads/{}", update.header.digest());
     let staged = system.folder.path().join("host/staging/updates");
@@ -143,10 +143,16 @@ fn a_piece_of_an_upload_that_its_client_cuts_is_not_there() {
     for sent in [0, 1, 300_000, update.bytes.len() - 1] {
         let mut stream = system.endpoint().connect().unwrap();
         let length = update.bytes.len();
-        let head = format!(
+        let mut head = format!(
             "PATCH {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\
-             {UPLOAD_OFFSET}: 0\r\n{UPLOAD_TOKEN}: {token}\r\n\r\n"
+             {UPLOAD_OFFSET}: 0\r\n"
         );
+        let signer = (&system.study.sites[0].key, Role::Party);
+        let offset = [(UPLOAD_OFFSET, "0")];
+        for (name, value) in http::signature(signer, "PATCH", &path, &offset, &update.bytes) {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
         stream.write_all(head.as_bytes()).unwrap();
         stream.write_all(&update.bytes[..sent]).unwrap();
         drop(stream);
@@ -155,8 +161,8 @@ fn a_piece_of_an_upload_that_its_client_cuts_is_not_there() {
         assert!(!std::fs::metadata(&staged).is_ok_and(|file| file.len() > 0));
     }
     // The whole piece is taken and admitted.
-    let headers = [(UPLOAD_OFFSET, "0"), (UPLOAD_TOKEN, token.as_str())];
-    let reply = http::send(&system.endpoint(), "PATCH", &path, &headers, &update.bytes).unwrap();
+    let site = &system.study.sites[0];
+    let reply = system.append_as(site, &update.header.digest(), 0, &update.bytes);
     assert_eq!(reply.status, 200);
     let _ = system.wait_for(1, "admission", |round| {
         round.uploads.iter().any(|upload| matches!(upload.state, UploadState::Admitted(_)))

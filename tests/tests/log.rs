@@ -7,15 +7,13 @@ use sealfold_attestation::log::tile::{Content, WIDTH, decode_entries};
 use sealfold_attestation::log::{Hash, NoteKey, NoteSigner, SignedCheckpoint, Tile};
 use sealfold_protocol::Signed;
 use sealfold_protocol::api::Phase;
-use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::leaf::{Kind, Leaf};
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::roster::Roster;
-use sealfold_tests::http;
 use sealfold_tests::process;
 use sealfold_tests::study::{self, Options};
 use sealfold_tests::system::System;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
@@ -178,10 +176,7 @@ fn a_site_that_has_seen_another_history_commits_to_nothing() {
     let roster = Signed::<Roster>::open(&round.roster.clone().unwrap().0, &key).unwrap();
     let header = roster.statement().header_of(SITES[1]).unwrap();
     let commit = system.study.sites[1].commit(&roster, header);
-    let body = json!({ "envelope": Envelope(commit.envelope().to_vec()) }).to_string();
-    let path = format!("/v1/studies/{}/rounds/1/commits", system.id());
-    let headers = [("content-type", "application/json")];
-    let reply = http::send(&system.endpoint(), "POST", &path, &headers, body.as_bytes()).unwrap();
+    let reply = system.post_as(&system.study.sites[1], "commits", commit.envelope());
     assert_eq!(reply.status, 409);
     assert!(String::from_utf8_lossy(&reply.body).contains("\"checkpoint\""));
     // What the site keeps is the log's checkpoint with the site's cosignature,
@@ -204,7 +199,8 @@ fn a_site_that_has_seen_another_history_commits_to_nothing() {
     foreign.cosign(&stranger, 1).unwrap();
     let place = "/log/cosignatures";
     let bytes = foreign.to_bytes();
-    assert_eq!(http::send(&system.endpoint(), "POST", place, &[], &bytes).unwrap().status, 403);
+    let site = &system.study.sites[0];
+    assert_eq!(system.send_as(site, "POST", place, &[], &bytes).status, 403);
     // An auditor whose policy names the site as a witness needs nothing else.
     let policy = system.audit_policy();
     let text =

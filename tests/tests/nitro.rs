@@ -7,7 +7,6 @@ use sealfold_attestation::nitro::Document;
 use sealfold_protocol::api::{EvidenceReply, Phase};
 use sealfold_protocol::offer::Offer;
 use sealfold_tests::elsewhere::Elsewhere;
-use sealfold_tests::http;
 use sealfold_tests::machine::{self, Image, Sockets};
 use sealfold_tests::process::{self, Server};
 use sealfold_tests::study::Options;
@@ -65,8 +64,10 @@ fn the_shipped_image_is_what_was_measured_and_no_site_believes_an_nsm_that_does_
     println!("from nothing to an offer in {:.1} s", start.elapsed().as_secs_f64());
     let nonce = sealfold_tests::site::nonce();
     let path = format!("/v1/studies/{}/rounds/1/evidence", system.id());
-    let reply: EvidenceReply =
-        http::call(&system.endpoint(), "POST", &path, &json!({ "nonce": nonce })).unwrap();
+    let (site, body) = (&system.study.sites[0], json!({ "nonce": nonce }).to_string());
+    let json = [("content-type", "application/json")];
+    let reply = system.send_as(site, "POST", &path, &json, body.as_bytes());
+    let reply: EvidenceReply = serde_json::from_slice(&reply.body).unwrap();
     let document = unverified(&reply.document.0);
     let report = image.file.parent().unwrap().join("measurements.json");
     let report: Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();

@@ -5,7 +5,8 @@
 use sealfold_attestation::log::note::KeyKind;
 use sealfold_attestation::log::{NoteSigner, SignedCheckpoint};
 use sealfold_protocol::abandonment::Abandonment;
-use sealfold_protocol::api::{UPLOAD_OFFSET, UPLOAD_TOKEN};
+use sealfold_protocol::access::Role;
+use sealfold_protocol::api::UPLOAD_OFFSET;
 use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::release::Release;
@@ -14,9 +15,9 @@ use sealfold_protocol::roster::Roster;
 use sealfold_protocol::{Digest, MultiSigned, Signed};
 use sealfold_tests::http;
 use sealfold_tests::study::Options;
-use sealfold_tests::system::System;
+use sealfold_tests::system::{System, operator};
 use serde_json::{Value, json};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
@@ -27,6 +28,8 @@ struct Api {
     document: Value,
     /// The operations that succeeded.
     done: RefCell<BTreeSet<(String, String)>>,
+    /// The site that signs.
+    site: Cell<usize>,
 }
 
 /// A body of a request.
@@ -40,7 +43,7 @@ impl Api {
     fn start() -> Self {
         let system = System::start(&Options::default());
         let document = serde_json::from_slice(&system.get("/v1/openapi.json").body).unwrap();
-        Self { system, document, done: RefCell::default() }
+        Self { system, document, done: RefCell::default(), site: Cell::new(0) }
     }
 
     fn operations(&self) -> BTreeSet<(String, String)> {
@@ -64,8 +67,7 @@ impl Api {
             .replace("{witness}", header)
             .replace("{header}", header);
         let operation = &self.document["paths"][path][method.to_lowercase()];
-        let token = "ab".repeat(32);
-        let mut headers = vec![(UPLOAD_OFFSET, "0"), (UPLOAD_TOKEN, token.as_str())];
+        let mut headers = vec![(UPLOAD_OFFSET, "0")];
         let bytes = match body {
             Body::None => Vec::new(),
             Body::Json(json) => {
@@ -80,7 +82,26 @@ impl Api {
             Body::Json(json) => self.expect(&documented["application/json"]["schema"], json, path),
             Body::Bytes(_) => assert!(documented["application/octet-stream"].is_object(), "{path}"),
         }
-        let reply = http::send(&self.system.endpoint(), method, &filled, &headers, &bytes).unwrap();
+        // Without a signature it is refused if the document asks for one.
+        let security = operation["security"].as_array().unwrap();
+        let endpoint = self.system.endpoint();
+        let bare = http::send(&endpoint, method, &filled, &headers, &bytes).unwrap();
+        assert_eq!(bare.status == 401, !security.is_empty(), "{method} {path}: {}", bare.status);
+        if bare.status == 401 {
+            assert_eq!(bare.check(), "access");
+            assert!(bare.field("accept-signature").is_some_and(|f| f.contains("@method")));
+        }
+        let reply = match security.iter().find_map(|scheme| scheme.as_object()?.keys().next()) {
+            None => bare,
+            Some(scheme) if scheme == "operator" => {
+                let signer = (&operator(), Role::Operator);
+                http::send_as(signer, &endpoint, method, &filled, &headers, &bytes).unwrap()
+            }
+            Some(_) => {
+                let site = &self.system.study.sites[self.site.get()];
+                self.system.send_as(site, method, &filled, &headers, &bytes)
+            }
+        };
         let which = if reply.status < 300 { "2XX" } else { "default" };
         let content = operation["responses"][which]["content"].as_object().unwrap();
         let value = match content.get("application/json") {
@@ -208,7 +229,8 @@ fn the_paths_of_the_document_are_those_of_the_server_and_of_the_protocol_page() 
             .replace("{witness}", "00000000")
             .replace("{header}", &"00".repeat(32));
         for method in METHODS {
-            let reply = http::send(&api.system.endpoint(), method, &filled, &[], b"").unwrap();
+            let site = &api.system.study.sites[0];
+            let reply = api.system.send_as(site, method, &filled, &[], b"");
             let text = String::from_utf8_lossy(&reply.body).into_owned();
             let is_unknown = text.contains("a method of /v1/openapi.json")
                 || text.contains("a path of /v1/openapi.json");
@@ -246,6 +268,7 @@ fn bodies_and_replies_are_as_documented_through_a_whole_round() {
     let sites = &api.system.study.sites;
     post("/v1/studies", &envelope(&api.system.study.manifest.envelope().unwrap()));
     assert_eq!(get("/v1/studies").as_array().unwrap().len(), 1);
+    post("/v1/operator/studies", &json!({ "study": api.system.id() }));
     for path in ["/", "/metrics", "/v1/health", "/v1/openapi.json", "/v1/studies/{study}"] {
         get(path);
     }
@@ -263,7 +286,8 @@ fn bodies_and_replies_are_as_documented_through_a_whole_round() {
 
     let layout = api.system.study.manifest.statement().layout_digest().unwrap();
     let mut headers = Vec::new();
-    for (site, value) in sites.iter().zip([1.0, 2.0, 4.0, f32::NAN]) {
+    for (place, (site, value)) in sites.iter().zip([1.0, 2.0, 4.0, f32::NAN]).enumerate() {
+        api.site.set(place);
         let update = site.seal(&offer, layout, 1, &[value; 1000]);
         let header = update.header.digest();
         post(&format!("{rounds}/updates"), &envelope(update.header.envelope()));
@@ -278,7 +302,8 @@ fn bodies_and_replies_are_as_documented_through_a_whole_round() {
         })
     };
     let _ = settled(4);
-    for header in &headers {
+    for (place, header) in headers.iter().enumerate() {
+        api.site.set(place);
         api.good("GET", "/v1/uploads/{header}", &header.to_string(), &Body::None);
     }
     let open = get(rounds);
@@ -291,7 +316,8 @@ fn bodies_and_replies_are_as_documented_through_a_whole_round() {
     let round = api.system.wait_for(1, "a roster", |round| round.roster_leaf.is_some());
     let checkpoint = api.system.roster_checkpoint(&round);
     let roster = Signed::<Roster>::open(&round.roster.unwrap().0, &instance).unwrap();
-    for (site, header) in sites.iter().zip(&headers) {
+    for (place, (site, header)) in sites.iter().zip(&headers).enumerate() {
+        api.site.set(place);
         get("/v1/studies/{study}/round");
         let commit = site.commit_at(&roster, *header, checkpoint);
         post(&format!("{rounds}/commits"), &envelope(commit.envelope()));
@@ -306,6 +332,7 @@ fn bodies_and_replies_are_as_documented_through_a_whole_round() {
         model: Digest::new([1; 32]),
     };
     let report = Signed::sign(report, &sites[0].key).unwrap();
+    api.site.set(0);
     post(&format!("{rounds}/models"), &envelope(report.envelope()));
     get(&format!("{rounds}/aggregate"));
     get(rounds);

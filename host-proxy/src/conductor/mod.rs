@@ -16,6 +16,7 @@ use sealfold_protocol::roster::Roster;
 use sealfold_protocol::{Digest, Signed};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 mod offer;
@@ -92,6 +93,7 @@ impl Conductor {
 
     fn saw(&mut self, refusal: Option<&Refusal>) {
         let is_up = refusal.is_none();
+        self.host.enclave_answers.store(is_up, Ordering::Relaxed);
         gauge!("sealfold_enclave_up").set(f64::from(u8::from(is_up)));
         if self.seen.map(|(up, _)| up) != Some(is_up) {
             match refusal {

@@ -1,17 +1,19 @@
 //! The HTTP API for sites, one table: the router and the OpenAPI document are
 //! both made from it.
 
+use crate::access::guard::{self, Access, Content};
 use crate::host::Host;
-use crate::{limits, openapi, page};
+use crate::{access, limits, openapi, page};
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use metrics::counter;
+use sealfold_attestation::log::note::MAX_NOTE;
 use sealfold_protocol::api::{self, MAX_JSON, MAX_PIECE};
 use sealfold_protocol::refusal::{Check, Refusal};
 use serde::Serialize;
@@ -24,6 +26,10 @@ mod uploads;
 
 /// What handlers share.
 pub type Shared = State<Arc<Host>>;
+
+/// What a request has to be signed with, in the form of RFC 9421, section 5.1.
+const ACCEPT_SIGNATURE: &str = "sealfold=(\"@method\" \"@authority\" \"@path\" \"@query\");\
+    created;expires;nonce;alg=\"ed25519\";keyid;tag=\"sealfold/v1/party\"";
 
 /// A refusal as an HTTP reply.
 #[derive(Debug)]
@@ -45,7 +51,22 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.http_status()).unwrap_or(StatusCode::BAD_REQUEST);
         counter!("sealfold_refusals_total", "check" => self.0.check.to_string()).increment(1);
-        (status, Json(self.0)).into_response()
+        let check = self.0.check;
+        let mut response = (status, Json(self.0)).into_response();
+        let headers = response.headers_mut();
+        match check {
+            Check::Rate => _ = headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")),
+            Check::Access | Check::Clock | Check::Replay => {
+                let how = HeaderValue::from_static(ACCEPT_SIGNATURE);
+                headers.insert(HeaderName::from_static("accept-signature"), how);
+                let scheme = HeaderValue::from_static("Signature realm=\"sealfold\"");
+                headers.insert(header::WWW_AUTHENTICATE, scheme);
+            }
+            _ => {}
+        }
+        // For the log of access.
+        response.extensions_mut().insert(check);
+        response
     }
 }
 
@@ -59,8 +80,12 @@ pub struct Operation {
     pub method: &'static str,
     /// The path, with parameters in braces.
     pub path: &'static str,
+    /// Who may use it.
+    pub access: Access,
     /// What it does.
     pub summary: &'static str,
+    /// How much it takes in.
+    pub content: Content,
     /// What its body is; empty without one.
     pub body: &'static str,
     /// What the reply is.
@@ -70,31 +95,32 @@ pub struct Operation {
 /// Every operation.
 #[rustfmt::skip]
 pub const OPERATIONS: &[Operation] = &[
-    Operation { method: "get", path: "/", summary: "A status page for people", body: "", reply: "text/html" },
-    Operation { method: "get", path: "/metrics", summary: "Metrics in the Prometheus text format", body: "", reply: "text/plain" },
-    Operation { method: "get", path: "/log/checkpoint", summary: "The log's latest checkpoint, a signed note", body: "", reply: "text/plain" },
-    Operation { method: "post", path: "/log/cosignatures", summary: "A checkpoint of the log that a site or a witness has cosigned", body: "bytes", reply: "204" },
-    Operation { method: "get", path: "/log/cosigned/{witness}", summary: "The largest checkpoint that a witness has cosigned, by the id of its key", body: "", reply: "text/plain" },
-    Operation { method: "get", path: "/log/tile/{tile}", summary: "A tile or a bundle of entries of the log (C2SP tlog-tiles); the parameter holds slashes, such as 0/x001/234.p/7 or entries/000", body: "", reply: "bytes" },
-    Operation { method: "get", path: "/log/objects/{digest}", summary: "What a leaf of the log names by its SHA-256", body: "", reply: "bytes" },
-    Operation { method: "get", path: "/v1/openapi.json", summary: "This document", body: "", reply: "OpenAPI 3.1" },
-    Operation { method: "get", path: "/v1/health", summary: "Whether the host and its enclave answer", body: "", reply: "Health" },
-    Operation { method: "get", path: "/v1/studies", summary: "All studies", body: "", reply: "[StudyStatus]" },
-    Operation { method: "post", path: "/v1/studies", summary: "Publish a manifest, an amendment, or further signatures", body: "EnvelopeBody", reply: "StudyStatus" },
-    Operation { method: "get", path: "/v1/studies/{study}", summary: "One study", body: "", reply: "StudyStatus" },
-    Operation { method: "put", path: "/v1/studies/{study}/model", summary: "Publish the initial model, whose digest the manifest names", body: "bytes", reply: "204" },
-    Operation { method: "get", path: "/v1/studies/{study}/model", summary: "The initial model; Range is understood", body: "", reply: "bytes" },
-    Operation { method: "get", path: "/v1/studies/{study}/round", summary: "The round that runs", body: "", reply: "RoundStatus" },
-    Operation { method: "get", path: "/v1/studies/{study}/rounds/{round}", summary: "One round", body: "", reply: "RoundStatus" },
-    Operation { method: "post", path: "/v1/studies/{study}/rounds/{round}/evidence", summary: "Evidence for the standing offer, with the asker's nonce", body: "EvidenceRequest", reply: "EvidenceReply" },
-    Operation { method: "get", path: "/v1/studies/{study}/rounds/{round}/evidence", summary: "The evidence that was kept for the offer", body: "", reply: "EvidenceReply" },
-    Operation { method: "post", path: "/v1/studies/{study}/rounds/{round}/updates", summary: "Begin or find an upload; upload-token proves whose it is", body: "EnvelopeBody", reply: "UploadStatus" },
-    Operation { method: "post", path: "/v1/studies/{study}/rounds/{round}/commits", summary: "Commit to the standing roster", body: "EnvelopeBody", reply: "{}" },
-    Operation { method: "get", path: "/v1/studies/{study}/rounds/{round}/aggregate", summary: "The sealed aggregate; Range is understood", body: "", reply: "bytes" },
-    Operation { method: "post", path: "/v1/studies/{study}/rounds/{round}/abandonments", summary: "Sign an abandonment of an offer", body: "EnvelopeBody", reply: "EnvelopeBody" },
-    Operation { method: "post", path: "/v1/studies/{study}/rounds/{round}/models", summary: "Report the model that the release led to", body: "EnvelopeBody", reply: "{}" },
-    Operation { method: "get", path: "/v1/uploads/{header}", summary: "Where an upload stands", body: "", reply: "UploadStatus" },
-    Operation { method: "patch", path: "/v1/uploads/{header}", summary: "A piece of at most 8 MiB at upload-offset; acknowledged when it is on disk", body: "bytes", reply: "UploadStatus" },
+    Operation { method: "get", path: "/", access: Access::Anyone, content: Content::Nothing, summary: "A status page for people", body: "", reply: "text/html" },
+    Operation { method: "get", path: "/metrics", access: Access::Anyone, content: Content::Nothing, summary: "Metrics in the Prometheus text format", body: "", reply: "text/plain" },
+    Operation { method: "get", path: "/log/checkpoint", access: Access::Anyone, content: Content::Nothing, summary: "The log's latest checkpoint, a signed note", body: "", reply: "text/plain" },
+    Operation { method: "post", path: "/log/cosignatures", access: Access::Witness, content: Content::Whole(MAX_NOTE), summary: "A checkpoint of the log that a site or a witness has cosigned", body: "bytes", reply: "204" },
+    Operation { method: "get", path: "/log/cosigned/{witness}", access: Access::Anyone, content: Content::Nothing, summary: "The largest checkpoint that a witness has cosigned, by the id of its key", body: "", reply: "text/plain" },
+    Operation { method: "get", path: "/log/tile/{tile}", access: Access::Anyone, content: Content::Nothing, summary: "A tile or a bundle of entries of the log (C2SP tlog-tiles); the parameter holds slashes, such as 0/x001/234.p/7 or entries/000", body: "", reply: "bytes" },
+    Operation { method: "get", path: "/log/objects/{digest}", access: Access::Anyone, content: Content::Nothing, summary: "What a leaf of the log names by its SHA-256", body: "", reply: "bytes" },
+    Operation { method: "get", path: "/v1/openapi.json", access: Access::Anyone, content: Content::Nothing, summary: "This document", body: "", reply: "OpenAPI 3.1" },
+    Operation { method: "get", path: "/v1/health", access: Access::Anyone, content: Content::Nothing, summary: "Whether the host and its enclave answer", body: "", reply: "Health" },
+    Operation { method: "get", path: "/v1/studies", access: Access::Anyone, content: Content::Nothing, summary: "All studies", body: "", reply: "[StudyStatus]" },
+    Operation { method: "post", path: "/v1/studies", access: Access::Signer, content: Content::Whole(MAX_JSON), summary: "Publish a manifest, an amendment, or further signatures", body: "EnvelopeBody", reply: "StudyStatus" },
+    Operation { method: "post", path: "/v1/operator/studies", access: Access::Operator, content: Content::Whole(MAX_JSON), summary: "Serve a study from now on", body: "Introduction", reply: "{}" },
+    Operation { method: "get", path: "/v1/studies/{study}", access: Access::Anyone, content: Content::Nothing, summary: "One study", body: "", reply: "StudyStatus" },
+    Operation { method: "put", path: "/v1/studies/{study}/model", access: Access::Party, content: Content::Named, summary: "Publish the initial model, whose digest the manifest names", body: "bytes", reply: "204" },
+    Operation { method: "get", path: "/v1/studies/{study}/model", access: Access::Party, content: Content::Nothing, summary: "The initial model; Range is understood", body: "", reply: "bytes" },
+    Operation { method: "get", path: "/v1/studies/{study}/round", access: Access::Party, content: Content::Nothing, summary: "The round that runs", body: "", reply: "RoundStatus" },
+    Operation { method: "get", path: "/v1/studies/{study}/rounds/{round}", access: Access::Party, content: Content::Nothing, summary: "One round", body: "", reply: "RoundStatus" },
+    Operation { method: "post", path: "/v1/studies/{study}/rounds/{round}/evidence", access: Access::Party, content: Content::Whole(MAX_JSON), summary: "Evidence for the standing offer, with the asker's nonce", body: "EvidenceRequest", reply: "EvidenceReply" },
+    Operation { method: "get", path: "/v1/studies/{study}/rounds/{round}/evidence", access: Access::Anyone, content: Content::Nothing, summary: "The evidence that was kept for the offer", body: "", reply: "EvidenceReply" },
+    Operation { method: "post", path: "/v1/studies/{study}/rounds/{round}/updates", access: Access::Site, content: Content::Whole(MAX_JSON), summary: "Begin or find an upload", body: "EnvelopeBody", reply: "UploadStatus" },
+    Operation { method: "post", path: "/v1/studies/{study}/rounds/{round}/commits", access: Access::Site, content: Content::Whole(MAX_JSON), summary: "Commit to the standing roster", body: "EnvelopeBody", reply: "{}" },
+    Operation { method: "get", path: "/v1/studies/{study}/rounds/{round}/aggregate", access: Access::Party, content: Content::Nothing, summary: "The sealed aggregate; Range is understood", body: "", reply: "bytes" },
+    Operation { method: "post", path: "/v1/studies/{study}/rounds/{round}/abandonments", access: Access::Party, content: Content::Whole(MAX_JSON), summary: "Sign an abandonment of an offer", body: "EnvelopeBody", reply: "EnvelopeBody" },
+    Operation { method: "post", path: "/v1/studies/{study}/rounds/{round}/models", access: Access::Site, content: Content::Whole(MAX_JSON), summary: "Report the model that the release led to", body: "EnvelopeBody", reply: "{}" },
+    Operation { method: "get", path: "/v1/uploads/{header}", access: Access::Site, content: Content::Nothing, summary: "Where an upload stands", body: "", reply: "UploadStatus" },
+    Operation { method: "patch", path: "/v1/uploads/{header}", access: Access::Site, content: Content::Whole(MAX_PIECE), summary: "A piece of at most 8 MiB at upload-offset; acknowledged when it is on disk", body: "bytes", reply: "UploadStatus" },
 ];
 
 fn handler(operation: &Operation) -> MethodRouter<Arc<Host>> {
@@ -105,6 +131,7 @@ fn handler(operation: &Operation) -> MethodRouter<Arc<Host>> {
         ("get", "/v1/health") => get(health),
         ("get", "/v1/studies") => get(studies::list),
         ("post", "/v1/studies") => post(studies::publish),
+        ("post", "/v1/operator/studies") => post(studies::introduce),
         ("get", "/v1/studies/{study}") => get(studies::one),
         ("put", "/v1/studies/{study}/model") => {
             axum::routing::put(studies::put_model).layer(DefaultBodyLimit::disable())
@@ -138,7 +165,8 @@ pub fn router(host: Arc<Host>) -> Router {
     for operation in OPERATIONS {
         // A tile's name is a path of its own.
         let path = operation.path.replace("{tile}", "{*tile}");
-        router = router.route(&path, handler(operation));
+        let guard = middleware::from_fn_with_state((host.clone(), operation), guard::guard);
+        router = router.route(&path, handler(operation).layer(guard));
     }
     router
         .fallback(|request: Request| async move {
@@ -148,6 +176,7 @@ pub fn router(host: Arc<Host>) -> Router {
         .layer(DefaultBodyLimit::max(MAX_JSON))
         .layer(middleware::from_fn(refusals))
         .layer(middleware::from_fn(detached))
+        .layer(middleware::from_fn_with_state(host.clone(), access::accounted))
         .layer(middleware::from_fn(bounded_head))
         .with_state(host)
 }
@@ -235,10 +264,10 @@ async fn object(host: &Host, name: &str, headers: &HeaderMap) -> Result<Response
         Response::new(Body::from_stream(host.store.stream(name, range.clone()).await?))
     };
     let headers = response.headers_mut();
-    let bytes = header::HeaderValue::from_static("application/octet-stream");
+    let bytes = HeaderValue::from_static("application/octet-stream");
     headers.insert(header::CONTENT_TYPE, bytes);
     headers.insert(header::CONTENT_LENGTH, (range.end - range.start).into());
-    headers.insert(header::ACCEPT_RANGES, header::HeaderValue::from_static("bytes"));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     if is_part {
         let text = format!("bytes {}-{}/{length}", range.start, range.end - 1);
         if let Ok(value) = text.parse() {

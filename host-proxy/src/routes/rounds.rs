@@ -1,13 +1,14 @@
 //! Rounds: evidence, commits, releases, abandonments.
 
 use super::{Refused, Reply, Shared, object};
+use crate::access::guard::Asker;
 use crate::entries;
 use crate::host::round_folder;
 use crate::state::State as Known;
-use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
+use axum::{Extension, Json};
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::api::{EnvelopeBody, EvidenceReply, EvidenceRequest, RoundStatus};
 use sealfold_protocol::bytes::Envelope;
@@ -19,18 +20,34 @@ use sealfold_protocol::{Digest, MultiSigned, Signed};
 use serde_json::{Value, json};
 
 /// The round that runs.
-pub async fn current(State(host): Shared, Path(id): Path<Digest>) -> Reply<RoundStatus> {
+pub async fn current(
+    State(host): Shared,
+    Path(id): Path<Digest>,
+    Extension(asker): Extension<Asker>,
+) -> Reply<RoundStatus> {
     let state = host.state.lock().await;
     let number = state.study(&id)?.current_round();
-    Ok(Json(state.round_status(&id, number)?))
+    Ok(Json(shown_to(&asker, state.round_status(&id, number)?)))
+}
+
+/// A round as this asker may see it: the uploads of others are not its business.
+/// Which sites have uploaded is everybody's.
+fn shown_to(asker: &Asker, mut round: RoundStatus) -> RoundStatus {
+    match asker {
+        Asker::Operator => {}
+        Asker::Site(name) => round.uploads.retain(|upload| upload.site == *name),
+        _ => round.uploads.clear(),
+    }
+    round
 }
 
 /// One round.
 pub async fn one(
     State(host): Shared,
     Path((id, number)): Path<(Digest, u32)>,
+    Extension(asker): Extension<Asker>,
 ) -> Reply<RoundStatus> {
-    Ok(Json(host.state.lock().await.round_status(&id, number)?))
+    Ok(Json(shown_to(&asker, host.state.lock().await.round_status(&id, number)?)))
 }
 
 fn offer(state: &Known, id: &Digest, number: u32) -> Result<Signed<Offer>, Refusal> {
@@ -67,6 +84,7 @@ pub async fn kept_evidence(
 pub async fn commit(
     State(host): Shared,
     Path((id, number)): Path<(Digest, u32)>,
+    Extension(asker): Extension<Asker>,
     Json(body): Json<EnvelopeBody>,
 ) -> Reply<Value> {
     let commit = {
@@ -77,6 +95,7 @@ pub async fn commit(
         let commit = Signed::<Commit>::open_by(&body.envelope.0, |commit| {
             study.key_in(offer, &commit.site)
         })?;
+        asker.expect_site(&commit.statement().site)?;
         let roster = round.and_then(|round| round.roster.clone());
         let roster = roster.ok_or_else(|| {
             Refusal::new(Check::Phase, "a roster that is open for commits", "none")
@@ -189,6 +208,7 @@ pub async fn abandon(
 pub async fn report(
     State(host): Shared,
     Path((id, number)): Path<(Digest, u32)>,
+    Extension(asker): Extension<Asker>,
     Json(body): Json<EnvelopeBody>,
 ) -> Reply<Value> {
     let mut state = host.state.lock().await;
@@ -197,6 +217,7 @@ pub async fn report(
         let round = study.rounds.get(&number);
         let offer = round.and_then(|round| round.offer.as_ref()).map(Signed::statement);
         let report = study.open_report(offer, &body.envelope.0)?;
+        asker.expect_site(&report.site)?;
         (report, round.and_then(|round| round.release.as_ref().map(Signed::digest)))
     };
     if (report.study, report.round, Some(report.release)) != (id, number, release) {

@@ -1,21 +1,24 @@
 //! Studies: their manifests and their initial models.
 
 use super::{Refused, Reply, Shared, object};
+use crate::access::guard::{Access, Asker};
 use crate::host::study_folder;
 use crate::state::{MAX_STUDIES, Study};
 use crate::store::failed;
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use axum::{Extension, Json};
 use futures_util::StreamExt;
-use sealfold_protocol::api::{EnvelopeBody, StudyStatus};
+use sealfold_protocol::access::Role;
+use sealfold_protocol::api::{EnvelopeBody, Introduction, StudyStatus};
 use sealfold_protocol::content::ContentHasher;
 use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::study::identity;
 use sealfold_protocol::{Digest, MultiSigned};
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
 /// All studies.
@@ -31,13 +34,18 @@ pub async fn one(State(host): Shared, Path(study): Path<Digest>) -> Reply<StudyS
 
 /// Takes a manifest that at least one of its own sites or approvers signed: a
 /// new study, an amendment, or further signatures.
-pub async fn publish(State(host): Shared, Json(body): Json<EnvelopeBody>) -> Reply<StudyStatus> {
+pub async fn publish(
+    State(host): Shared,
+    Extension(asker): Extension<Asker>,
+    Json(body): Json<EnvelopeBody>,
+) -> Reply<StudyStatus> {
     let manifest = Manifest::open(&body.envelope.0)?;
     signed_by_a_party(&manifest)?;
     let id = identity(&manifest);
-    host.terms.expect_served(&id)?;
     host.log.expect_own(&manifest.statement().log)?;
     let mut state = host.state.lock().await;
+    host.terms.expect_served(&state.introduced, &id)?;
+    brought_by_a_party(&asker, &manifest, state.studies.get(&id))?;
     let is_new = !state.studies.contains_key(&id);
     if is_new && state.studies.len() >= MAX_STUDIES {
         let expected = format!("at most {MAX_STUDIES} studies");
@@ -49,15 +57,15 @@ pub async fn publish(State(host): Shared, Json(body): Json<EnvelopeBody>) -> Rep
         }
         None => (0, manifest),
         Some(study) => {
-            let known = study.manifests.iter().position(|m| m.digest() == manifest.digest());
+            let known = study.manifests().iter().position(|m| m.digest() == manifest.digest());
             if let Some(place) = known {
-                let mut merged = study.manifests[place].clone();
+                let mut merged = study.manifests()[place].clone();
                 merged.merge(&manifest)?;
                 (place, merged)
             } else {
                 // An amendment that nobody approved yet can be replaced.
                 let approved = study.approved().map_or(1, |study| study.manifests().len());
-                follows(&study.manifests[approved - 1], &manifest)?;
+                follows(&study.manifests()[approved - 1], &manifest)?;
                 (approved, manifest)
             }
         }
@@ -68,16 +76,38 @@ pub async fn publish(State(host): Shared, Json(body): Json<EnvelopeBody>) -> Rep
         std::collections::btree_map::Entry::Vacant(vacant) => vacant.insert(Study::new(merged)),
         std::collections::btree_map::Entry::Occupied(occupied) => {
             let study = occupied.into_mut();
-            if place < study.manifests.len() {
-                study.manifests[place] = merged;
-            } else {
-                study.manifests.push(merged);
-            }
+            study.put_manifest(place, merged);
             study
         }
     };
     host.wake.notify_one();
     Ok(Json(study.status(id)))
+}
+
+/// The request must come from a party of this manifest or of the study.
+fn brought_by_a_party(
+    asker: &Asker,
+    manifest: &MultiSigned<Manifest>,
+    study: Option<&Study>,
+) -> Result<(), Refusal> {
+    let Asker::Signer(key, role) = asker else {
+        return Err(Refusal::new(Check::Access, "a signed request", "none"));
+    };
+    let statement = manifest.statement();
+    let mut named = statement.sites.iter().map(|site| &site.signing_key);
+    let is_party = named.any(|site| site == key)
+        || statement.approval.approvers.contains(key)
+        || study.is_some_and(|study| study.standing(key).is_some());
+    if *role == Role::Operator || is_party {
+        return Ok(());
+    }
+    Err(Refusal::new(Check::Right, Access::Signer.in_words(), format!("one signed by {key}")))
+}
+
+/// Serves a study from now on.
+pub async fn introduce(State(host): Shared, Json(body): Json<Introduction>) -> Reply<Value> {
+    host.introduce(&body.study).await?;
+    Ok(Json(json!({})))
 }
 
 fn signed_by_a_party(manifest: &MultiSigned<Manifest>) -> Result<(), Refusal> {

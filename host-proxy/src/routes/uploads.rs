@@ -1,58 +1,39 @@
 //! Uploads: begun with a signed header, written in pieces, resumed where they
-//! stopped.
+//! stopped. Each is its own site's: the guard lets nobody else near it.
 
 use super::{Reply, Shared};
+use crate::access::guard::Asker;
 use crate::host::open_header;
 use crate::state::Upload;
 use crate::store::failed;
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
+use axum::{Extension, Json};
 use metrics::counter;
 use sealfold_protocol::Digest;
-use sealfold_protocol::api::{
-    EnvelopeBody, UPLOAD_OFFSET, UPLOAD_TOKEN, UploadState, UploadStatus,
-};
+use sealfold_protocol::api::{EnvelopeBody, UPLOAD_OFFSET, UploadState, UploadStatus};
 use sealfold_protocol::refusal::{Check, Refusal};
 use std::sync::Arc;
-
-/// The SHA-256 of the upload token in a request.
-fn token(headers: &HeaderMap) -> Result<Digest, Refusal> {
-    let value = headers.get(UPLOAD_TOKEN).and_then(|value| value.to_str().ok());
-    let token = value.and_then(|value| value.parse::<Digest>().ok()).ok_or_else(|| {
-        Refusal::new(Check::Request, format!("a header {UPLOAD_TOKEN} of 64 hex digits"), "none")
-    })?;
-    Ok(Digest::of(&[token.as_bytes()]))
-}
-
-fn expect_token(upload: &Upload, token: &Digest) -> Result<(), Refusal> {
-    // Digests of secrets: their comparison tells nothing about the secrets.
-    if upload.token == *token {
-        return Ok(());
-    }
-    Err(Refusal::new(Check::Signature, "the token that the upload was begun with", "another"))
-}
 
 /// Begins an upload, or finds it.
 pub async fn begin(
     State(host): Shared,
     Path((id, number)): Path<(Digest, u32)>,
-    headers: HeaderMap,
+    Extension(asker): Extension<Asker>,
     Json(body): Json<EnvelopeBody>,
 ) -> Reply<UploadStatus> {
-    let token = token(&headers)?;
     let mut state = host.state.lock().await;
     state.study(&id)?;
     let header = open_header(&state, &body.envelope.0)?;
     let statement = header.statement().clone();
+    asker.expect_site(&statement.site)?;
     if (statement.study, statement.round) != (id, number) {
         let found = format!("round {} of {}", statement.round, statement.study.short());
         let expected = format!("round {number} of {}", id.short());
         return Err(Refusal::new(Check::Round, expected, found).into());
     }
     if let Some(upload) = state.uploads.get(&header.digest()) {
-        expect_token(upload, &token)?;
         return Ok(Json(upload.status()));
     }
     let study = state.study(&id)?;
@@ -86,10 +67,8 @@ pub async fn begin(
         }
     }
     let digest = header.digest();
-    host.store.put(&format!("uploads/{digest}/token"), token.as_bytes().to_vec()).await?;
     host.store.put(&format!("uploads/{digest}/header"), body.envelope.0).await?;
     let upload = Upload {
-        token,
         length: statement.sealed_length()?,
         received: host.staging.received(digest.as_bytes()),
         outcome: None,
@@ -129,10 +108,8 @@ pub async fn append(
     let offset: u64 = offset.and_then(|value| value.parse().ok()).ok_or_else(|| {
         Refusal::new(Check::Request, format!("a header {UPLOAD_OFFSET} with a number"), "none")
     })?;
-    let token = token(&headers)?;
     let upload = host.state.lock().await.uploads.get(&header).cloned();
     let upload = upload.ok_or_else(|| unknown(&header))?;
-    expect_token(&upload, &token)?;
     let writing = upload.writing.clone().lock_owned().await;
     if offset.saturating_add(piece.len() as u64) > upload.length {
         let expected = format!("at most {} bytes in all", upload.length);

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 mod explain;
 mod images;
+mod operator;
 mod privacy;
 mod query;
 mod rounds;
@@ -73,6 +74,9 @@ enum Command {
     Query(query::Query),
     /// Verify an enclave, or a bare attestation document; prints every check.
     Verify(verification::Verify),
+    /// What the operator of a host does: its key, the studies that it lets in.
+    #[command(subcommand)]
+    Operator(operator::Operator),
     /// Compute the measurements of an enclave image file, without running it.
     Measure(images::Measure),
     /// Seal an update to the enclave and upload it.
@@ -178,6 +182,7 @@ pub fn run(arguments: Arguments) -> Result<u8> {
         Command::Privacy(privacy) => privacy.run(&context),
         Command::Query(query) => query.run(&context),
         Command::Verify(verify) => verify.run(&context),
+        Command::Operator(operator) => operator.run(&context),
         Command::Measure(measure) => measure.run(&context),
         Command::Submit(submit) => submit.run(&context),
         Command::Commit(commit) => commit.commit(&context),

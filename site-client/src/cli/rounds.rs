@@ -14,6 +14,7 @@ use sealfold::training::read_metrics;
 use sealfold::{Error, Result};
 use sealfold_attestation::Policy;
 use sealfold_protocol::Signed;
+use sealfold_protocol::access::Role;
 use sealfold_protocol::api::{RoundStatus, UploadState};
 use sealfold_protocol::offer::Offer;
 use serde_json::json;
@@ -83,8 +84,9 @@ struct Parts {
 
 impl Parts {
     fn load(context: &Context, target: &Target) -> Result<Self> {
-        let client = context.client(&target.host)?;
-        Ok(Self { keys: context.keys()?, policy: context.policy()?, client })
+        let keys = context.keys()?;
+        let client = context.client(&target.host)?.signed(&keys.signing, Role::Party)?;
+        Ok(Self { keys, policy: context.policy()?, client })
     }
 
     fn agent<'a>(&'a self, context: &'a Context, stop: &Arc<AtomicBool>) -> Agent<'a> {
@@ -196,7 +198,7 @@ impl OnStudy {
         let machine = json!({
             "standing": told.standing, "bound_to": told.bound_to, "next": told.next,
             "round": next.round, "rounds": rounds, "done": false, "base": next.base, "phase": phase,
-            "uploads": status.uploads.len(), "commits": status.commits.len(),
+            "uploads": status.uploaded.len(), "commits": status.commits.len(),
             "waiting_for": status.waiting_for,
         });
         let text = format!(
@@ -204,7 +206,7 @@ impl OnStudy {
              next: {}",
             next.round,
             phase.as_str().unwrap_or_default(),
-            status.uploads.len(),
+            status.uploaded.len(),
             status.commits.len(),
             status.waiting_for,
             told.standing.in_words(),

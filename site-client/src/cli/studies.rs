@@ -9,6 +9,7 @@ use sealfold::ledger::Ledger;
 use sealfold::study::{LocalStudy, acceptable};
 use sealfold::{Error, Result, tensors};
 use sealfold_protocol::abandonment::Abandonment;
+use sealfold_protocol::access::Role;
 use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::manifest::in_words::describe;
 use sealfold_protocol::study::identity;
@@ -158,7 +159,8 @@ pub(super) fn from_file(path: &Path) -> Result<(Digest, Manifest)> {
 
 impl Approve {
     fn run(&self, context: &Context) -> Result<u8> {
-        let (keys, client) = (context.keys()?, context.client(&self.host)?);
+        let keys = context.keys()?;
+        let client = context.client(&self.host)?.signed(&keys.signing, Role::Party)?;
         let signed = if PathBuf::from(&self.study).is_file() {
             MultiSigned::sign(from_file(Path::new(&self.study))?.1, &keys.signing)?
         } else {
@@ -214,7 +216,8 @@ impl Approve {
 
 impl Abandon {
     fn run(&self, context: &Context) -> Result<u8> {
-        let (keys, client) = (context.keys()?, context.client(&self.target.host)?);
+        let keys = context.keys()?;
+        let client = context.client(&self.target.host)?.signed(&keys.signing, Role::Party)?;
         eprintln!(
             "An abandoned offer counts as possibly released: if its instance did release, that \
              aggregate stays comparable with the next one on the same model."

@@ -10,6 +10,7 @@ use sealfold::study::Joined;
 use sealfold::{Error, Result};
 use sealfold_attestation::{Evidence, Outcome, State, Verdict, verify_document};
 use sealfold_protocol::Digest;
+use sealfold_protocol::access::Role;
 use sealfold_protocol::refusal::Check;
 use serde::Serialize;
 use serde_json::json;
@@ -81,7 +82,8 @@ impl Verify {
             return Err(Error::input("arguments", "what to verify", "nothing")
                 .next("give --host URL STUDY, or --evidence FILE --policy FILE"));
         };
-        let (keys, policy, client) = (context.keys()?, context.policy()?, context.client(host)?);
+        let (keys, policy) = (context.keys()?, context.policy()?);
+        let client = context.client(host)?.signed(&keys.signing, Role::Party)?;
         let mut table = Table { outcome: Outcome::Undecided, checks: Vec::new() };
         let joined = match Joined::open(&context.home, study, &client.study(&study)?) {
             // Nobody makes an offer for a study that lacks approvals.

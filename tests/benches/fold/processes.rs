@@ -1,21 +1,16 @@
 //! The same fold through the real processes: the enclave reads from the host's
 //! record door over a Unix socket and writes the aggregate to its disk.
 
-use sealfold_protocol::api::{UPLOAD_OFFSET, UPLOAD_TOKEN, UploadState};
-use sealfold_protocol::bytes::Envelope;
+use sealfold_protocol::api::UploadState;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::{Digest, Signed};
-use sealfold_tests::http;
+use sealfold_tests::site::Site;
 use sealfold_tests::study::Options;
 use sealfold_tests::system::System;
-use serde_json::json;
 use std::time::{Duration, Instant};
 
-fn post(system: &System, path: &str, envelope: &[u8], headers: &[(&str, &str)]) {
-    let body = json!({ "envelope": Envelope(envelope.to_vec()) }).to_string();
-    let headers = [&[("content-type", "application/json")], headers].concat();
-    let path = format!("/v1/studies/{}/rounds/1/{path}", system.id());
-    let reply = http::send(&system.endpoint(), "POST", &path, &headers, body.as_bytes()).unwrap();
+fn post(system: &System, site: &Site, place: &str, envelope: &[u8]) {
+    let reply = system.post_as(site, place, envelope);
     assert_eq!(reply.status, 200, "{}", String::from_utf8_lossy(&reply.body));
 }
 
@@ -32,16 +27,13 @@ pub fn seconds(sites: usize, parameters: usize) -> f64 {
     let offer = Offer::open(&system.round(1).offer.unwrap().0).unwrap();
     let layout = system.study.manifest.statement().layout_digest().unwrap();
     let values = vec![0.5; parameters];
-    let token = "ab".repeat(32);
     let mut headers: Vec<Digest> = Vec::new();
     for site in &system.study.sites {
         let update = site.seal(&offer, layout, 100, &values);
-        post(&system, "updates", update.header.envelope(), &[(UPLOAD_TOKEN, &token)]);
-        let path = format!("/v1/uploads/{}", update.header.digest());
+        post(&system, site, "updates", update.header.envelope());
         for (index, piece) in update.bytes.chunks(8 << 20).enumerate() {
-            let offset = (index * (8 << 20)).to_string();
-            let fields = [(UPLOAD_OFFSET, offset.as_str()), (UPLOAD_TOKEN, token.as_str())];
-            let reply = http::send(&system.endpoint(), "PATCH", &path, &fields, piece).unwrap();
+            let header = update.header.digest();
+            let reply = system.append_as(site, &header, index * (8 << 20), piece);
             assert_eq!(reply.status, 200);
         }
         headers.push(update.header.digest());
@@ -53,7 +45,7 @@ pub fn seconds(sites: usize, parameters: usize) -> f64 {
     let checkpoint = system.roster_checkpoint(&round);
     let roster = Signed::open(&round.roster.unwrap().0, &offer.statement().instance_key).unwrap();
     for (site, header) in system.study.sites.iter().zip(headers) {
-        post(&system, "commits", site.commit_at(&roster, header, checkpoint).envelope(), &[]);
+        post(&system, site, "commits", site.commit_at(&roster, header, checkpoint).envelope());
     }
     let start = Instant::now();
     // The aggregate is on the host's disk before the enclave releases it, and

@@ -232,7 +232,7 @@ impl Demo {
         };
         let mut host = self.binaries.command("sealfold-host");
         host.args(["serve", "--listen", "tcp://127.0.0.1:0", "--enclave", &at]);
-        host.args(["--door", &door, "--data"]).arg(self.out.join("host"));
+        host.args(["--any-study", "--door", &door, "--data"]).arg(self.out.join("host"));
         let mut host = self.start("host", host)?;
         let url = host.listening()?;
         eprintln!("the host's status page: {url}");
