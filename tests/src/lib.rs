@@ -9,13 +9,17 @@
 pub mod elsewhere;
 pub mod hostile_host;
 pub mod http;
+pub mod launcher;
 pub mod machine;
 pub mod middle;
 pub mod misbehaviour;
+pub mod namespace;
 pub mod participation;
 pub mod process;
 pub mod site;
+pub mod space;
 pub mod story;
 pub mod study;
 pub mod system;
 pub mod tls;
+pub mod workload;

@@ -72,7 +72,7 @@ enum Command {
     Query(query::Query),
     /// Verify an enclave, or a bare attestation document; prints every check.
     Verify(verification::Verify),
-    /// Compute the measurements of an enclave image file, without running it.
+    /// Compute the measurements of an enclave image, without running it.
     Measure(images::Measure),
     /// Seal an update to the enclave and upload it.
     Submit(rounds::Submit),
