@@ -3,8 +3,9 @@
 //! the root file system carry to Unix sockets.
 //!
 //! Within: an interface `lo` and nothing else. The enclave's port 5000 is
-//! `enclave.sock` outside, `door.sock` outside is port 5001 within, and the
-//! launcher's folder is mounted read-only, as Google's launcher does it.
+//! `enclave.sock` outside, `door.sock` outside is port 5001 within. The launcher's
+//! folder is mounted read-only, as Google's launcher does it, and `/dev` has the
+//! devices that every OCI runtime gives (runtime specification, "Default Devices").
 
 use crate::process::{self, Server};
 use crate::workload::{self, Workload};
@@ -25,6 +26,11 @@ folder=$1 relay=$2
 shift 2
 ip link set lo up
 mount --bind -o ro "$folder/launcher" "$folder/root/run/container_launcher"
+mount -t tmpfs -o mode=755 tmpfs "$folder/root/dev"
+for device in null zero full random urandom; do
+    touch "$folder/root/dev/$device"
+    mount --bind "/dev/$device" "$folder/root/dev/$device"
+done
 "$relay" relay --from "unix://$folder/enclave.sock" --to tcp://127.0.0.1:5000 2>"$folder/relay-in.log" &
 "$relay" relay --from tcp://127.0.0.1:5001 --to "unix://$folder/door.sock" 2>"$folder/relay-out.log" &
 tries=0
@@ -52,7 +58,7 @@ impl Namespace {
             let tar = Command::new("tar").arg("-xf").arg(layer).arg("-C").arg(&root).status();
             assert!(tar.unwrap().success());
         }
-        for path in [folder.join("launcher"), root.join(LAUNCHER)] {
+        for path in [folder.join("launcher"), root.join(LAUNCHER), root.join("dev")] {
             fs::create_dir_all(path).unwrap();
         }
         Self { folder: folder.to_owned() }

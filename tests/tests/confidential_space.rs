@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use sealfold_protocol::api::{EvidenceReply, Phase};
+use sealfold_protocol::bytes::Envelope;
 use sealfold_tests::http;
 use sealfold_tests::launcher::Manner;
 use sealfold_tests::process::{self, Server};
@@ -32,14 +33,17 @@ fn refused_checks(ended: &Ended) -> Vec<String> {
         .collect()
 }
 
-/// An auditor's report on the system's log.
-fn audit(system: &System) -> Value {
-    let policy = system.audit_policy();
+/// An auditor's report on the system's log, under a policy that accepts these
+/// platforms.
+fn audit(system: &System, platforms: &str) -> Value {
+    let policy = format!("{}\n[log]\nkey = \"{}\"\n", system.policy(platforms), system.log_key());
+    let path = system.folder.path().join("audit.toml");
+    std::fs::write(&path, policy).unwrap();
     let output = process::command("sealfold-audit")
         .args(["replay", "--json"])
         .arg(system.log())
         .arg("--policy")
-        .arg(&policy)
+        .arg(&path)
         .output()
         .unwrap();
     serde_json::from_slice(&output.stdout)
@@ -71,7 +75,7 @@ fn a_study_runs_with_tokens_of_either_kind_over_tcp() {
         system.finish(system.agents(2), PATIENCE);
         let _ = system.wait_for(2, "released", |round| round.phase == Phase::Released);
         for site in SITES {
-            assert!((system.model(site, 2) - 5.0).abs() < 1e-6, "{site}");
+            assert!((system.model(site, 2) - 7.5).abs() < 1e-6, "{site}");
         }
     }
 }
@@ -215,7 +219,7 @@ fn a_study_moves_between_platforms_and_back_and_is_replayed_from_one_log() {
     let nitro = Platform::Process;
     let mut system = System::start_with(nitro.clone(), &options, |folder| space.policy(folder));
     let run = |system: &System, round: u32| {
-        system.finish(system.agents(round), PATIENCE);
+        system.finish(system.agents(1), PATIENCE);
         let _ = system.wait_for(round, "released", |round| round.phase == Phase::Released);
     };
     let verified = |system: &System, platform: &str| {
@@ -228,19 +232,41 @@ fn a_study_moves_between_platforms_and_back_and_is_replayed_from_one_log() {
             assert_eq!(measured, [platform == "nitro", platform == "confidential-space"]);
         }
     };
+    // The host has shown the next round's offer of the old instance by then, or not.
+    let move_to = |system: &mut System, platform: Platform, round: u32| {
+        let old = system.wait_for(round, "an offer here", |round| round.offer.is_some()).offer;
+        system.move_to(platform);
+        let is_new = |offer: &Option<Envelope>| offer.is_some() && *offer != old;
+        let _ = system.wait_for(round, "an offer there", |round| is_new(&round.offer));
+    };
     verified(&system, "nitro");
     run(&system, 1);
-    system.move_to(Platform::Space(space.clone()));
-    let _ = system.wait_for(2, "an offer there", |round| round.offer.is_some());
+    move_to(&mut system, Platform::Space(space.clone()), 2);
     verified(&system, "confidential-space");
     run(&system, 2);
-    system.move_to(nitro);
-    let _ = system.wait_for(3, "an offer back here", |round| round.offer.is_some());
+    move_to(&mut system, nitro, 3);
     verified(&system, "nitro");
     run(&system, 3);
-    let models: Vec<_> = SITES.iter().map(|site| system.model(site, 3)).collect();
-    assert!(models.iter().all(|model| (model - models[0]).abs() < 1e-6), "{models:?}");
-    let report = audit(&system);
-    println!("{report:#}");
-    panic!("look");
+    for site in SITES {
+        assert!((system.model(site, 3) - 11.25).abs() < 1e-6, "{site}");
+    }
+    // Whoever audits sees both kinds in one log, under the policy of the sites.
+    let both = space.policy(system.folder.path());
+    let report = audit(&system, &both);
+    assert_eq!(report["findings"], json!([]), "{report:#}");
+    let rounds = report["rounds"].as_array().unwrap().iter();
+    let mut measured: Vec<_> = rounds
+        .map(|round| (round["round"].as_u64().unwrap(), round["measured"]["platform"].clone()))
+        .collect();
+    measured.sort_by_key(|(round, _)| *round);
+    let expected = [(1, "nitro"), (2, "confidential-space"), (3, "nitro")];
+    assert_eq!(measured, expected.map(|(round, platform)| (round, json!(platform))));
+    // A policy that lacks one of them says so of its offers, and of no other: of
+    // the released one, and of the next round's before the study moved back.
+    let report = audit(&system, &process::simulation_policy(system.folder.path()));
+    let findings = report["findings"].as_array().unwrap();
+    let lacking = |finding: &Value| finding["found"] == "confidential-space, and no such section";
+    assert!(findings.iter().all(lacking), "{findings:#?}");
+    let rounds: Vec<_> = findings.iter().map(|finding| finding["round"].clone()).collect();
+    assert_eq!(rounds, [json!(2), json!(3)]);
 }
