@@ -211,7 +211,10 @@ fn answer(state: &State, method: &str, path: &str, body: &str) -> Option<Answer>
 /// What a request asks for, if launcher and service take it.
 fn options(body: &str) -> Result<TokenOptions, Answer> {
     let bad = |text: String| (400, text);
-    let options: TokenOptions = serde_json::from_str(body)
+    // An object; serde would take a list of the fields as well.
+    let options: serde_json::Result<serde_json::Map<_, _>> = serde_json::from_str(body);
+    let options: TokenOptions = options
+        .and_then(|fields| serde_json::from_value(Value::Object(fields)))
         .map_err(|error| bad(format!("failed to parse POST body as TokenOptions: {error}")))?;
     if options.audience.is_empty() {
         return Err(bad("use GET request for the default identity token".to_owned()));

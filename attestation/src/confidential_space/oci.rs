@@ -219,6 +219,7 @@ fn blob(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::{Value, json};
     use tempfile::TempDir;
 
@@ -283,6 +284,21 @@ mod tests {
             let error = measure(layout(&config).path()).unwrap_err();
             assert_eq!(error.what, format!("{LABEL}{rule}"));
             assert_eq!(error.found, value);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::create_dir_all(folder.path().join("blobs/sha256")).unwrap();
+            std::fs::write(folder.path().join("index.json"), &bytes).unwrap();
+            assert!(measure(folder.path()).is_err());
+            // As the manifest that an index names, too.
+            let index = json!({ "manifests": [put(folder.path(), &bytes)] });
+            std::fs::write(folder.path().join("index.json"), index.to_string()).unwrap();
+            assert!(measure(folder.path()).is_err());
         }
     }
 
