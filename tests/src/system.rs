@@ -100,6 +100,18 @@ impl Ended {
         self
     }
 
+    /// The checks of a verdict that were not met.
+    #[must_use]
+    pub fn refused_checks(&self) -> Vec<String> {
+        assert_eq!(self.code, 1, "{self:?}");
+        let verdict = self.json();
+        let checks = verdict["checks"].as_array().unwrap_or_else(|| panic!("{verdict}")).iter();
+        checks
+            .filter(|check| check["state"] == "failed")
+            .map(|check| check["name"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
     /// The check that it was refused by.
     #[must_use]
     pub fn check(&self) -> String {

@@ -9,7 +9,7 @@ use sealfold_tests::launcher::Manner;
 use sealfold_tests::process::{self, Server};
 use sealfold_tests::space::{Space, shipped};
 use sealfold_tests::study::Options;
-use sealfold_tests::system::{Ended, Platform, System};
+use sealfold_tests::system::{Platform, System};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
@@ -20,17 +20,6 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 fn on(space: &Space, options: &Options) -> System {
     System::start_on(Platform::Space(space.clone()), options)
-}
-
-/// The checks of a verdict that were not met.
-fn refused_checks(ended: &Ended) -> Vec<String> {
-    assert_eq!(ended.code, 1, "{ended:?}");
-    let verdict = ended.json();
-    let checks = verdict["checks"].as_array().unwrap_or_else(|| panic!("{verdict}")).iter();
-    checks
-        .filter(|check| check["state"] == "failed")
-        .map(|check| check["name"].as_str().unwrap().to_owned())
-        .collect()
 }
 
 /// An auditor's report on the system's log, under a policy that accepts these
@@ -80,11 +69,13 @@ fn a_study_runs_with_tokens_of_either_kind_over_tcp() {
     }
 }
 
+/// What a launcher is made to say otherwise.
+type Lie = fn(&mut Value);
+
 #[test]
 fn what_no_policy_accepts_is_refused_by_every_site_by_its_name() {
     let space = Space::of("PKI");
     let system = on(&space, &Options::default());
-    type Lie = fn(&mut Value);
     let lies: [(&str, Lie); 11] = [
         ("debug-mode", |claims| claims["dbgstat"] = json!("enabled")),
         ("hardware-model", |claims| claims["hwmodel"] = json!("GCP_SHIELDED_VM")),
@@ -119,7 +110,7 @@ fn what_no_policy_accepts_is_refused_by_every_site_by_its_name() {
     for (name, lie) in lies {
         system.launcher().behave(Manner::Lying(Box::new(lie)));
         let ended = system.on_study(SITES[0], &["verify"], &[]);
-        let refused = refused_checks(&ended);
+        let refused = ended.refused_checks();
         // Without a known image nothing is known of its arguments either.
         assert_eq!(refused, [name], "{ended:?}");
         let submitted = system.submit(SITES[1], 1.0);
@@ -130,7 +121,7 @@ fn what_no_policy_accepts_is_refused_by_every_site_by_its_name() {
         claims["eat_nonce"].as_array_mut().unwrap().reverse();
     })));
     let ended = system.on_study(SITES[0], &["verify"], &[]);
-    assert_eq!(refused_checks(&ended), ["binding", "nonce"]);
+    assert_eq!(ended.refused_checks(), ["binding", "nonce"]);
     assert!(system.round(1).uploads.is_empty());
     // An honest launcher is believed again, by the same sites.
     system.launcher().behave(Manner::Honest);
