@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
 pub mod elsewhere;
+pub mod ended;
 pub mod hostile_host;
 pub mod http;
 pub mod launcher;

@@ -1,6 +1,7 @@
 //! The whole system as real processes: enclave, host, and the site client's
 //! command line.
 
+pub use crate::ended::Ended;
 use crate::http::{self, Reply};
 use crate::launcher::Launcher;
 use crate::machine::{self, Devices, Image, Sockets};
@@ -14,12 +15,11 @@ use sealfold_attestation::log::{Checkpoint, Edge, NoteKey, NoteSigner, SignedChe
 use sealfold_protocol::Digest;
 use sealfold_protocol::api::{RoundStatus, StudyStatus};
 use sealfold_protocol::endpoint::Endpoint;
-use serde_json::Value;
 use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -61,63 +61,6 @@ pub struct System {
     pub platform: Platform,
     company: Option<Company>,
     port: u16,
-}
-
-/// What a command of the site client came to.
-#[derive(Debug)]
-pub struct Ended {
-    /// Its exit code.
-    pub code: i32,
-    /// What it printed.
-    pub stdout: String,
-    /// What it printed beside that.
-    pub stderr: String,
-}
-
-impl From<Output> for Ended {
-    fn from(output: Output) -> Self {
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Self {
-            code: output.status.code().unwrap_or(-1),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        }
-    }
-}
-
-impl Ended {
-    /// The last line of JSON.
-    #[must_use]
-    pub fn json(&self) -> Value {
-        let line = self.stdout.lines().last().unwrap_or_default();
-        serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {self:?}"))
-    }
-
-    /// Expects that it ended well.
-    #[must_use]
-    pub fn good(self) -> Self {
-        assert_eq!(self.code, 0, "{self:?}");
-        self
-    }
-
-    /// The checks of a verdict that were not met.
-    #[must_use]
-    pub fn refused_checks(&self) -> Vec<String> {
-        assert_eq!(self.code, 1, "{self:?}");
-        let verdict = self.json();
-        let checks = verdict["checks"].as_array().unwrap_or_else(|| panic!("{verdict}")).iter();
-        checks
-            .filter(|check| check["state"] == "failed")
-            .map(|check| check["name"].as_str().unwrap().to_owned())
-            .collect()
-    }
-
-    /// The check that it was refused by.
-    #[must_use]
-    pub fn check(&self) -> String {
-        assert_eq!(self.code, 1, "{self:?}");
-        self.json()["refusal"]["check"].as_str().unwrap_or("none").to_owned()
-    }
 }
 
 impl System {
