@@ -6,10 +6,10 @@ PROFILE ?= release
 BIN := target/$(PROFILE)
 
 .PHONY: help demo build shipped test check fmt clippy doc bench bench-peers bench-robustness fuzz clean \
-	eif reproduce measurements vm-tools test-nitro image test-tools aarch64
+	eif reproduce measurements vm-tools test-nitro test-confidential-space image test-tools aarch64
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 26
 
 build: shipped ## all binaries, the enclave twice: as it is shipped, and in simulation
 	$(CARGO) build --release --locked --workspace --exclude sealfold-tests --features sealfold-enclave/simulation
@@ -71,6 +71,9 @@ vm-tools: ## QEMU's nitro-enclave machine and its vsock, once, into a cache
 
 test-nitro: build ## boot the image in a virtual machine and run rounds through it
 	image/vm/test.sh
+
+test-confidential-space: build ## run the OCI image without a network, with a launcher's double
+	image/space.sh
 
 image: ## the enclave as an OCI image, target/oci, for nitro-cli or Confidential Space
 	image/oci.sh

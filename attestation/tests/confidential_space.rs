@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 use sealfold_attestation::confidential_space::{NAME, Token};
+use sealfold_attestation::simulation::SimulationRoot;
 use sealfold_attestation::simulation::token::TokenAuthority;
 use sealfold_attestation::{
     CheckName, Evidence, Outcome, Policy, State, Verdict, binding, nonce_hash, verify_document,
@@ -243,7 +244,17 @@ fn who_signed_is_checked_by_name() {
     assert_eq!(live(&simulated, &token, now()).outcome(), Outcome::Accepted);
 }
 
-/// The checks that fail when a claim has another value; `Null` takes it away.
+/// The section under the test authority's root, which takes its OIDC key as well.
+fn both_kinds(authority: &TokenAuthority) -> String {
+    let key_set = authority.key_set();
+    let jwk = key_set["keys"][0].as_object().unwrap().iter();
+    let jwk: Vec<_> = jwk.map(|(name, value)| format!("{name} = {value}\n")).collect();
+    let keys = format!("[[simulation.confidential-space.keys]]\n{}", jwk.concat());
+    format!("{}{keys}", simulation(authority))
+}
+
+/// The checks that fail when a claim has another value, whichever kind of token
+/// says it; `Null` takes it away.
 fn changed(
     authority: &TokenAuthority,
     policy: &Policy,
@@ -257,14 +268,17 @@ fn changed(
         Value::Null => assert!(parent.remove(name).is_some(), "{path}"),
         value => _ = parent.insert(name.to_owned(), value),
     }
-    failed(&live(policy, &authority.pki(&claims).unwrap(), now()))
+    let by_certificates = failed(&live(policy, &authority.pki(&claims).unwrap(), now()));
+    let by_key = failed(&live(policy, &authority.oidc(&claims).unwrap(), now()));
+    assert_eq!(by_certificates, by_key, "{path}");
+    by_key
 }
 
 #[test]
 fn each_claim_is_checked_by_its_name() {
     use CheckName as Name;
     let authority = authority();
-    let policy = policy(&simulation(&authority));
+    let policy = policy(&both_kinds(&authority));
     let hour = 3600;
     let iat = now().as_second();
     let container = "/submods/container";
@@ -327,7 +341,7 @@ fn each_claim_is_checked_by_its_name() {
 #[test]
 fn what_the_policy_leaves_open_is_accepted() {
     let authority = authority();
-    let policy = policy(&simulation(&authority));
+    let policy = policy(&both_kinds(&authority));
     let none: Vec<CheckName> = Vec::new();
     for (path, value) in [
         ("/submods/container/env/HOSTNAME", json!("elsewhere")),
@@ -344,9 +358,63 @@ fn what_the_policy_leaves_open_is_accepted() {
 }
 
 #[test]
+fn a_site_may_pin_what_the_operator_sets() {
+    let authority = authority();
+    // The record door's address, moved from what is left open to what is fixed.
+    let pinned = both_kinds(&authority)
+        .replace("env = { ", "env = { SEALFOLD_DOOR = \"tcp://10.0.0.2:5001\", ")
+        .replace("\"HOSTNAME\", \"SEALFOLD_DOOR\"", "\"HOSTNAME\"");
+    let policy = policy(&pinned);
+    let told = |env: &str, set: &str| {
+        let mut claims = claims();
+        let container = claims.pointer_mut("/submods/container").unwrap();
+        container["env"]["SEALFOLD_DOOR"] = json!(env);
+        container["env_override"] = json!({ "SEALFOLD_DOOR": set });
+        failed(&live(&policy, &authority.pki(&claims).unwrap(), now()))
+    };
+    assert!(told("tcp://10.0.0.2:5001", "tcp://10.0.0.2:5001").is_empty());
+    let elsewhere = told("tcp://10.9.9.9:5001", "tcp://10.9.9.9:5001");
+    assert_eq!(elsewhere, [CheckName::Env, CheckName::EnvOverride]);
+    assert_eq!(told("tcp://10.0.0.2:5001", "tcp://10.9.9.9:5001"), [CheckName::EnvOverride]);
+    // Not set at all, it is not what was pinned.
+    assert_eq!(failed(&live(&policy, &authority.pki(&claims()).unwrap(), now())), [CheckName::Env]);
+}
+
+#[test]
+fn a_simulation_may_have_a_root_for_tokens_beside_the_one_for_documents() {
+    let authority = authority();
+    let documents = SimulationRoot::generate().unwrap();
+    let tokens = format!("certificate = \"\"\"\n{}\"\"\"\n", authority.certificate_pem());
+    let simulated = simulation(&authority);
+    let section = &simulated[simulated.find("[simulation.conf").unwrap()..];
+    let with = |certificate: &str| {
+        let section = section.replace("audience", &format!("{certificate}audience"));
+        format!(
+            "[simulation]\nroot = \"{}\"\ncertificate = \"\"\"\n{}\"\"\"\n{section}\n",
+            hex::encode(documents.fingerprint()),
+            documents.certificate_pem(),
+        )
+    };
+    let token = authority.pki(&claims()).unwrap();
+    let verdict = live(&policy(&with(&tokens)), &token, now());
+    assert!(verdict.into_claims().unwrap().is_simulated());
+    // The roots have the same name, so the certificates look for it in vain.
+    assert_eq!(failed(&live(&policy(&with("")), &token, now())), [CheckName::Chain]);
+    // It must be one, and a genuine section takes none.
+    let start = Policy::example().find("[nitro]").unwrap();
+    let refused = |section: &str| {
+        let text = format!("{}{section}", &Policy::example()[..start]);
+        Policy::from_toml(&text).unwrap_err().to_string()
+    };
+    assert!(refused(&with("certificate = \"x\"\n")).contains("a certificate in PEM"));
+    let genuine = SECTION.replace("audience", &format!("{tokens}audience"));
+    assert!(refused(&genuine).contains("none outside a simulation"));
+}
+
+#[test]
 fn nonces_are_compared_by_position() {
     let authority = authority();
-    let policy = policy(&simulation(&authority));
+    let policy = policy(&both_kinds(&authority));
     let fails = |nonces: &[&str]| changed(&authority, &policy, "/eat_nonce", json!(nonces));
     let (first, second) = (hex::encode(binding(&OFFER)), hex::encode(nonce_hash(&NONCE)));
     let (first, second) = (first.as_str(), second.as_str());

@@ -6,7 +6,7 @@ use crate::finding::{Check, Finding};
 use crate::privacy::{Account, Place};
 use crate::round::{Measured, Offered, Round};
 use crate::summary::{Released, Summary};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sealfold_attestation::{Evidence, Policy, verify_replay};
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::manifest::Manifest;
@@ -26,7 +26,7 @@ pub struct Study {
     last: Option<Last>,
     round: Option<Round>,
     /// The latest time of any evidence so far.
-    clock: Option<Timestamp>,
+    clock: Option<(Timestamp, &'static str)>,
     images: BTreeMap<String, u64>,
     took_part: BTreeMap<String, u64>,
     released: u64,
@@ -255,12 +255,12 @@ impl Study {
             let expected = format!("{} to {}", study.valid_from, study.valid_until);
             findings.push(Finding::new(Check::Validity, expected, time));
         }
-        if let Some(before) = self.clock.filter(|before| *before > time) {
-            findings.push(Finding::new(Check::Clock, format!("not before {before}"), time));
-        }
-        self.clock = self.clock.max(Some(time));
-        *self.images.entry(image.clone()).or_default() += 1;
         let (platform, simulated) = (claims.platform(), claims.is_simulated());
+        if let Some(before) = self.clock.filter(|before| is_before(time, platform, *before)) {
+            findings.push(Finding::new(Check::Clock, format!("not before {}", before.0), time));
+        }
+        self.clock = self.clock.max(Some((time, platform)));
+        *self.images.entry(image.clone()).or_default() += 1;
         Some(Measured { time, image, platform, simulated })
     }
 
@@ -401,4 +401,31 @@ impl Study {
 
 fn not_approved(error: &Error) -> Finding {
     Finding::new(Check::Manifest, "a manifest that follows and is approved", error)
+}
+
+/// How far the clocks of two platforms may differ: as far as those of a site and
+/// an enclave.
+const BETWEEN_PLATFORMS: SignedDuration = SignedDuration::from_secs(60);
+
+/// Whether evidence is older than what stands before it in the log. Of two
+/// platforms one counts in milliseconds and one in whole seconds.
+fn is_before(time: Timestamp, platform: &str, (before, then): (Timestamp, &str)) -> bool {
+    let apart = if platform == then { SignedDuration::ZERO } else { BETWEEN_PLATFORMS };
+    before.duration_since(time) > apart
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_platforms_have_two_clocks() {
+        let at = |milliseconds| Timestamp::from_millisecond(milliseconds).unwrap();
+        assert!(is_before(at(999), "nitro", (at(1000), "nitro")));
+        assert!(!is_before(at(1000), "nitro", (at(1000), "nitro")));
+        // A token of the same second, without its milliseconds; and a minute.
+        assert!(!is_before(at(1000), "confidential-space", (at(1407), "nitro")));
+        assert!(!is_before(at(0), "nitro", (at(60_000), "confidential-space")));
+        assert!(is_before(at(0), "nitro", (at(60_001), "confidential-space")));
+    }
 }

@@ -55,7 +55,7 @@ pub struct Summary {
     pub released: u64,
     /// By site, in how many of them its update was folded.
     pub took_part: BTreeMap<String, u64>,
-    /// By PCR0, how many offers an image made.
+    /// By image, how many offers an image made.
     pub images: BTreeMap<String, u64>,
     /// What stands open at the end of the log, in words.
     pub open: Option<String>,

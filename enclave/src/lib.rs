@@ -10,6 +10,7 @@
 //! - [`keyed_hash`]: what ties the two passes together;
 //! - [`door`]: the one connection that the enclave ever opens;
 //! - [`erasure`]: what is left of it all in memory;
+//! - [`platform`], [`privileges`]: where it runs, and what it gives up there;
 //! - [`arguments`], [`engine`], [`server`]: one round at a time, served over HTTP.
 
 pub mod admission;
@@ -20,5 +21,7 @@ pub mod engine;
 pub mod erasure;
 pub mod fold;
 pub mod keyed_hash;
+pub mod platform;
+pub mod privileges;
 pub mod round;
 pub mod server;

@@ -1,10 +1,13 @@
 //! The whole system as real processes: enclave, host, and the site client's
 //! command line.
 
+pub use crate::ended::Ended;
 use crate::http::{self, Reply};
+use crate::launcher::Launcher;
 use crate::machine::{self, Devices, Image, Sockets};
 use crate::process::{self, Server};
 use crate::site::Site;
+use crate::space::Space;
 use crate::study::{self, Options, Study};
 use sealfold_attestation::log::note::KeyKind;
 use sealfold_attestation::log::tile::{Content, WIDTH, decode_entries};
@@ -14,12 +17,11 @@ use sealfold_protocol::api::{RoundStatus, StudyStatus, UPLOAD_OFFSET};
 use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::endpoint::Endpoint;
 use sealfold_protocol::{Digest, SigningKey};
-use serde_json::Value;
 use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -33,6 +35,16 @@ pub enum Platform {
     Process,
     /// In a virtual machine.
     Machine(Image),
+    /// In a Confidential Space, which is simulated.
+    Space(Space),
+}
+
+/// What an enclave does not run without.
+pub enum Company {
+    /// A virtual machine's devices.
+    Devices(Devices),
+    /// A Confidential Space's launcher.
+    Launcher(Launcher),
 }
 
 /// A running system with a study.
@@ -49,53 +61,8 @@ pub struct System {
     pub study: Study,
     /// Where the enclave runs.
     pub platform: Platform,
-    devices: Option<Devices>,
+    company: Option<Company>,
     port: u16,
-}
-
-/// What a command of the site client came to.
-#[derive(Debug)]
-pub struct Ended {
-    /// Its exit code.
-    pub code: i32,
-    /// What it printed.
-    pub stdout: String,
-    /// What it printed beside that.
-    pub stderr: String,
-}
-
-impl From<Output> for Ended {
-    fn from(output: Output) -> Self {
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Self {
-            code: output.status.code().unwrap_or(-1),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        }
-    }
-}
-
-impl Ended {
-    /// The last line of JSON.
-    #[must_use]
-    pub fn json(&self) -> Value {
-        let line = self.stdout.lines().last().unwrap_or_default();
-        serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {self:?}"))
-    }
-
-    /// Expects that it ended well.
-    #[must_use]
-    pub fn good(self) -> Self {
-        assert_eq!(self.code, 0, "{self:?}");
-        self
-    }
-
-    /// The check that it was refused by.
-    #[must_use]
-    pub fn check(&self) -> String {
-        assert_eq!(self.code, 1, "{self:?}");
-        self.json()["refusal"]["check"].as_str().unwrap_or("none").to_owned()
-    }
 }
 
 impl System {
@@ -120,13 +87,13 @@ impl System {
         policy: impl Fn(&Path) -> String,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (enclave, devices) = platform.boot(folder.path());
+        let (enclave, company) = platform.boot(folder.path());
         let study = Study::new(options);
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let host = host(folder.path(), port, &platform);
         let url = format!("http://127.0.0.1:{port}");
         let policy = policy(folder.path());
-        let mut system = Self { folder, enclave, host, url, study, platform, devices, port };
+        let mut system = Self { folder, enclave, host, url, study, platform, company, port };
         system.study = system.found_under("study", options, &policy);
         let _ = system.wait_for(1, "an offer", |round| round.offer.is_some());
         system
@@ -140,11 +107,7 @@ impl System {
     }
 
     fn found_under(&self, name: &str, options: &Options, policy: &str) -> Study {
-        let pcrs = policy
-            .lines()
-            .filter(|line| ["pcr0", "pcr1", "pcr2"].iter().any(|p| line.starts_with(p)));
-        let pcrs: Vec<_> = pcrs.collect();
-        let options = Options { measurements: pcrs.join("\n"), ..options.clone() };
+        let options = Options { measurements: listed(policy), ..options.clone() };
         let study = Study::new(&options);
         for site in &study.sites {
             self.furnish(site, &study, policy);
@@ -362,18 +325,40 @@ impl System {
     /// kill -9 on the enclave, and a new instance at the same place.
     pub fn restart_enclave(&mut self) {
         self.enclave.kill();
-        self.devices = None;
-        (self.enclave, self.devices) = self.platform.boot(self.folder.path());
+        self.company = None;
+        (self.enclave, self.company) = self.platform.boot(self.folder.path());
+    }
+
+    /// Ends the enclave and starts one on another platform, with a new host, on
+    /// the same folder, in front of it.
+    pub fn move_to(&mut self, platform: Platform) {
+        self.platform = platform;
+        self.host.kill();
+        self.restart_enclave();
+        self.restart_host();
+    }
+
+    /// The launcher of this system's Confidential Space.
+    #[must_use]
+    pub fn launcher(&self) -> &Launcher {
+        match &self.company {
+            Some(Company::Launcher(launcher)) => launcher,
+            _ => panic!("{:?} has no launcher", self.platform),
+        }
     }
 }
 
 impl Platform {
-    fn boot(&self, folder: &Path) -> (Server, Option<Devices>) {
+    fn boot(&self, folder: &Path) -> (Server, Option<Company>) {
         match self {
             Self::Process => (process::enclave(folder, "enclave", &self.door(folder)).0, None),
             Self::Machine(image) => {
                 let (server, devices) = machine::boot(folder, image);
-                (server, Some(devices))
+                (server, Some(Company::Devices(devices)))
+            }
+            Self::Space(space) => {
+                let (server, launcher) = space.boot(folder);
+                (server, Some(Company::Launcher(launcher)))
             }
         }
     }
@@ -382,6 +367,7 @@ impl Platform {
         match self {
             Self::Process => Endpoint::Unix(folder.join("door.sock")),
             Self::Machine(_) => Sockets::new(folder).door(),
+            Self::Space(space) => space.door(),
         }
     }
 
@@ -389,6 +375,7 @@ impl Platform {
         match self {
             Self::Process => Endpoint::Unix(folder.join("enclave.sock")),
             Self::Machine(_) => Sockets::new(folder).enclave(),
+            Self::Space(space) => space.enclave(),
         }
     }
 
@@ -398,6 +385,7 @@ impl Platform {
         match self {
             Self::Process => process::simulation_policy(folder),
             Self::Machine(image) => image.simulation_policy(),
+            Self::Space(space) => space.policy(folder),
         }
     }
 }
@@ -414,6 +402,19 @@ pub fn trial() -> Vec<String> {
     let operator = operator().verifying_key().to_string();
     let rates = ["--any-study", "--site-rate", "1000", "--stranger-rate", "1000", "--operator"];
     rates.into_iter().map(str::to_owned).chain([operator]).collect()
+}
+
+/// What a manifest lists under `measurements.nitro`, and the other platforms'
+/// images behind that: those that a policy accepts.
+fn listed(policy: &str) -> String {
+    let lines = |names: &'static [&str]| {
+        policy.lines().filter(|line| names.iter().any(|name| line.starts_with(name)))
+    };
+    let mut listed: Vec<_> = lines(&["pcr0", "pcr1", "pcr2"]).collect();
+    for image in lines(&["image_digest"]) {
+        listed.extend(["[[measurements.confidential-space]]", image]);
+    }
+    listed.join("\n")
 }
 
 fn policy_of(study: &Study, platform: &str) -> String {

@@ -68,11 +68,12 @@ fn the_oci_image_is_the_shipped_binary_alone_and_its_digest_is_equal_over_two_bu
     let manifest = json(&blob(&index["manifests"][0]["digest"]));
     let config = json(&blob(&manifest["config"]["digest"]));
     let settings = &config["config"];
-    assert_eq!(settings["User"], "65534:65534");
+    // To whom the launcher's socket belongs.
+    assert_eq!(settings["User"], "0:0");
     assert_eq!(settings["Entrypoint"], serde_json::json!(["/sealfold-enclave"]));
     let label = |name: &str| settings["Labels"][format!("tee.launch_policy.{name}")].clone();
     assert_eq!(label("allow_cmd_override"), "false");
-    assert_eq!(label("allow_env_override"), "SEALFOLD_DOOR");
+    assert_eq!(label("allow_env_override"), "SEALFOLD_DOOR,SEALFOLD_AUDIENCE,SEALFOLD_TOKEN");
     assert_eq!(label("allow_capabilities"), "false");
     assert_eq!(label("monitoring_memory_allow"), "never");
     let layers = manifest["layers"].as_array().unwrap();

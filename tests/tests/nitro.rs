@@ -10,7 +10,7 @@ use sealfold_tests::elsewhere::Elsewhere;
 use sealfold_tests::machine::{self, Image, Sockets};
 use sealfold_tests::process::{self, Server};
 use sealfold_tests::study::Options;
-use sealfold_tests::system::{Ended, Platform, System};
+use sealfold_tests::system::{Platform, System};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,17 +20,6 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 fn on(image: &Image, options: &Options) -> System {
     System::start_on(Platform::Machine(image.clone()), options)
-}
-
-/// The checks of a verdict that were not met.
-fn refused_checks(ended: &Ended) -> Vec<String> {
-    assert_eq!(ended.code, 1, "{ended:?}");
-    let verdict = ended.json();
-    let checks = verdict["checks"].as_array().unwrap_or_else(|| panic!("{verdict}")).iter();
-    checks
-        .filter(|check| check["state"] == "failed")
-        .map(|check| check["name"].as_str().unwrap().to_owned())
-        .collect()
 }
 
 /// The payload of a document whose signature nobody checked.
@@ -79,7 +68,7 @@ fn the_shipped_image_is_what_was_measured_and_no_site_believes_an_nsm_that_does_
     assert_eq!(document.nonce.unwrap(), sealfold_attestation::nonce_hash(nonce.as_bytes()));
     for site in SITES {
         let ended = system.on_study(site, &["verify"], &[]);
-        assert_eq!(refused_checks(&ended), ["algorithm"], "{ended:?}");
+        assert_eq!(ended.refused_checks(), ["algorithm"], "{ended:?}");
     }
     // Nor does any site submit to it.
     let ended = system.submit(SITES[0], 1.0);
@@ -123,7 +112,7 @@ fn an_image_with_one_byte_changed_is_refused_by_every_site() {
     let system = System::start_with(platform, &Options::default(), |_| good.simulation_policy());
     for site in SITES {
         let ended = system.on_study(site, &["verify"], &[]);
-        assert_eq!(refused_checks(&ended), ["pcr0", "pcr2"]);
+        assert_eq!(ended.refused_checks(), ["pcr0", "pcr2"]);
         assert_eq!(system.submit(site, 1.0).code, 1);
     }
     assert!(system.round(1).uploads.is_empty());
@@ -148,7 +137,7 @@ fn a_signed_images_signer_is_compared() {
     let other = format!("pcr8 = \"{}\"", "ab".repeat(48));
     std::fs::write(&path, policy.replace(line, &other)).unwrap();
     let ended = system.on_study(SITES[1], &["verify"], &[]);
-    assert_eq!(refused_checks(&ended), ["pcr8"]);
+    assert_eq!(ended.refused_checks(), ["pcr8"]);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod appraisal;
 pub mod claims;
 mod json;
 mod keys;
+pub mod oci;
 mod section;
 pub mod token;
 

@@ -4,6 +4,8 @@ use super::keys::{Jwk, Keys};
 use super::{GOOGLE_ROOT, NAME};
 use crate::chain::fingerprint;
 use crate::policy::{Bytes, PolicyError, expect};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +19,9 @@ pub(crate) struct Section {
     /// PKI tokens: the pinned roots, by fingerprint.
     #[serde(default)]
     roots: Vec<Bytes<32>>,
+    /// In a simulation: the throw-away root of PKI tokens, PEM, where it is
+    /// another one than that of documents.
+    certificate: Option<String>,
     /// OIDC tokens: keys in the policy itself.
     #[serde(default)]
     keys: Vec<Jwk>,
@@ -30,6 +35,8 @@ pub(crate) struct Section {
     pub measurements: Vec<Workload>,
     #[serde(skip)]
     pub(super) key_set: Keys,
+    #[serde(skip)]
+    root: Option<Vec<u8>>,
 }
 
 /// How Google supports an image of Confidential Space. Each includes those
@@ -69,6 +76,7 @@ pub(crate) struct Workload {
     /// Environment variables with the only value that each may have.
     pub env: BTreeMap<String, String>,
     /// Environment variables whose value is left to the operator or the launcher.
+    /// A site that moves one to `env` pins its value.
     pub operator_env: BTreeSet<String>,
 }
 
@@ -82,8 +90,8 @@ pub(crate) struct Accepted<'a> {
 }
 
 impl Section {
-    /// Checks the rules of the section and reads its key set. Under a simulation
-    /// root, which the section above names, no other root is named.
+    /// Checks the rules of the section and reads its key set. In a simulation,
+    /// whose root the section above names, no root is named by its fingerprint.
     pub fn check(
         &mut self,
         simulated: bool,
@@ -104,6 +112,17 @@ impl Section {
                 if simulated { "none: simulation.root it is" } else { "Google's, 148b293821bb..." },
                 format!("{root:?}"),
             )?;
+        }
+        if let Some(pem) = &self.certificate {
+            let field = "simulation.confidential-space.certificate";
+            expect(field, simulated, "none outside a simulation", "one")?;
+            let wrong = |error| PolicyError::Field {
+                field,
+                expected: "a certificate in PEM".to_owned(),
+                found: format!("{error:?}"),
+            };
+            let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(wrong)?;
+            self.root = Some(der.to_vec());
         }
         let keys = |found| PolicyError::Field {
             field: "confidential-space.jwks",
@@ -149,7 +168,8 @@ impl Section {
 
     /// The section with its root, where it is in force.
     pub fn accepted<'a>(&'a self, simulation_root: Option<&'a [u8]>) -> Accepted<'a> {
-        let root = simulation_root.or((!self.roots.is_empty()).then_some(GOOGLE_ROOT));
+        let own = self.root.as_deref();
+        let root = own.or(simulation_root).or((!self.roots.is_empty()).then_some(GOOGLE_ROOT));
         Accepted { section: self, root, simulated: simulation_root.is_some() }
     }
 }

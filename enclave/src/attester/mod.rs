@@ -6,6 +6,7 @@
 use sealfold_protocol::Secret;
 use sealfold_protocol::refusal::{Check, Refusal};
 
+pub mod confidential_space;
 pub mod nsm;
 #[cfg(feature = "simulation")]
 pub mod simulated;
@@ -26,7 +27,7 @@ pub trait Attester: Send + Sync {
 
     /// The platform's name in replies.
     fn platform(&self) -> &'static str {
-        "nitro"
+        sealfold_attestation::nitro::NAME
     }
 }
 

@@ -77,7 +77,7 @@ enum Command {
     /// What the operator of a host does: its key, the studies that it lets in.
     #[command(subcommand)]
     Operator(operator::Operator),
-    /// Compute the measurements of an enclave image file, without running it.
+    /// Compute the measurements of an enclave image, without running it.
     Measure(images::Measure),
     /// Seal an update to the enclave and upload it.
     Submit(rounds::Submit),

@@ -25,8 +25,6 @@ impl Demo {
         let log = self.binaries.run("sealfold-host", &["log-key", "--data", data])?;
         let policy_log =
             self.binaries.run("sealfold-host", &["log-key", "--policy", "--data", data])?;
-        let measurements: Vec<_> =
-            simulation.lines().filter(|line| line.starts_with("pcr")).collect();
         let initial = self.out.join("initial.safetensors");
         train::write_model(&initial, &self.course.initial)?;
         let initial = initial.to_str().context("the folder's name is no UTF-8")?;
@@ -39,7 +37,7 @@ impl Demo {
                 .replace("INITIAL", digest)
                 .replace("APPROVERS", &approvers)
                 .replace("\nLOG\n", &format!("\n{log}\n"))
-                .replace("MEASUREMENTS", &measurements.join("\n"))
+                .replace("[[measurements.nitro]]\nMEASUREMENTS", &listed(simulation))
                 .replace("SITES", listings.trim_end())
         };
         std::fs::write(&path, fill(&"0".repeat(64)))?;
@@ -63,4 +61,19 @@ impl Demo {
         }
         Ok(study)
     }
+}
+
+/// What the manifest lists: the images that the sites' policy accepts.
+fn listed(policy: &str) -> String {
+    let lines = |start: &'static str| policy.lines().filter(move |line| line.starts_with(start));
+    let registers: Vec<_> = lines("pcr").collect();
+    let mut listed = Vec::new();
+    if !registers.is_empty() {
+        listed.push("[[measurements.nitro]]");
+        listed.extend(registers);
+    }
+    for image in lines("image_digest") {
+        listed.extend(["[[measurements.confidential-space]]", image]);
+    }
+    listed.join("\n")
 }
