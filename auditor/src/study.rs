@@ -6,7 +6,7 @@ use crate::finding::{Check, Finding};
 use crate::privacy::{Account, Place};
 use crate::round::{Measured, Offered, Round};
 use crate::summary::{Released, Summary};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sealfold_attestation::{Evidence, Policy, verify_replay};
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::manifest::Manifest;
@@ -16,6 +16,9 @@ use sealfold_protocol::roster::{Commit, Roster};
 use sealfold_protocol::study::Study as Chain;
 use sealfold_protocol::{Digest, Error, MultiSigned, Signed, VerifyingKey};
 use std::collections::BTreeMap;
+
+/// How far the clocks of a platform and an auditor may differ.
+const LEEWAY: SignedDuration = SignedDuration::from_mins(5);
 
 /// A study.
 pub struct Study {
@@ -366,6 +369,11 @@ impl Study {
         let current = self.chain.current();
         let manifest = current.statement().clone();
         let approval = &manifest.approval;
+        // A platform's clock that runs ahead, or an auditor's that is behind.
+        if let Some(ahead) = self.clock.filter(|clock| clock.duration_since(now) > LEEWAY) {
+            let expected = format!("evidence not after {now}, the time of the audit");
+            findings.push(Finding::new(Check::Clock, expected, ahead).within(self.id(), None));
+        }
         let mut open = None;
         if let Some(round) = self.round.as_ref().filter(|round| round.release.is_none()) {
             open =

@@ -102,7 +102,14 @@ fn offers_that_do_not_continue_the_chain_are_found() {
     let mut audit = Audit::of_rounds(1);
     audit.story.clock -= 3_600_000;
     audit.story.round(2);
-    assert_eq!(audit.found(&[]), one("clock", 8));
+    let found = audit.found(&["--at", "2026-12-31T00:00:00Z"]);
+    assert_eq!(found, one("clock", 8));
+    // One that is ahead of the auditor's; beyond the manifest's validity, too.
+    let mut audit = Audit::of_rounds(1);
+    assert_eq!(audit.found(&["--at", "2026-02-01T00:00:00Z"]), [("clock".to_owned(), None)]);
+    audit.story.clock += 30 * 365 * 86_400_000;
+    audit.story.round(2);
+    assert_eq!(audit.found(&[]), one("validity", 8));
 }
 
 #[test]
