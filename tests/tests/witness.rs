@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const SITES: [&str; 4] = ["site-000", "site-001", "site-002", "site-003"];
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The witness's process, ended with the test.
 struct Witness {
