@@ -8,6 +8,7 @@ use sealfold_protocol::Signed;
 use sealfold_protocol::leaf::Kind;
 use sealfold_protocol::manifest::Privacy;
 use sealfold_protocol::offer::Offer;
+use sealfold_protocol::release::PrivacySpent;
 use sealfold_tests::audit::{Audit, findings};
 use sealfold_tests::study::Options;
 
@@ -90,8 +91,7 @@ fn a_release_that_claims_another_cost_is_found() {
             audit.story.say(Kind::Commit, &commit);
         }
         let mut release = audit.story.release(&offer, &roster).statement().clone();
-        release.spent =
-            claims.then(|| sealfold_protocol::release::PrivacySpent { epsilon: 0.1, delta: 1e-5 });
+        release.spent = claims.then_some(PrivacySpent { epsilon: 0.1, delta: 1e-5 });
         let release = audit.story.signed(release);
         audit.story.say(Kind::Release, &release);
         assert_eq!(audit.found(&[]), [("privacy-spent".to_owned(), Some(7))]);
