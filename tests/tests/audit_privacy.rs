@@ -187,3 +187,28 @@ fn another_log_than_the_manifests_and_missing_witnesses_are_told_of() {
     assert_eq!((code, findings(&report)), (0, Vec::new()));
     assert_eq!(report["completeness"]["shown_up_to"], audit.story.size());
 }
+
+#[test]
+fn an_adaptive_clip_follows_from_the_release_before() {
+    let options = Options {
+        parameters: 50,
+        rounds: 5,
+        aggregation: "rule = \"sum\"\ndivisor = 4".to_owned(),
+        privacy: "unit = \"site\"\nclip = 1\nstep = 0.0000152587890625\nnoise_multiplier = 2.5\n\
+                  epsilon = 30\ndelta = 1e-5\n\
+                  adaptive_clip = { quantile = 0.5, learning_rate = 0.2, count_noise = 0.8 }"
+            .to_owned(),
+        ..Options::default()
+    };
+    let mut audit = audit(&options);
+    (1..=3).for_each(|round| audit.story.round(round));
+    assert_eq!(audit.found(&[]), []);
+    assert!(audit.story.clip.is_some_and(|clip| (clip - 1.0).abs() > 1e-6), "it has not moved");
+    let (_, report) = audit.replay(&[]);
+    assert_eq!(report["studies"][0]["privacy"]["unit"], "site");
+    // A host that goes on from another clip, for which the noise was not made.
+    audit.story.clip = Some(900.0);
+    let before = audit.story.size();
+    audit.story.round(4);
+    assert_eq!(audit.found(&[]), [("chain".to_owned(), Some(before))]);
+}
