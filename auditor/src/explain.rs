@@ -9,16 +9,78 @@ use sealfold_attestation::log::tile::{Content, WIDTH, decode_entries};
 use sealfold_attestation::log::tree::{leaf_hash, verify_inclusion};
 use sealfold_attestation::log::{Checkpoint, SignedCheckpoint, Tile, TileReader, note::Note};
 use sealfold_protocol::abandonment::Abandonment;
-use sealfold_protocol::leaf::{Held, Leaf};
-use sealfold_protocol::manifest::Manifest;
+use sealfold_protocol::leaf::{Held, Kind, Leaf};
+use sealfold_protocol::manifest::{Manifest, in_words};
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::release::{Disclosure, Release};
 use sealfold_protocol::roster::{Commit, Roster};
-use sealfold_protocol::{MultiSigned, encoding};
+use sealfold_protocol::study::identity;
+use sealfold_protocol::{Digest, MultiSigned, encoding};
+use serde::Serialize;
 use std::fmt::Write;
 
 /// The most bytes of a statement that is read for its words.
 const LIMIT: usize = 2 << 20;
+
+/// One leaf, explained.
+#[derive(Debug, Serialize)]
+pub struct Explained {
+    /// Its number, from 0.
+    pub leaf: u64,
+    /// The leaves that the checkpoint covers.
+    pub size: u64,
+    /// The log's origin.
+    pub log: String,
+    /// Whether the policy's log key signed the checkpoint; not asked without a
+    /// policy.
+    pub checkpoint_signed: bool,
+    /// Why the leaf is not proven to be in the checkpoint's tree; nothing if it is.
+    pub not_proven: Option<String>,
+    /// Its kind.
+    pub kind: Kind,
+    /// The digest of the statement that it says it carries.
+    pub statement: Digest,
+    /// Where the statement's envelope is.
+    pub envelope: String,
+    /// Of an offer: where its evidence is, and of which platform.
+    pub evidence: Option<String>,
+    /// What the statement says, term by term.
+    pub says: Vec<(&'static str, String)>,
+    /// Why it cannot be shown, if so.
+    pub not_shown: Option<String>,
+}
+
+impl Explained {
+    /// For people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let (leaf, size, log) = (self.leaf, self.size, printable(&self.log));
+        let mut text = format!("leaf {leaf} of {size} in the log {log}\n");
+        let by = if self.checkpoint_signed {
+            "the checkpoint that the policy's log key signed"
+        } else {
+            "the checkpoint, whose signature was not checked (--policy names the key)"
+        };
+        match &self.not_proven {
+            None => _ = writeln!(text, "It is proven to be in {by}."),
+            Some(error) => _ = writeln!(text, "IT IS NOT PROVEN to be in {by}: {error}."),
+        }
+        let _ = writeln!(text, "{}", meaning(self.kind));
+        let _ = writeln!(text, "{:<12} {}", "statement", self.statement);
+        let _ = writeln!(text, "{:<12} {}", "envelope", self.envelope);
+        if let Some(evidence) = &self.evidence {
+            let _ = writeln!(text, "{:<12} {}", "evidence", printable(evidence));
+        }
+        text.push('\n');
+        for (term, value) in &self.says {
+            let _ = writeln!(text, "{term:<12} {}", printable(value));
+        }
+        if let Some(error) = &self.not_shown {
+            let _ = writeln!(text, "The statement cannot be shown: {}.", printable(error));
+        }
+        text
+    }
+}
 
 /// Describes leaf `number`: what it is, what it says, and whether it is proven
 /// to be in the log. A signature is judged by a replay, which knows whose it
@@ -26,7 +88,7 @@ const LIMIT: usize = 2 << 20;
 ///
 /// # Errors
 /// [`CannotTell`] if the leaf cannot be read.
-pub fn leaf(copy: &LogCopy, number: u64, policy: Option<&Policy>) -> Result<String, CannotTell> {
+pub fn leaf(copy: &LogCopy, number: u64, policy: Option<&Policy>) -> Result<Explained, CannotTell> {
     let readable = "a log that can be read there";
     let wrong = |error: sealfold_attestation::log::LogError| CannotTell::new(readable, error);
     let bytes = copy.checkpoint().map_err(wrong)?;
@@ -51,31 +113,32 @@ pub fn leaf(copy: &LogCopy, number: u64, policy: Option<&Policy>) -> Result<Stri
     let proof = tree
         .inclusion(number)
         .and_then(|proof| verify_inclusion(number, &hash, size, &checkpoint.root, &proof));
-    let mut text =
-        format!("leaf {number} of {size} in the log {}\n", printable(&checkpoint.origin));
-    let by = if signed {
-        "the checkpoint that the policy's log key signed"
-    } else {
-        "the checkpoint, whose signature was not checked (--policy names the key)"
-    };
-    match proof {
-        Ok(()) => _ = writeln!(text, "It is proven to be in {by}."),
-        Err(error) => _ = writeln!(text, "IT IS NOT PROVEN to be in {by}: {error}."),
-    }
     let leaf = Leaf::decode(entry).map_err(|error| CannotTell::new("a leaf", error))?;
-    let _ = writeln!(text, "{}", meaning(&leaf));
-    let _ = writeln!(text, "statement    {}", leaf.statement());
-    let _ = writeln!(text, "envelope     {}", held(leaf.envelope()));
-    if let Leaf::Offer(offered) = &leaf {
-        let evidence = held(&offered.evidence);
-        let _ =
-            writeln!(text, "evidence     {evidence}, platform {}", printable(&offered.platform));
-    }
-    match copy.held(leaf.envelope()) {
-        Ok(bytes) => _ = writeln!(text, "\n{}", statement(&leaf, &bytes)),
-        Err(error) => _ = writeln!(text, "\nThe statement cannot be shown: {error}."),
-    }
-    Ok(text)
+    let evidence = match &leaf {
+        Leaf::Offer(offered) => {
+            Some(format!("{}, platform {}", held(&offered.evidence), offered.platform))
+        }
+        _ => None,
+    };
+    let shown = copy.held(leaf.envelope()).map_err(|error| error.to_string());
+    let shown = shown.and_then(|bytes| statement(&leaf, &bytes).map_err(|e| e.to_string()));
+    let (says, not_shown) = match shown {
+        Ok(says) => (says, None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    Ok(Explained {
+        leaf: number,
+        size,
+        log: checkpoint.origin,
+        checkpoint_signed: signed,
+        not_proven: proof.err().map(|error| error.to_string()),
+        kind: leaf.kind(),
+        statement: leaf.statement(),
+        envelope: held(leaf.envelope()),
+        evidence,
+        says,
+        not_shown,
+    })
 }
 
 fn held(held: &Held) -> String {
@@ -85,128 +148,113 @@ fn held(held: &Held) -> String {
     }
 }
 
-fn meaning(leaf: &Leaf) -> &'static str {
-    match leaf {
-        Leaf::Manifest(_) => {
+fn meaning(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Manifest => {
             "A manifest: what the sites of a study agreed to, with the signatures it had then."
         }
-        Leaf::Offer(_) => {
+        Kind::Offer => {
             "An offer: an enclave instance proposes to run a round; the evidence says which code \
              it is and binds this very offer."
         }
-        Leaf::Roster(_) => {
+        Kind::Roster => {
             "A roster: the updates that the instance will fold, if every site on it commits."
         }
-        Leaf::Commit(_) => {
+        Kind::Commit => {
             "A commit: a site has verified evidence, offer and roster, and agrees that its update \
              is folded."
         }
-        Leaf::Release(_) => "A release: the instance has disclosed the key of one aggregate, once.",
-        Leaf::Abandonment(_) => {
+        Kind::Release => "A release: the instance has disclosed the key of one aggregate, once.",
+        Kind::Abandonment => {
             "An abandonment: the approvers have given an offer up; it counts as possibly released."
         }
     }
 }
 
+type Terms = Vec<(&'static str, String)>;
+
 /// The statement's own words. Its payload is found behind the envelope's
 /// header; no signature is looked at.
-fn statement(leaf: &Leaf, envelope: &[u8]) -> String {
-    let shown = match leaf {
-        Leaf::Manifest(_) => Manifest::open(envelope).map(|m| manifest(&m)),
+fn statement(leaf: &Leaf, envelope: &[u8]) -> sealfold_protocol::Result<Terms> {
+    match leaf {
+        Leaf::Manifest(_) => Manifest::open(envelope).map(|manifest| {
+            let mut terms = in_words::terms(manifest.statement(), &identity(&manifest));
+            if let Some(amends) = &manifest.statement().amends {
+                terms.insert(0, ("amends", amends.predecessor.to_string()));
+            }
+            terms.push(("signatures", manifest.signers().len().to_string()));
+            terms
+        }),
         Leaf::Offer(_) => Offer::open(envelope).map(|offer| {
             let offer = offer.statement();
-            let previous = offer.previous.map_or("none".to_owned(), |d| d.to_string());
-            format!(
-                "study        {}\nround        {}\nmanifest     {}\nbase model   {}\n\
-                 previous     {previous}\ninstance key {}",
-                offer.study, offer.round, offer.manifest, offer.base, offer.instance_key
-            )
+            let mut terms = vec![
+                ("study", offer.study.to_string()),
+                ("round", offer.round.to_string()),
+                ("manifest", offer.manifest.to_string()),
+                ("base model", offer.base.to_string()),
+                ("previous", offer.previous.map_or("none".to_owned(), |d| d.to_string())),
+                ("instance key", offer.instance_key.to_string()),
+            ];
+            terms.extend(offer.clip.map(|clip| ("clip", clip.to_string())));
+            terms
         }),
         Leaf::Roster(_) => payload::<Roster>(envelope, "roster").map(|roster| {
-            let sites: Vec<_> = roster.members.iter().map(|m| printable(&m.site)).collect();
-            format!(
-                "study        {}\nround        {}\noffer        {}\nattempt      {}\n\
-                 members      {}",
-                roster.study,
-                roster.round,
-                roster.offer,
-                roster.attempt,
-                sites.join(", ")
-            )
+            let sites: Vec<_> = roster.members.iter().map(|m| m.site.as_str()).collect();
+            vec![
+                ("study", roster.study.to_string()),
+                ("round", roster.round.to_string()),
+                ("offer", roster.offer.to_string()),
+                ("attempt", roster.attempt.to_string()),
+                ("members", sites.join(", ")),
+            ]
         }),
         Leaf::Commit(_) => payload::<Commit>(envelope, "commit").map(|commit| {
-            format!(
-                "study        {}\nround        {}\noffer        {}\nroster       {}\n\
-                 site         {}\nupdate       {}\ncheckpoint   {}",
-                commit.study,
-                commit.round,
-                commit.offer,
-                commit.roster,
-                printable(&commit.site),
-                commit.header,
-                commit.checkpoint
-            )
+            vec![
+                ("study", commit.study.to_string()),
+                ("round", commit.round.to_string()),
+                ("offer", commit.offer.to_string()),
+                ("roster", commit.roster.to_string()),
+                ("site", commit.site),
+                ("update", commit.header.to_string()),
+                ("checkpoint", commit.checkpoint.to_string()),
+            ]
         }),
         Leaf::Release(_) => payload::<Release>(envelope, "release").map(|release| {
             let readers = match &release.disclosure {
                 Disclosure::Everyone(_) => "everyone".to_owned(),
                 Disclosure::Sites(sites) => format!("{} sites, sealed to each", sites.len()),
             };
-            format!(
-                "study        {}\nround        {}\noffer        {}\nroster       {}\n\
-                 base model   {}\naggregate    {} (commitment)\nreaders      {readers}",
-                release.study,
-                release.round,
-                release.offer,
-                release.roster,
-                release.base,
-                release.aggregate
-            )
+            let spent = release.spent.map_or("no privacy noise".to_owned(), |spent| {
+                format!("epsilon {} at delta {}, as it says", spent.epsilon, spent.delta)
+            });
+            vec![
+                ("study", release.study.to_string()),
+                ("round", release.round.to_string()),
+                ("offer", release.offer.to_string()),
+                ("roster", release.roster.to_string()),
+                ("base model", release.base.to_string()),
+                ("aggregate", format!("{} (commitment)", release.aggregate)),
+                ("spent", spent),
+                ("readers", readers),
+            ]
         }),
         Leaf::Abandonment(_) => MultiSigned::<Abandonment>::open(envelope).map(|abandonment| {
-            let signers = abandonment.signers().len();
             let said = abandonment.statement();
-            format!(
-                "study        {}\nround        {}\noffer        {}\nreason       {}\n\
-                 signatures   {signers}",
-                said.study,
-                said.round,
-                said.offer,
-                printable(&said.reason)
-            )
+            vec![
+                ("study", said.study.to_string()),
+                ("round", said.round.to_string()),
+                ("offer", said.offer.to_string()),
+                ("reason", said.reason.clone()),
+                ("signatures", abandonment.signers().len().to_string()),
+            ]
         }),
-    };
-    shown.unwrap_or_else(|error| format!("The statement does not decode: {error}."))
+    }
 }
 
 fn payload<T>(envelope: &[u8], what: &'static str) -> sealfold_protocol::Result<T>
 where
-    T: serde::Serialize + serde::de::DeserializeOwned,
+    T: Serialize + serde::de::DeserializeOwned,
 {
     let payload = sealfold_protocol::envelope::unverified_payload(what, envelope, LIMIT)?;
     encoding::from_slice(what, &payload, LIMIT)
-}
-
-fn manifest(signed: &MultiSigned<Manifest>) -> String {
-    let manifest = signed.statement();
-    let amends = manifest.amends.as_ref().map_or_else(
-        || "nothing: it is the first of its study".to_owned(),
-        |amends| format!("{} of study {}", amends.predecessor, amends.study),
-    );
-    let sites: Vec<_> = manifest.sites.iter().map(|site| site.name.as_str()).collect();
-    format!(
-        "study        {}\namends       {amends}\npurpose      {}\nintended use {}\n\
-         valid        {} to {}\nrounds       {}\nsites        {}\nquorum       k = {}, c = {}\n\
-         signatures   {}",
-        printable(&manifest.study.name),
-        printable(&manifest.study.purpose),
-        printable(&manifest.study.intended_use),
-        manifest.study.valid_from,
-        manifest.study.valid_until,
-        manifest.study.rounds,
-        sites.join(", "),
-        manifest.quorum.smallest_roster,
-        manifest.quorum.colluders,
-        signed.signers().len(),
-    )
 }

@@ -105,8 +105,10 @@ checks! {
     Measurements Safety "sites encrypted to an image that the study had not agreed to",
     /// The evidence lies within the manifest's validity.
     Validity Safety "the round ran outside the time that the sites agreed to",
-    /// Evidence of a study gets younger from offer to offer.
-    Clock Liveness "a clock jumped, or leaves were logged late; compare the times of both offers",
+    /// Evidence of a study gets younger from offer to offer, and is not of the
+    /// future.
+    Clock Liveness "a clock jumped, or leaves were logged late; compare the times of both offers, \
+        and the auditor's own clock",
     /// An offer continues the chain of releases.
     Chain Safety "compare base and previous release with those of the release before",
     /// A roster is of its offer, has k members, all taking part, fewer each time.

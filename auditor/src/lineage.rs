@@ -169,7 +169,7 @@ impl Lineage {
             "simulated": simulated,
             "approvals": { "signed": self.study.approvals,
                            "required": self.study.manifest.approval.required },
-            "evaluation": Value::Null,
+            "evaluation": manifest["evaluation"],
             "log": { "completeness": self.completeness, "safety_findings": self.safety,
                      "liveness_findings": self.liveness },
         }))
@@ -230,7 +230,17 @@ impl Lineage {
         ] {
             let _ = writeln!(text, "\n## {title}\n\n{}", line(&card[field]));
         }
-        text.push_str("\n## Evaluation\n\nNot in the log: ask the study.\n");
+        text.push_str("\n## Evaluation\n\n");
+        if card["evaluation"].is_null() {
+            text.push_str("The releases measure nothing.\n");
+        } else {
+            let _ = writeln!(
+                text,
+                "Each release counts held-out patients by score and outcome ({}). The counts are in \
+                 the aggregates, which the log names and does not hold: ask the study's sites.",
+                line(&card["evaluation"])
+            );
+        }
         let _ = writeln!(
             text,
             "\n## Audit\n\nCompleteness: {}. {} safety and {} liveness findings.",

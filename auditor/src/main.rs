@@ -152,7 +152,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         }
         Command::Explain { log, leaf, policy } => {
             let policy = policy.as_deref().map(self::policy).transpose()?;
-            print!("{}", explain::leaf(&LogCopy::new(log), *leaf, policy.as_ref())?);
+            let told = explain::leaf(&LogCopy::new(log), *leaf, policy.as_ref())?;
+            if arguments.json {
+                println!("{}", serde_json::to_string_pretty(&told)?);
+            } else {
+                print!("{}", told.text());
+            }
             Ok(0)
         }
         Command::Model { log, model } => {

@@ -17,6 +17,9 @@ use sealfold_protocol::study::Study as Chain;
 use sealfold_protocol::{Digest, Error, MultiSigned, Signed, VerifyingKey};
 use std::collections::BTreeMap;
 
+/// How far the clocks of a platform and an auditor may differ.
+const LEEWAY: SignedDuration = SignedDuration::from_mins(5);
+
 /// A study.
 pub struct Study {
     chain: Chain,
@@ -366,6 +369,11 @@ impl Study {
         let current = self.chain.current();
         let manifest = current.statement().clone();
         let approval = &manifest.approval;
+        // A platform's clock that runs ahead, or an auditor's that is behind.
+        if let Some(ahead) = self.clock.filter(|clock| clock.duration_since(now) > LEEWAY) {
+            let expected = format!("evidence not after {now}, the time of the audit");
+            findings.push(Finding::new(Check::Clock, expected, ahead).within(self.id(), None));
+        }
         let mut open = None;
         if let Some(round) = self.round.as_ref().filter(|round| round.release.is_none()) {
             open =

@@ -48,6 +48,12 @@ impl Audit {
         let mut arguments = vec![command, log];
         arguments.extend(more);
         arguments.extend(["--policy", policy.to_str().unwrap()]);
+        // The story's own time, which is ahead of ours.
+        let now = i64::try_from(self.story.clock).unwrap();
+        let now = jiff::Timestamp::from_millisecond(now).unwrap().to_string();
+        if command != "explain" && !more.contains(&"--at") {
+            arguments.extend(["--at", &now]);
+        }
         let output = process::run("sealfold-audit", &arguments);
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8(said).unwrap();

@@ -37,6 +37,8 @@ pub struct Story {
     pub previous: Option<Digest>,
     /// The model that the next offer goes on from.
     pub base: Digest,
+    /// The clip that the release before leads to.
+    pub clip: Option<f64>,
     edge: Edge,
     key: SigningKey,
     /// By roster: the checkpoint that ends with its leaf.
@@ -58,6 +60,7 @@ impl Story {
             signer: NoteSigner::from_seed("log.example/test", KeyKind::Ed25519, &[3; 32]).unwrap(),
             clock: DocumentFields::now().timestamp,
             previous: None,
+            clip: None,
             edge: Edge::new(),
             key: SigningKey::from_seed(&[77; 32]).unwrap(),
             checkpoints: BTreeMap::new(),
@@ -180,7 +183,7 @@ impl Story {
             round,
             base: self.base,
             previous: self.previous,
-            clip: None,
+            clip: self.study.manifest.statement().round_clip(self.clip),
             update_key: seal::public_of(&[5; 32]).unwrap(),
             instance_key: self.key.verifying_key(),
         };
@@ -249,7 +252,7 @@ impl Story {
             object: Random::new(*offer.digest().as_bytes()),
             plain_length: 20_384,
             spent: self.study.manifest.statement().spent(of.round).unwrap(),
-            below_clip: None,
+            below_clip: self.study.manifest.statement().first_clip().map(|_| 1),
             disclosure: Disclosure::Everyone(Opening { key: secret(), blinding: secret() }),
         };
         Signed::sign(release, &self.key).unwrap()
@@ -280,6 +283,9 @@ impl Story {
 
     /// Goes on from a release.
     pub fn released(&mut self, release: &Signed<Release>) {
+        let manifest = self.study.manifest.statement();
+        let clip = manifest.round_clip(self.clip);
+        self.clip = manifest.next_clip(clip, release.statement().below_clip);
         self.previous = Some(release.digest());
         self.base = Digest::of(&[b"model", release.digest().as_bytes()]);
     }

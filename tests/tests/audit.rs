@@ -9,6 +9,7 @@ use sealfold_protocol::{Digest, Signed};
 use sealfold_tests::audit::{Audit, findings};
 use sealfold_tests::process;
 use sealfold_tests::study::Options;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -44,6 +45,10 @@ fn an_honest_log_holds_and_a_kept_checkpoint_shows_that_it_is_whole() {
         assert_eq!(code, 0);
         assert!(text.contains(word) && text.contains("It is proven to be in"), "{text}");
     }
+    let (_, commit) = audit.under(&policy, "explain", &["3", "--json"]);
+    let commit: Value = serde_json::from_str(&commit).unwrap();
+    assert_eq!([&commit["kind"], &commit["leaf"]], [&json!("commit"), &json!(3)]);
+    assert_eq!(commit["says"][4], json!(["site", "site-000"]));
     assert_eq!(audit.under(&policy, "explain", &["22"]).0, 2);
     let release = audit.story.previous.unwrap().to_string();
     let (code, text) = audit.under(&policy, "model", &[&release]);
@@ -102,7 +107,14 @@ fn offers_that_do_not_continue_the_chain_are_found() {
     let mut audit = Audit::of_rounds(1);
     audit.story.clock -= 3_600_000;
     audit.story.round(2);
-    assert_eq!(audit.found(&[]), one("clock", 8));
+    let found = audit.found(&["--at", "2026-12-31T00:00:00Z"]);
+    assert_eq!(found, one("clock", 8));
+    // One that is ahead of the auditor's; beyond the manifest's validity, too.
+    let mut audit = Audit::of_rounds(1);
+    assert_eq!(audit.found(&["--at", "2026-02-01T00:00:00Z"]), [("clock".to_owned(), None)]);
+    audit.story.clock += 30 * 365 * 86_400_000;
+    audit.story.round(2);
+    assert_eq!(audit.found(&[]), one("validity", 8));
 }
 
 #[test]

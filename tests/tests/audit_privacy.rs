@@ -8,6 +8,7 @@ use sealfold_protocol::Signed;
 use sealfold_protocol::leaf::Kind;
 use sealfold_protocol::manifest::Privacy;
 use sealfold_protocol::offer::Offer;
+use sealfold_protocol::release::PrivacySpent;
 use sealfold_tests::audit::{Audit, findings};
 use sealfold_tests::study::Options;
 
@@ -90,8 +91,7 @@ fn a_release_that_claims_another_cost_is_found() {
             audit.story.say(Kind::Commit, &commit);
         }
         let mut release = audit.story.release(&offer, &roster).statement().clone();
-        release.spent =
-            claims.then(|| sealfold_protocol::release::PrivacySpent { epsilon: 0.1, delta: 1e-5 });
+        release.spent = claims.then_some(PrivacySpent { epsilon: 0.1, delta: 1e-5 });
         let release = audit.story.signed(release);
         audit.story.say(Kind::Release, &release);
         assert_eq!(audit.found(&[]), [("privacy-spent".to_owned(), Some(7))]);
@@ -186,4 +186,29 @@ fn another_log_than_the_manifests_and_missing_witnesses_are_told_of() {
     let (code, report) = audit.replay_under(&policy, &["--checkpoint", kept.to_str().unwrap()]);
     assert_eq!((code, findings(&report)), (0, Vec::new()));
     assert_eq!(report["completeness"]["shown_up_to"], audit.story.size());
+}
+
+#[test]
+fn an_adaptive_clip_follows_from_the_release_before() {
+    let options = Options {
+        parameters: 50,
+        rounds: 5,
+        aggregation: "rule = \"sum\"\ndivisor = 4".to_owned(),
+        privacy: "unit = \"site\"\nclip = 1\nstep = 0.0000152587890625\nnoise_multiplier = 2.5\n\
+                  epsilon = 30\ndelta = 1e-5\n\
+                  adaptive_clip = { quantile = 0.5, learning_rate = 0.2, count_noise = 0.8 }"
+            .to_owned(),
+        ..Options::default()
+    };
+    let mut audit = audit(&options);
+    (1..=3).for_each(|round| audit.story.round(round));
+    assert_eq!(audit.found(&[]), []);
+    assert!(audit.story.clip.is_some_and(|clip| (clip - 1.0).abs() > 1e-6), "it has not moved");
+    let (_, report) = audit.replay(&[]);
+    assert_eq!(report["studies"][0]["privacy"]["unit"], "site");
+    // A host that goes on from another clip, for which the noise was not made.
+    audit.story.clip = Some(900.0);
+    let before = audit.story.size();
+    audit.story.round(4);
+    assert_eq!(audit.found(&[]), [("chain".to_owned(), Some(before))]);
 }

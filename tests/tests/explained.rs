@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 const SITES: [&str; 4] = ["site-000", "site-001", "site-002", "site-003"];
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn explain(system: &System, site: &str, round: u32) -> Value {
     let id = system.id();

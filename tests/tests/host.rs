@@ -8,7 +8,7 @@ use sealfold_protocol::endpoint::Endpoint;
 use sealfold_protocol::offer::Offer;
 use sealfold_tests::http;
 use sealfold_tests::process::{self, Server};
-use sealfold_tests::study::Options;
+use sealfold_tests::study::{self, Options, give_log_key};
 use sealfold_tests::system::{Ended, System};
 use sealfold_tests::tls::TlsHost;
 use serde_json::{Value, json};
@@ -184,6 +184,7 @@ fn a_host_serves_only_the_studies_that_its_operator_lists() {
         let mut command = process::command("sealfold-host");
         command.args(["serve", "--listen", "tcp://127.0.0.1:0", "--enclave", "unix:///nowhere"]);
         command.args(["--study", &listed, "--data"]).arg(folder.join(&name)).arg("--door");
+        give_log_key(&folder.join(&name));
         command.arg(format!("unix://{}", folder.join(format!("{name}.sock")).display()));
         let host = Server::start(command, &folder.join(format!("{name}.log")));
         let url = host.place().unwrap();
@@ -195,4 +196,42 @@ fn a_host_serves_only_the_studies_that_its_operator_lists() {
             assert!(ended.stdout.contains("--study"), "{ended:?}");
         }
     }
+}
+
+#[test]
+fn a_study_of_another_log_is_taken_neither_by_the_host_nor_by_a_site_that_knows_its_log() {
+    let system = System::start(&Options::default());
+    let folder = system.folder.path();
+    // What the operator gives to whoever writes the manifest, and to the sites.
+    let own = folder.join("host").display().to_string();
+    let print = |data: &str, more: &[&str]| {
+        let output = process::run("sealfold-host", &[&["log-key", "--data", data], more].concat());
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let section = print(&own, &[]);
+    let text = std::fs::read_to_string(folder.join("study.toml")).unwrap();
+    assert!(text.contains(&section), "{section}");
+    let policy = print(&own, &["--policy"]);
+    assert_eq!(policy, format!("[log]\nkey = \"{}\"\n", system.log_key()));
+    // A key is made once, and stays.
+    let other = folder.join("other").display().to_string();
+    let made = print(&other, &["--log-origin", "log.example/other"]);
+    assert_eq!(print(&other, &[]), made);
+    assert!(made.contains("log.example/other") && made != section);
+    let moved = folder.join("moved.toml");
+    std::fs::write(&moved, text.replace(&section, &made)).unwrap();
+    let approve = || {
+        let fixed = ["study", "approve", moved.to_str().unwrap(), "--host", &system.url, "--yes"];
+        system.sealfold("site-001", &fixed)
+    };
+    let ended = approve();
+    assert_eq!(ended.check(), "manifest", "{ended:?}");
+    assert!(ended.stdout.contains("log-key"), "{ended:?}");
+    // The site whose policy names the log does not sign it at all.
+    let file = system.home("site-001").join("policy.toml");
+    let before = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{before}\n{policy}")).unwrap();
+    assert_eq!(approve().check(), "log");
+    assert_eq!(study::LOG_ORIGIN, system.log_key().name());
 }

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const SITES: [&str; 4] = ["site-000", "site-001", "site-002", "site-003"];
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The witness's process, ended with the test.
 struct Witness {
@@ -176,4 +176,32 @@ fn a_host_says_which_witness_does_not_cosign_and_why() {
     let agents = system.agents(1);
     system.finish(agents, PATIENCE);
     assert_eq!(witness.seen(&system), 0);
+}
+
+/// An operator who puts an old backup of his store back has forked the log; the
+/// witness remembers, and so do the sites.
+#[test]
+fn an_old_copy_of_the_log_is_noticed_by_its_witness() {
+    let mut system = System::start(&Options::default());
+    let log = system.log_key();
+    let witness = Witness::start(&system.folder.path().join("witness"), &log);
+    let asked = format!("{} {}", witness.key, witness.url);
+    restart_with(&mut system, &asked);
+    let (host, copy) = (system.folder.path().join("host"), system.folder.path().join("copy"));
+    let cp = |from: &Path, to: &Path| {
+        assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
+    };
+    cp(&host, &copy);
+    let agents = system.agents(1);
+    system.finish(agents, PATIENCE);
+    let start = Instant::now();
+    while witness.seen(&system) < 7 {
+        assert!(start.elapsed() < PATIENCE, "{}", system.host.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    system.host.kill();
+    std::fs::remove_dir_all(&host).unwrap();
+    cp(&copy, &host);
+    restart_with(&mut system, &asked);
+    system.host.hear("an old copy of the log was put back");
 }

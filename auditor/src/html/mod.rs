@@ -147,6 +147,14 @@ fn study(out: &mut String, summary: &Summary, rounds: &[&Released]) {
     privacy(out, summary);
     let shown = &rounds[rounds.len().saturating_sub(ROUNDS)..];
     if !shown.is_empty() {
+        if shown.len() < rounds.len() || (rounds.len() as u64) < summary.released {
+            let _ = writeln!(
+                out,
+                "<p>Of {} released rounds the latest {} are shown below.</p>",
+                summary.released,
+                shown.len()
+            );
+        }
         timeline(out, summary, shown);
     }
     took_part(out, summary);

@@ -55,10 +55,11 @@ pub fn timeline(out: &mut String, sites: &[String], rounds: &[&Released]) {
     let step = STEP.min((WIDTH - names) / real(rounds.len().max(1)));
     let height = TOP + ROW * real(sites.len()) + 14.0;
     begin(out, "which sites were in which round", height);
-    let nth = every(rounds.len()).max((60.0 / step).ceil() as usize);
+    // A label is as wide as three of the widest columns.
+    let nth = every(rounds.len()).max(3);
     for (place, round) in rounds.iter().enumerate() {
         let x = names + step * real(place);
-        if place % nth == 0 {
+        if place % nth == 0 && x + LABEL <= WIDTH {
             text(out, x, 12.0, "start", &round.round.to_string());
             let day = round.measured.as_ref().map(|m| m.time.strftime("%Y-%m-%d").to_string());
             text(out, x, 26.0, "start", &day.unwrap_or_default());
