@@ -5,14 +5,14 @@ CARGO ?= cargo
 PROFILE ?= release
 BIN := target/$(PROFILE)
 
-.PHONY: help demo build shipped test check fmt clippy doc bench bench-peers bench-robustness fuzz clean \
+.PHONY: soak help demo build shipped test check fmt clippy doc bench bench-peers bench-robustness fuzz clean \
 	eif reproduce measurements vm-tools test-nitro image test-tools
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 build: shipped ## all binaries, the enclave twice: as it is shipped, and in simulation
-	$(CARGO) build --release --locked --workspace --exclude sealfold-tests --features sealfold-enclave/simulation
+	$(CARGO) build --release --locked --workspace --exclude sealfold-tests --exclude sealfold-faults --features sealfold-enclave/simulation
 
 # The shipped enclave lacks the simulation, so it is built alone and kept in a
 # folder of its own, where the build with the simulation does not overwrite it.
@@ -29,6 +29,11 @@ test-tools: ## what the tests need besides Rust: valgrind, an independent reader
 
 test: test-tools build ## all tests, the ones through the real binaries included
 	$(CARGO) test --release --locked --workspace --features sealfold-enclave/simulation
+
+# Each soak begins at another seed. SOAK="--count 5000" passes options on; --help
+# lists them.
+soak: ## schedules of faults until Ctrl-C; SEED=NUMBER: that one again, told step by step
+	$(CARGO) run --quiet --release --locked -p sealfold-faults --bin soak -- $(if $(SEED),--seed $(SEED)) $(SOAK)
 
 check: fmt clippy doc ## formatting, lints, documentation
 
