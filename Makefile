@@ -6,13 +6,13 @@ PROFILE ?= release
 BIN := target/$(PROFILE)
 
 .PHONY: help demo build shipped test check fmt clippy doc bench bench-peers bench-robustness fuzz clean \
-	eif reproduce measurements vm-tools test-nitro test-confidential-space image test-tools aarch64
+	eif reproduce measurements vm-tools test-nitro test-confidential-space image test-tools aarch64 soak
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 26
 
 build: shipped ## all binaries, the enclave twice: as it is shipped, and in simulation
-	$(CARGO) build --release --locked --workspace --exclude sealfold-tests --features sealfold-enclave/simulation
+	$(CARGO) build --release --locked --workspace --exclude sealfold-tests --exclude sealfold-faults --features sealfold-enclave/simulation
 
 # The shipped enclave lacks the simulation, so it is built alone and kept in a
 # folder of its own, where the build with the simulation does not overwrite it.
@@ -32,6 +32,11 @@ test: test-tools build ## all tests, the ones through the real binaries included
 
 aarch64: ## the binaries compile for aarch64, and calculate the same there (in emulation)
 	tests/aarch64.sh
+
+# Each soak begins at another seed. SOAK="--count 5000" passes options on; --help
+# lists them.
+soak: ## schedules of faults until Ctrl-C; SEED=NUMBER: that one again, told step by step
+	$(CARGO) run --quiet --release --locked -p sealfold-faults --bin soak -- $(if $(SEED),--seed $(SEED)) $(SOAK)
 
 check: fmt clippy doc ## formatting, lints, documentation
 

@@ -370,7 +370,8 @@ impl Study {
         let manifest = current.statement().clone();
         let approval = &manifest.approval;
         // A platform's clock that runs ahead, or an auditor's that is behind.
-        if let Some(ahead) = self.clock.filter(|clock| clock.duration_since(now) > LEEWAY) {
+        let clock = self.clock.map(|(time, _)| time);
+        if let Some(ahead) = clock.filter(|time| time.duration_since(now) > LEEWAY) {
             let expected = format!("evidence not after {now}, the time of the audit");
             findings.push(Finding::new(Check::Clock, expected, ahead).within(self.id(), None));
         }

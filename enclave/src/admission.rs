@@ -214,6 +214,10 @@ fn read_share<D: Doors>(
     Ok(seen)
 }
 
+/// The length of every sealed finding: a norm's digits, counted, tell how large
+/// it is, and the host sees lengths. The longest finite norm has 309 of them.
+const FINDING: usize = 512;
+
 /// A refusal whose finding is for the update's own site only.
 fn sealed(
     terms: &Terms,
@@ -223,12 +227,14 @@ fn sealed(
     finding: &str,
 ) -> Refusal {
     let mut refusal = Refusal::new(check, expected, "another value, sealed to the site");
+    let mut finding = finding.as_bytes().to_vec();
+    finding.resize(FINDING, b' ');
     let info = Refusal::seal_info(&header.digest());
     refusal.sealed = terms
         .manifest
         .site(&header.statement().site)
         .ok()
-        .and_then(|site| seal::seal_to(&site.release_key, &info, b"", finding.as_bytes()).ok());
+        .and_then(|site| seal::seal_to(&site.release_key, &info, b"", &finding).ok());
     refusal
 }
 

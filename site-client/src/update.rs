@@ -310,7 +310,7 @@ impl Site<'_> {
         }
         Ok(Error::Update {
             refusal: refusal.clone(),
-            finding: finding.map(|plain| String::from_utf8_lossy(&plain).into_owned()),
+            finding: finding.map(|plain| String::from_utf8_lossy(&plain).trim_end().to_owned()),
         })
     }
 }

@@ -85,6 +85,20 @@ fn a_site_that_works_by_hand_goes_on_after_an_abandonment() {
 }
 
 #[test]
+fn a_released_offer_is_not_given_up() {
+    let system = System::start(&Options::default());
+    system.submit_all();
+    system.commit(&SITES);
+    let round = system.wait_for(1, "the release", |round| round.release.is_some());
+    let offer = Offer::open(&round.offer.unwrap().0).unwrap().digest().to_string();
+    // Some sites would go on from the release, others would begin again.
+    let more = ["--round", "1", "--offer", &offer, "--reason", "a test", "--yes"];
+    let refused = system.on_study(SITES[0], &["study", "abandon"], &more);
+    assert_eq!(refused.check(), "phase");
+    assert!(system.round(1).abandonments.is_empty());
+}
+
+#[test]
 fn a_host_that_is_killed_in_every_phase_loses_nothing_that_it_acknowledged() {
     let mut system = System::start(&Options { parameters: 700_000, ..Options::default() });
     // A cut upload goes on where it stopped, across the host's death.

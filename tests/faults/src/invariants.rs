@@ -8,8 +8,9 @@ use sealfold_attestation::log::SignedCheckpoint;
 use sealfold_audit::copy::LogCopy;
 use sealfold_audit::given::Kept;
 use sealfold_audit::replay::Replay;
+use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::release::Release;
-use sealfold_protocol::{Digest, Signed};
+use sealfold_protocol::{Digest, MultiSigned, Signed};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -29,15 +30,29 @@ fn members(roster: &Signed<sealfold_protocol::roster::Roster>) -> BTreeSet<Strin
     roster.statement().members.iter().map(|member| member.site.clone()).collect()
 }
 
+/// The offers that enough approvers have given up, as far as the host knows.
+fn abandoned(world: &World) -> BTreeSet<Digest> {
+    let approval = &world.study.manifest.statement().approval;
+    let machine = world.network.machine.lock().unwrap();
+    let kept = at_once(machine.shelf.dump("studies"));
+    let abandonments = kept.iter().filter(|(name, _)| name.contains("/abandonments/"));
+    abandonments
+        .filter_map(|(_, bytes)| MultiSigned::<Abandonment>::open(bytes).ok())
+        .filter(|signed| signed.expect_approvals(&approval.approvers, approval.required).is_ok())
+        .map(|signed| signed.statement().offer)
+        .collect()
+}
+
 /// At most one release a round in the world, unless its offer was abandoned,
 /// which counts as released; and no two on one base that a few sites tell apart.
 fn one_release(world: &World, found: &mut Vec<String>) {
+    let abandoned = abandoned(world);
     let seen = world.ledger.lock().unwrap();
     let releases: Vec<_> = seen.releases.values().collect();
     for (place, one) in releases.iter().enumerate() {
         for other in &releases[place + 1..] {
             let (a, b) = (one.release.statement(), other.release.statement());
-            let given_up = |offer: &Digest| seen.abandoned.contains(offer);
+            let given_up = |offer: &Digest| abandoned.contains(offer);
             if a.round == b.round && !given_up(&a.offer) && !given_up(&b.offer) {
                 found.push(format!("two releases of round {} in the world", a.round));
             }

@@ -4,7 +4,7 @@ use sealfold_protocol::offer::Offer;
 use sealfold_protocol::release::Release;
 use sealfold_protocol::roster::Roster;
 use sealfold_protocol::{Digest, Signed};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 /// A release, with all that belongs to it.
@@ -25,8 +25,6 @@ pub struct Observed {
 pub struct Seen {
     /// Every release that left any instance, by its digest.
     pub releases: BTreeMap<Digest, Observed>,
-    /// Offers that the approvers have abandoned.
-    pub abandoned: BTreeSet<Digest>,
     /// Commits that the host acknowledged, by the name under which it keeps them.
     pub commits: BTreeMap<String, Vec<u8>>,
     /// Bytes of uploads that the host acknowledged, by header.

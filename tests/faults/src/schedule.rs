@@ -156,9 +156,6 @@ pub fn give_up(world: &mut World, round: u32, digest: Digest) {
             Err(error) => world.fate.note(format!("no abandonment: {}", kind_of(&error))),
         }
     }
-    // Signatures may have reached the host though its answers did not reach
-    // the approvers.
-    world.ledger.lock().unwrap().abandoned.insert(digest);
     world.fate.note(format!("round {round} is abandoned: {complete}"));
 }
 

@@ -118,10 +118,46 @@ fn a_norm_beyond_the_limit_is_told_to_its_site_only() {
     assert!(!refusal.found.contains('4'), "{refusal}");
     let info = Refusal::seal_info(&update.header.digest());
     let sealed = refusal.sealed.unwrap();
-    assert_eq!(*seal::unseal(&site.release_seed, &info, b"", &sealed).unwrap(), b"4");
+    let finding = seal::unseal(&site.release_seed, &info, b"", &sealed).unwrap();
+    assert_eq!((finding.len(), finding.trim_ascii_end()), (512, &b"4"[..]));
     assert!(seal::unseal(&world.study.sites[1].release_seed, &info, b"", &sealed).is_err());
     let short = site.seal(&world.offer, world.layout(), 1, &[1.5; 4]);
     assert!(world.enclave.admit(&world.host.door, &world.offer, &short).is_ok());
+}
+
+/// The host counts the reads at its door and the bytes of the answer: where a
+/// norm passed the limit, and by how much, cannot be told from either.
+#[test]
+fn a_refused_norm_is_read_to_its_end_like_an_admitted_one() {
+    let aggregation = "rule = \"weighted-mean\"\nlargest_weight_share = 0.5\nnorm_limit = 3.0";
+    let world = World::new(&Options {
+        aggregation: aggregation.into(),
+        parameters: 500_000,
+        ..Options::default()
+    });
+    let mut seen = Vec::new();
+    // Far too long in the first record, just too long in the last, and fine.
+    for (place, value) in [(0, 1e30), (499_999, 3.1), (0, 2.9)] {
+        let mut values = vec![0.0; 500_000];
+        values[place] = value;
+        let update = world.study.sites[0].seal(&world.offer, world.layout(), 1, &values);
+        let before = world.host.door.reads();
+        let outcome = world.enclave.admit(&world.host.door, &world.offer, &update);
+        let reads = world.host.door.reads() - before;
+        let refusal = outcome.err().map(|refusal| {
+            let sealed = refusal.sealed.as_ref().unwrap().clone();
+            (refusal.check, refusal.expected, refusal.found, refusal.next, sealed)
+        });
+        seen.push((reads, refusal));
+    }
+    let [(first, far), (second, near), (third, none)] = &seen[..] else { unreachable!() };
+    assert!(first == second && second == third && *first > 4, "{first}, {second}, {third}");
+    assert!(none.is_none());
+    let (far, near) = (far.as_ref().unwrap(), near.as_ref().unwrap());
+    assert_eq!((far.0, &far.1, &far.2), (Check::NormLimit, &near.1, &near.2));
+    assert_eq!(far.3, near.3);
+    assert_eq!(far.4.ciphertext.len(), near.4.ciphertext.len());
+    assert!(world.enclave.status().release.is_none());
 }
 
 #[test]
