@@ -112,7 +112,7 @@ pub async fn accounted(
     let address = peer.map_or("local".to_owned(), |address| address.to_string());
     tracing::info!(
         target: "access",
-        who = %known, %address, %method, path, status, outcome, milliseconds,
+        who = %known, %address, %method, %path, status, %outcome, milliseconds,
     );
     response
 }

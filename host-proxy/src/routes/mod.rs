@@ -166,7 +166,7 @@ pub fn router(host: Arc<Host>) -> Router {
         // A tile's name is a path of its own.
         let path = operation.path.replace("{tile}", "{*tile}");
         let guard = middleware::from_fn_with_state((host.clone(), operation), guard::guard);
-        router = router.route(&path, handler(operation).layer(guard));
+        router = router.route(&path, handler(operation).route_layer(guard));
     }
     router
         .fallback(|request: Request| async move {

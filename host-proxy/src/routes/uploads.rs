@@ -3,7 +3,7 @@
 
 use super::{Reply, Shared};
 use crate::access::guard::Asker;
-use crate::host::open_header;
+use crate::host::{Host, open_header};
 use crate::state::Upload;
 use crate::store::failed;
 use axum::body::Bytes;
@@ -33,8 +33,9 @@ pub async fn begin(
         let expected = format!("round {number} of {}", id.short());
         return Err(Refusal::new(Check::Round, expected, found).into());
     }
-    if let Some(upload) = state.uploads.get(&header.digest()) {
-        return Ok(Json(upload.status()));
+    if state.uploads.contains_key(&header.digest()) {
+        drop(state);
+        return settled(&host, &header.digest()).await;
     }
     let study = state.study(&id)?;
     let offer = study.rounds.get(&number).and_then(|round| round.offer.as_ref());
@@ -92,8 +93,17 @@ fn unknown(header: &Digest) -> Refusal {
 
 /// Where an upload stands.
 pub async fn status(State(host): Shared, Path(header): Path<Digest>) -> Reply<UploadStatus> {
-    let state = host.state.lock().await;
-    let upload = state.uploads.get(&header).ok_or_else(|| unknown(&header))?;
+    settled(&host, &header).await
+}
+
+/// Where an upload stands when no piece of it is being written: what is said to
+/// be there is on the disk.
+async fn settled(host: &Host, header: &Digest) -> Reply<UploadStatus> {
+    let found = || async { host.state.lock().await.uploads.get(header).cloned() };
+    let upload = found().await.ok_or_else(|| unknown(header))?;
+    let writing = upload.writing.lock().await;
+    let upload = found().await.ok_or_else(|| unknown(header))?;
+    drop(writing);
     Ok(Json(upload.status()))
 }
 

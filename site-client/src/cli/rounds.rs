@@ -84,8 +84,9 @@ struct Parts {
 
 impl Parts {
     fn load(context: &Context, target: &Target) -> Result<Self> {
+        let client = context.client(&target.host)?;
         let keys = context.keys()?;
-        let client = context.client(&target.host)?.signed(&keys.signing, Role::Party)?;
+        let client = client.signed(&keys.signing, Role::Party)?;
         Ok(Self { keys, policy: context.policy()?, client })
     }
 
