@@ -2,6 +2,7 @@
 
 use super::{Refused, Reply, Shared, object};
 use crate::host::study_folder;
+use crate::log_key;
 use crate::state::{MAX_STUDIES, Study};
 use crate::store::failed;
 use axum::Json;
@@ -36,7 +37,7 @@ pub async fn publish(State(host): Shared, Json(body): Json<EnvelopeBody>) -> Rep
     signed_by_a_party(&manifest)?;
     let id = identity(&manifest);
     host.terms.expect_served(&id)?;
-    host.log.expect_own(&manifest.statement().log)?;
+    log_key::expect_own(host.log.key(), &manifest.statement().log)?;
     let mut state = host.state.lock().await;
     let is_new = !state.studies.contains_key(&id);
     if is_new && state.studies.len() >= MAX_STUDIES {
