@@ -17,7 +17,7 @@ impl Recalled {
     /// Reads a study's binding.
     ///
     /// # Errors
-    /// [`Error::File`].
+    /// [`Error::File`](crate::Error::File).
     pub fn read(home: &Home, study: &LocalStudy) -> Result<Self> {
         // An agent that writes in between makes the ledger the younger one.
         let counted: u64 = read_json(&counter(home, study))?.unwrap_or_default();
