@@ -19,10 +19,9 @@ use sealfold_attestation::log::tile::{Content, WIDTH, decode_entries, leaf_hashe
 use sealfold_attestation::log::{
     Checkpoint, Edge, LogError, NoteKey, NoteSigner, SignedCheckpoint, Tile,
 };
+use sealfold_protocol::Digest;
 use sealfold_protocol::leaf::{Kind, Leaf};
-use sealfold_protocol::manifest::LogTerms;
-use sealfold_protocol::refusal::{Check, Refusal};
-use sealfold_protocol::{Digest, VerifyingKey};
+use sealfold_protocol::refusal::Refusal;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use tokio::sync::Mutex;
@@ -93,23 +92,6 @@ impl Log {
     #[must_use]
     pub fn key(&self) -> &NoteKey {
         self.signer.key()
-    }
-
-    /// Expects a manifest's log to be this one.
-    ///
-    /// # Errors
-    /// A refusal by `manifest`.
-    pub fn expect_own(&self, terms: &LogTerms) -> Result<(), Refusal> {
-        let key = self.key();
-        if terms.origin == key.name() && terms.key.as_bytes() == key.key() {
-            return Ok(());
-        }
-        let of = |name: &str, key: VerifyingKey| format!("log {name} with key {key}");
-        let expected = of(key.name(), VerifyingKey::new(*key.key()));
-        Err(Refusal::new(Check::Manifest, expected, of(&terms.origin, terms.key)).next(
-            "the manifest's [log] is what sealfold-host log-key prints for the host that runs \
-             the study",
-        ))
     }
 
     /// Appends the leaves that are not there yet, in this order. When this

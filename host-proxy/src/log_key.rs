@@ -4,8 +4,10 @@
 //! any two readers notice; who loses it cannot carry the log on.
 
 use anyhow::{Context, bail};
-use sealfold_attestation::log::NoteSigner;
 use sealfold_attestation::log::note::KeyKind;
+use sealfold_attestation::log::{NoteKey, NoteSigner};
+use sealfold_protocol::manifest::LogTerms;
+use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::{Digest, SigningKey, VerifyingKey};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -92,6 +94,21 @@ fn make(path: &Path, origin: Option<&str>) -> anyhow::Result<NoteSigner> {
     std::fs::rename(&new, path)?;
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
     Ok(signer)
+}
+
+/// Expects a manifest's log to be that of this key.
+///
+/// # Errors
+/// A refusal by `manifest`.
+pub fn expect_own(key: &NoteKey, terms: &LogTerms) -> Result<(), Refusal> {
+    if terms.origin == key.name() && terms.key.as_bytes() == key.key() {
+        return Ok(());
+    }
+    let of = |name: &str, key: VerifyingKey| format!("log {name} with key {key}");
+    let expected = of(key.name(), VerifyingKey::new(*key.key()));
+    Err(Refusal::new(Check::Manifest, expected, of(&terms.origin, terms.key)).next(
+        "the manifest's [log] is what sealfold-host log-key prints for the host that runs the study",
+    ))
 }
 
 #[cfg(test)]

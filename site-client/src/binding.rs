@@ -29,6 +29,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
 
+mod recalled;
+pub use recalled::Recalled;
+
 /// The binding of a site to the offers of one study.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,64 +66,6 @@ pub struct Committed {
     pub roster: Digest,
     /// The sites on it.
     pub sites: BTreeSet<String>,
-}
-
-/// What a binding says, read without taking hold of it: for people, while an
-/// agent may be at work.
-pub struct Recalled {
-    ledger: Ledger,
-    fault: Option<String>,
-}
-
-impl Recalled {
-    /// Reads a study's binding.
-    ///
-    /// # Errors
-    /// [`Error::File`].
-    pub fn read(home: &Home, study: &LocalStudy) -> Result<Self> {
-        // An agent that writes in between makes the ledger the younger one.
-        let counted: u64 = read_json(&counter(home, study))?.unwrap_or_default();
-        let ledger: Ledger = read_json(&ledger(study))?.unwrap_or_default();
-        let is_older = ledger.generation < counted;
-        let fault = is_older.then(|| {
-            format!(
-                "This site's binding is of generation {}, its counter of {counted}: one of the two \
-                 was lost or restored.",
-                ledger.generation
-            )
-        });
-        Ok(Self { ledger, fault })
-    }
-
-    /// Why it cannot be relied on, if so.
-    #[must_use]
-    pub fn fault(&self) -> Option<String> {
-        self.fault.clone()
-    }
-
-    /// The offer of a round that the site was bound to last, abandoned or not.
-    #[must_use]
-    pub fn last_bound(&self, round: u32) -> Option<Digest> {
-        self.ledger.rounds.get(&round).map(|bound| bound.offer)
-    }
-
-    /// The offers of a round that were abandoned under this site.
-    #[must_use]
-    pub fn abandoned(&self, round: u32) -> Vec<Digest> {
-        self.ledger.rounds.get(&round).map_or_else(Vec::new, |bound| bound.abandoned.clone())
-    }
-
-    /// The rosters of a round that the site committed to, in order.
-    #[must_use]
-    pub fn rosters(&self, round: u32) -> Vec<Committed> {
-        self.ledger.commits.iter().filter(|commit| commit.round == round).cloned().collect()
-    }
-
-    /// Whether the site committed to a roster.
-    #[must_use]
-    pub fn has_committed(&self, roster: &Digest) -> bool {
-        self.ledger.commits.iter().any(|commit| commit.roster == *roster)
-    }
 }
 
 /// Where a study's ledger is.

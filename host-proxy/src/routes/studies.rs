@@ -3,6 +3,7 @@
 use super::{Refused, Reply, Shared, object};
 use crate::access::guard::{Access, Asker};
 use crate::host::study_folder;
+use crate::log_key;
 use crate::state::{MAX_STUDIES, Study};
 use crate::store::failed;
 use axum::body::Body;
@@ -42,7 +43,7 @@ pub async fn publish(
     let manifest = Manifest::open(&body.envelope.0)?;
     signed_by_a_party(&manifest)?;
     let id = identity(&manifest);
-    host.log.expect_own(&manifest.statement().log)?;
+    log_key::expect_own(host.log.key(), &manifest.statement().log)?;
     let mut state = host.state.lock().await;
     host.terms.expect_served(&state.introduced, &id)?;
     brought_by_a_party(&asker, &manifest, state.studies.get(&id))?;
