@@ -6,9 +6,6 @@ use sealfold_tests::study::Options;
 use sealfold_tests::system::{Ended, System, write_tensors};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
-
-const SITES: [&str; 4] = ["site-000", "site-001", "site-002", "site-003"];
 
 fn run(arguments: &[&str]) -> Ended {
     process::run("sealfold", arguments).into()

@@ -185,7 +185,12 @@ impl Machine {
         let running = self.running.as_ref()?;
         running.runtime.block_on(async {
             let state = running.host.state.lock().await;
-            state.uploads.get(header).map(|upload| upload.received)
+            let upload = state.uploads.get(header)?;
+            let statement = upload.header.statement();
+            let round = state.studies.get(&statement.study)?.rounds.get(&statement.round)?;
+            // A released round needs no uploads; one that is begun again then, by
+            // a request that comes late, is forgotten by the conductor.
+            round.release.is_none().then_some(upload.received)
         })
     }
 }

@@ -99,7 +99,6 @@ impl World {
         let model = vec![0; ROUNDS as usize * 4];
         sites[0].publish(Some(model)).unwrap();
         Self {
-            folder,
             clock,
             fate,
             ledger,
@@ -110,6 +109,7 @@ impl World {
             door,
             sabotage,
             policy,
+            folder,
         }
     }
 

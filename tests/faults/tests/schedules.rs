@@ -6,7 +6,7 @@ use sealfold_faults::sabotage::Sabotage;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The schedules that every test run plays.
-const SCHEDULES: u64 = 100;
+const SCHEDULES: u64 = 150;
 /// The schedules in which a broken rule must be noticed.
 const ENOUGH: u64 = 60;
 
