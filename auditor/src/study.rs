@@ -6,7 +6,7 @@ use crate::finding::{Check, Finding};
 use crate::privacy::{Account, Place};
 use crate::round::{Measured, Offered, Round};
 use crate::summary::Released;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sealfold_attestation::{Evidence, Policy, verify_replay};
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::manifest::Manifest;

@@ -479,7 +479,7 @@ mod tests {
 
     #[test]
     fn a_request_is_signed_for_the_name_and_the_path_that_the_host_sees() {
-        let (network, voice) = (Network::default(), Voice { json: true });
+        let (network, voice) = (Network::default(), Voice { json: true, quiet: true });
         for (url, authority) in [
             ("https://Host.example:443/", "host.example"),
             ("https://host.example:8443", "host.example:8443"),

@@ -14,6 +14,7 @@ use sealfold::study::LocalStudy;
 use sealfold::update::Trained;
 use sealfold_attestation::Policy;
 use sealfold_protocol::abandonment::Abandonment;
+use sealfold_protocol::access::Role;
 use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::{Digest, MultiSigned};
 use sealfold_tests::study::Study;
@@ -73,6 +74,7 @@ impl Hospital {
         let carrier = Carrier(link.clone());
         let client =
             Client::through("http://127.0.0.1:1", &Network::default(), VOICE, carrier).unwrap();
+        let client = client.signed(&keys.signing, Role::Party).unwrap();
         LocalStudy::new(&home, study.id()).approve(study.manifest.digest()).unwrap();
         Self {
             number,

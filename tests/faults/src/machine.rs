@@ -8,8 +8,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
 use futures_util::FutureExt;
+use jiff::Timestamp;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use sealfold_attestation::log::NoteKey;
+use sealfold_host::access::nonces::Nonces;
 use sealfold_host::conductor::Conductor;
 use sealfold_host::enclave::Enclave;
 use sealfold_host::host::{Host, Terms};
@@ -90,10 +92,16 @@ impl Machine {
         let store = Store::over(self.shelf.clone());
         let enclave = Enclave::over(self.enclaves.clone());
         let metrics = PrometheusBuilder::new().build_recorder().handle();
-        let terms = Terms { largest_model: 1 << 20, ..Terms::default() };
+        // As many requests as a schedule has: time passes without being waited for.
+        let (site_rate, stranger_rate) = (1 << 20, 1 << 20);
+        let any_study = true;
+        let largest_model = 1 << 20;
+        let terms =
+            Terms { any_study, site_rate, stranger_rate, largest_model, ..Terms::default() };
+        let nonces = Nonces::open(&self.folder.join("nonces"), Timestamp::now().as_second())?;
         let host = runtime.block_on(async {
-            let log = Log::open(&store, &self.folder, Some("log.example/faults")).await?;
-            Host::open(store, staging.clone(), enclave, metrics, terms, log).await
+            let log = Log::open(&store, &self.folder, None).await?;
+            Host::open(store, staging.clone(), enclave, metrics, terms, log, nonces).await
         })?;
         self.door.behind(Some(staging));
         let (router, conductor) =

@@ -10,7 +10,7 @@ use crate::machine::{Machine, at_once};
 use crate::network::Network;
 use crate::sabotage::Sabotage;
 use sealfold_tests::site::Site;
-use sealfold_tests::study::{Options, Study};
+use sealfold_tests::study::{Options, Study, give_log_key};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -66,7 +66,7 @@ impl World {
         let (clock, fate, ledger) = (Clock::new(), Fate::new(seed), Ledger::default());
         let door = Arc::new(Door::open(folder.path()));
         let host = folder.path().join("host");
-        std::fs::create_dir(&host).unwrap();
+        give_log_key(&host);
         let staging = host.join("staging");
         let enclaves = Enclaves::new(
             clock.clone(),
