@@ -155,9 +155,31 @@ pub fn call<B: Serialize, T: DeserializeOwned>(
     body: &B,
 ) -> Result<T, Refusal> {
     let body = serde_json::to_vec(body).unwrap();
-    let headers = [("content-type", "application/json")];
-    let reply = send(endpoint, method, path, &headers, &body)
+    let reply = send(endpoint, method, path, &JSON, &body)
         .unwrap_or_else(|e| panic!("{method} {path} at {endpoint}: {e}"));
+    answer(path, &reply)
+}
+
+/// As [`call`], signed.
+///
+/// # Errors
+/// The refusal that came back.
+pub fn call_as<B: Serialize, T: DeserializeOwned>(
+    signer: (&SigningKey, Role),
+    endpoint: &Endpoint,
+    method: &str,
+    path: &str,
+    body: &B,
+) -> Result<T, Refusal> {
+    let body = serde_json::to_vec(body).unwrap();
+    let reply = send_as(signer, endpoint, method, path, &JSON, &body)
+        .unwrap_or_else(|e| panic!("{method} {path} at {endpoint}: {e}"));
+    answer(path, &reply)
+}
+
+const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
+
+fn answer<T: DeserializeOwned>(path: &str, reply: &Reply) -> Result<T, Refusal> {
     let text = String::from_utf8_lossy(&reply.body);
     if reply.status < 300 {
         Ok(serde_json::from_slice(&reply.body).unwrap_or_else(|e| panic!("{path}: {e}: {text}")))

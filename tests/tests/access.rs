@@ -13,7 +13,7 @@ use sealfold_protocol::{Signed, SigningKey};
 use sealfold_tests::http::{self, Reply};
 use sealfold_tests::process::{self, Server};
 use sealfold_tests::site::{Sealed, Site};
-use sealfold_tests::study::Options;
+use sealfold_tests::study::{Options, give_log_key};
 use sealfold_tests::system::{System, operator};
 use serde_json::json;
 use std::os::unix::fs::PermissionsExt;
@@ -38,6 +38,7 @@ fn host(folder: &Path, name: &str, options: &[&str]) -> (Server, String, Endpoin
     command.arg("--data").arg(folder.join(name)).arg("--door");
     command.arg(format!("unix://{}", folder.join(format!("{name}.sock")).display()));
     command.args(options);
+    give_log_key(&folder.join(name));
     let server = Server::start(command, &folder.join(format!("{name}.log")));
     let url = server.place().unwrap();
     let endpoint = url.replace("http://", "tcp://").parse().unwrap();

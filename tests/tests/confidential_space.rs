@@ -2,6 +2,7 @@
 //! double: over TCP, through the real host and the sites' own commands.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use sealfold_protocol::access::Role;
 use sealfold_protocol::api::{EvidenceReply, Phase};
 use sealfold_protocol::bytes::Envelope;
 use sealfold_tests::http;
@@ -135,7 +136,8 @@ fn a_launcher_that_fails_or_limits_is_named_to_sites() {
     let evidence = |system: &System| -> Result<EvidenceReply, String> {
         let path = format!("/v1/studies/{}/rounds/1/evidence", system.id());
         let nonce = sealfold_tests::site::nonce();
-        http::call(&system.endpoint(), "POST", &path, &json!({ "nonce": nonce }))
+        let signer = (&system.study.sites[0].key, Role::Party);
+        http::call_as(signer, &system.endpoint(), "POST", &path, &json!({ "nonce": nonce }))
             .map_err(|refusal| refusal.to_string())
     };
     assert_eq!(evidence(&system).unwrap().platform, "confidential-space");

@@ -7,7 +7,7 @@ use sealfold_protocol::api::Phase;
 use sealfold_tests::http;
 use sealfold_tests::process::{self, Server};
 use sealfold_tests::study::{self, LOG_ORIGIN, Options};
-use sealfold_tests::system::System;
+use sealfold_tests::system::{System, trial};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -97,6 +97,7 @@ fn restart_with(system: &mut System, witness: &str) {
         command.arg(option).arg(format!("unix://{}", folder.join(socket).display()));
     }
     command.arg("--data").arg(folder.join("host")).args(["--witness", witness]);
+    command.args(trial());
     system.host = Server::start(command, &folder.join("host-again.log"));
 }
 

@@ -5,6 +5,7 @@ use clap::Args;
 use sealfold::explain::explain;
 use sealfold::study::Joined;
 use sealfold::{Error, Result};
+use sealfold_protocol::access::Role;
 use sealfold_protocol::refusal::Check;
 
 /// `sealfold explain`
@@ -23,7 +24,8 @@ pub struct Explain {
 impl Explain {
     /// Tells the round.
     pub fn run(&self, context: &Context) -> Result<u8> {
-        let (keys, client) = (context.keys()?, context.client(&self.target.host)?);
+        let keys = context.keys()?;
+        let client = context.client(&self.target.host)?.signed(&keys.signing, Role::Party)?;
         let id = self.target.study;
         let joined = Joined::open(&context.home, id, &client.study(&id)?)?;
         // A round that the host does not know of is one that has not begun.

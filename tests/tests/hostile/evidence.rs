@@ -3,12 +3,13 @@
 
 use sealfold_attestation::simulation::{DocumentFields, SimulationRoot};
 use sealfold_attestation::{binding, nonce_hash};
+use sealfold_protocol::access::Role;
 use sealfold_protocol::api::{EnvelopeBody, EvidenceReply, EvidenceRequest, RoundStatus};
 use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::{Digest, Signed, SigningKey, seal};
 use sealfold_tests::elsewhere::Elsewhere;
-use sealfold_tests::http::call;
+use sealfold_tests::http::{call, call_as};
 use sealfold_tests::liar::{Asked, Liar};
 use sealfold_tests::process::{self, Server};
 use sealfold_tests::study::Options;
@@ -164,7 +165,8 @@ fn stale_evidence() {
     expect_refused(&system, &liar, &["age"]);
     // Genuine, and made for an earlier request.
     let kept: Mutex<Option<Envelope>> = Mutex::default();
-    let first: EvidenceReply = call(
+    let first: EvidenceReply = call_as(
+        (&system.study.sites[0].key, Role::Party),
         &system.endpoint(),
         "POST",
         &format!("/v1/studies/{}/rounds/1/evidence", system.id()),
@@ -201,10 +203,12 @@ fn an_offers_digest_passed_off_as_a_sites_nonce() {
     // out as one that binds the offer.
     let path = format!("/v1/studies/{}/rounds/1/evidence", system.id());
     let endpoint = system.endpoint();
+    let key = SigningKey::from_seed(&system.study.sites[0].key.seed()).unwrap();
     let liar = with_evidence(&system, move |_, reply| {
         let nonce = sealfold_protocol::bytes::Random::new(*reply.offer.as_bytes());
+        let request = EvidenceRequest { nonce };
         let other: EvidenceReply =
-            call(&endpoint, "POST", &path, &EvidenceRequest { nonce }).unwrap();
+            call_as((&key, Role::Party), &endpoint, "POST", &path, &request).unwrap();
         reply.document = other.document;
     });
     expect_refused(&system, &liar, &["nonce"]);
