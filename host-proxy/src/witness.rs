@@ -108,6 +108,9 @@ async fn watch(host: Arc<Host>, witness: NoteKey, url: Url) {
 
 /// Asks for a cosignature of the latest checkpoint, and keeps it. The size of the
 /// checkpoint that the witness has cosigned now.
+///
+/// A witness is asked even if the store holds its cosignature already: the store
+/// may be an old copy, and only the witness knows.
 async fn ask(host: &Arc<Host>, witness: &NoteKey, url: &Url) -> Result<u64, String> {
     let own = host.log.key();
     let name = format!("{FOLDER}/checkpoint");
@@ -124,9 +127,6 @@ async fn ask(host: &Arc<Host>, witness: &NoteKey, url: &Url) -> Result<u64, Stri
                 "it has seen {old} leaves, this log has {size}: an old copy of the log was put \
                  back, and no site that knows the newer one will commit"
             ));
-        }
-        if old == size && size > 0 {
-            return Ok(size);
         }
         let request = request(host, old, size, &bytes).await?;
         let (to, asked) = (url.clone(), spawn_blocking);

@@ -188,6 +188,13 @@ fn an_old_copy_of_the_log_is_noticed_by_its_witness() {
     let witness = Witness::start(&system.folder.path().join("witness"), &log);
     let asked = format!("{} {}", witness.key, witness.url);
     restart_with(&mut system, &asked);
+    // The copy is one that the witness has cosigned to its end, so that in itself
+    // it is whole.
+    let start = Instant::now();
+    while witness.seen(&system) < 2 {
+        assert!(start.elapsed() < PATIENCE, "{}", system.host.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
     let (host, copy) = (system.folder.path().join("host"), system.folder.path().join("copy"));
     let cp = |from: &Path, to: &Path| {
         assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
