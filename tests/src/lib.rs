@@ -19,6 +19,7 @@ pub mod middle;
 pub mod misbehaviour;
 pub mod namespace;
 pub mod participation;
+pub mod platform;
 pub mod process;
 pub mod site;
 pub mod space;

@@ -4,10 +4,9 @@
 pub use crate::ended::Ended;
 use crate::http::{self, Reply};
 use crate::launcher::Launcher;
-use crate::machine::{self, Devices, Image, Sockets};
+pub use crate::platform::{Company, Platform};
 use crate::process::{self, Server};
 use crate::site::Site;
-use crate::space::Space;
 use crate::study::{self, Options, Study};
 use sealfold_attestation::log::note::KeyKind;
 use sealfold_attestation::log::tile::{Content, WIDTH, decode_entries};
@@ -27,25 +26,6 @@ use tempfile::TempDir;
 
 /// How long a test waits for something that must happen.
 const PATIENCE: Duration = Duration::from_mins(1);
-
-/// Where a system's enclave runs.
-#[derive(Debug, Clone)]
-pub enum Platform {
-    /// As a process, in simulation.
-    Process,
-    /// In a virtual machine.
-    Machine(Image),
-    /// In a Confidential Space, which is simulated.
-    Space(Space),
-}
-
-/// What an enclave does not run without.
-pub enum Company {
-    /// A virtual machine's devices.
-    Devices(Devices),
-    /// A Confidential Space's launcher.
-    Launcher(Launcher),
-}
 
 /// A running system with a study.
 pub struct System {
@@ -344,48 +324,6 @@ impl System {
         match &self.company {
             Some(Company::Launcher(launcher)) => launcher,
             _ => panic!("{:?} has no launcher", self.platform),
-        }
-    }
-}
-
-impl Platform {
-    fn boot(&self, folder: &Path) -> (Server, Option<Company>) {
-        match self {
-            Self::Process => (process::enclave(folder, "enclave", &self.door(folder)).0, None),
-            Self::Machine(image) => {
-                let (server, devices) = machine::boot(folder, image);
-                (server, Some(Company::Devices(devices)))
-            }
-            Self::Space(space) => {
-                let (server, launcher) = space.boot(folder);
-                (server, Some(Company::Launcher(launcher)))
-            }
-        }
-    }
-
-    fn door(&self, folder: &Path) -> Endpoint {
-        match self {
-            Self::Process => Endpoint::Unix(folder.join("door.sock")),
-            Self::Machine(_) => Sockets::new(folder).door(),
-            Self::Space(space) => space.door(),
-        }
-    }
-
-    fn enclave(&self, folder: &Path) -> Endpoint {
-        match self {
-            Self::Process => Endpoint::Unix(folder.join("enclave.sock")),
-            Self::Machine(_) => Sockets::new(folder).enclave(),
-            Self::Space(space) => space.enclave(),
-        }
-    }
-
-    /// The policy section that accepts the enclave.
-    #[must_use]
-    pub fn policy(&self, folder: &Path) -> String {
-        match self {
-            Self::Process => process::simulation_policy(folder),
-            Self::Machine(image) => image.simulation_policy(),
-            Self::Space(space) => space.policy(folder),
         }
     }
 }
