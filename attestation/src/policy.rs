@@ -4,6 +4,8 @@
 //! approves studies, and the weakest quorum that the site takes part in. What
 //! is missing is refused, not assumed; an unknown field is an error.
 
+mod images;
+
 use crate::chain::{Trusted, fingerprint};
 use crate::confidential_space::{Accepted, Section};
 use crate::log::NoteKey;

@@ -5,7 +5,7 @@
 
 use crate::Result;
 use crate::error::SiteRefusal;
-use sealfold_attestation::Claims;
+use sealfold_attestation::{Claims, Policy};
 use sealfold_protocol::manifest::Measurements;
 
 /// Demands that the measurements of one listed image of the platform, all of
@@ -23,13 +23,40 @@ pub fn expect_listed(listed: &Measurements, claims: &Claims) -> Result<()> {
         .into())
 }
 
+/// Demands that the policy accepts at least one of the listed images, without
+/// which no evidence of the study ever will be.
+///
+/// # Errors
+/// A refusal by `measurements`.
+pub fn expect_one_accepted(listed: &Measurements, policy: &Policy) -> Result<()> {
+    let images = Measurements::PLATFORMS.map(|platform| (platform, listed.images(platform)));
+    let accepted = |(platform, images): &(&str, Vec<_>)| {
+        images.iter().any(|image: &Vec<_>| policy.lists(platform, image))
+    };
+    if images.iter().any(accepted) {
+        return Ok(());
+    }
+    let counted: Vec<_> = images
+        .iter()
+        .filter(|(_, images)| !images.is_empty())
+        .map(|(platform, images)| format!("{} of {platform}", images.len()))
+        .collect();
+    let found = format!("other images: {}", counted.join(", "));
+    Err(SiteRefusal::new("measurements", "an image that your policy accepts", found)
+        .next(
+            "measure the image that the study is meant to run by (`sealfold measure`), and list \
+             it in your policy, or ask for another manifest",
+        )
+        .into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use sealfold_attestation::confidential_space;
     use sealfold_attestation::simulation::token::TokenAuthority;
     use sealfold_attestation::simulation::{DocumentFields, SimulationRoot};
-    use sealfold_attestation::{Evidence, Policy, binding, verify_replay};
+    use sealfold_attestation::{Evidence, binding, verify_replay};
     use sealfold_protocol::manifest::{ConfidentialSpaceMeasurement, NitroMeasurement};
     use sealfold_protocol::{Digest, Pcr};
     use serde_json::json;

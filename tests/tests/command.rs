@@ -265,6 +265,22 @@ fn a_study_is_read_and_watched_from_the_command_line() {
 }
 
 #[test]
+fn a_study_of_images_that_the_policy_does_not_accept_is_not_approved() {
+    let system = System::start(&Options::default());
+    let (policy, file) = (system.home("site-001").join("policy.toml"), "study.toml");
+    let text = std::fs::read_to_string(&policy).unwrap();
+    let pcr2 = text.lines().find(|line| line.starts_with("pcr2")).unwrap();
+    let other = format!("pcr2 = \"{}\"", "07".repeat(48));
+    std::fs::write(&policy, text.replace(pcr2, &other)).unwrap();
+    let path = system.folder.path().join(file).to_str().unwrap().to_owned();
+    let approve = ["study", "approve", &path, "--host", &system.url, "--yes"];
+    let ended = system.sealfold("site-001", &approve);
+    let found = "other images: 1 of nitro";
+    expect_refusal(&ended, 1, "measurements", "an image that your policy accepts", found);
+    let _ = system.sealfold("site-002", &approve).good();
+}
+
+#[test]
 fn peers_and_an_initial_model_of_somebody_else_are_refused() {
     let system = System::start(&Options::default());
     let policy = system.home("site-000").join("policy.toml");

@@ -22,6 +22,35 @@ fn the_examples_second_platform_parses() {
 }
 
 #[test]
+fn an_image_is_listed_under_its_platform_with_all_its_measurements() {
+    let (first, second) = Policy::example().split_once("# [confidential-space]").unwrap();
+    let second: Vec<_> = second.lines().map(|line| line.trim_start_matches("# ")).collect();
+    let text = format!("{first}[confidential-space]{}\n", second.join("\n"));
+    let policy = Policy::from_toml(&text).unwrap();
+    let nitro = policy.nitro()[0].accepted[0].clone();
+    let space = policy.confidential_space()[0].section.measurements[0].image_digest;
+    let other = [7; 48];
+    let of_nitro: [(&str, &[u8]); 3] =
+        [("pcr0", &nitro.pcr0.0), ("pcr1", &nitro.pcr1.0), ("pcr2", &nitro.pcr2.0)];
+    let of_space: [(&str, &[u8]); 1] = [("image-digest", &space.0)];
+    assert!(policy.lists("nitro", &of_nitro));
+    assert!(policy.lists("confidential-space", &of_space));
+    for (platform, image) in [
+        ("nitro", &of_space[..]),
+        ("confidential-space", &of_nitro),
+        ("nitro", &[of_nitro[0], of_nitro[1], ("pcr2", &other)]),
+        ("confidential-space", &[("image-digest", &other[..32])]),
+        ("nitro", &[]),
+        ("tdx", &of_nitro),
+    ] {
+        assert!(!policy.lists(platform, image), "{platform} {image:?}");
+    }
+    // Without the section no image of the platform is.
+    let policy = Policy::from_toml(Policy::example()).unwrap();
+    assert!(!policy.lists("confidential-space", &of_space));
+}
+
+#[test]
 fn a_log_is_named_by_its_key() {
     let with = |log: &str| Policy::from_toml(&format!("{}\n[log]\n{log}", Policy::example()));
     let key = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";

@@ -45,6 +45,9 @@ pub struct ConfidentialSpaceMeasurement {
 pub type Image<'a> = Vec<(&'static str, &'a [u8])>;
 
 impl Measurements {
+    /// The platforms that a study may name.
+    pub const PLATFORMS: [&str; 2] = ["nitro", "confidential-space"];
+
     /// The images that the study lists for a platform; none for one that it
     /// does not name.
     #[must_use]

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use sealfold::error::SiteRefusal;
 use sealfold::home::read_text;
 use sealfold::ledger::Ledger;
+use sealfold::measured::expect_one_accepted;
 use sealfold::study::{LocalStudy, acceptable};
 use sealfold::{Error, Result, tensors};
 use sealfold_protocol::abandonment::Abandonment;
@@ -182,6 +183,7 @@ impl Approve {
         let policy = if takes_part { Some(context.policy()?) } else { None };
         if let Some(policy) = &policy {
             acceptable(manifest, &keys, policy, Timestamp::now())?;
+            expect_one_accepted(&manifest.measurements, policy)?;
         }
         if !context.voice.json {
             eprintln!("{}", describe(manifest, &id));
