@@ -4,7 +4,7 @@ use axum::body::{Body, Bytes};
 use hyper::body::{self as http_body, Frame, SizeHint};
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -19,6 +19,18 @@ const GRACE: Duration = Duration::from_mins(1);
 /// The pace in bytes a second that a body must have beyond that: a hospital's
 /// slow line, but not a byte now and then.
 const SLOWEST: u64 = 16 << 10;
+
+/// The address that stands for all that one party can have: of IPv6 the network of
+/// 64 bits, which is what anybody is given.
+#[must_use]
+pub fn counted(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(six) if !six.is_loopback() => {
+            Ipv6Addr::from_bits(six.to_bits() & !u128::from(u64::MAX)).into()
+        }
+        other => other,
+    }
+}
 
 /// Connections by address.
 #[derive(Debug, Clone, Default)]
@@ -37,7 +49,7 @@ impl Peers {
     /// A place for a connection, if its address has not taken too many.
     #[must_use]
     pub fn admit(&self, address: Option<IpAddr>) -> Option<Place> {
-        let address = address.filter(|address| !address.to_canonical().is_loopback());
+        let address = address.map(counted).filter(|address| !address.is_loopback());
         if let Some(address) = address {
             let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
             let count = counts.entry(address).or_default();
@@ -122,11 +134,21 @@ mod tests {
         let mut places: Vec<_> = (0..PER_PEER).map(|_| peers.admit(stranger).unwrap()).collect();
         assert!(peers.admit(stranger).is_none());
         assert!(peers.admit(Some("192.0.2.2".parse().unwrap())).is_some());
+        assert!(peers.admit(Some("::ffff:192.0.2.1".parse().unwrap())).is_none());
         assert!(peers.admit(Some("127.0.0.1".parse().unwrap())).is_some());
         places.pop();
         assert!(peers.admit(stranger).is_some());
         drop(places);
         assert!(peers.counts.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_network_of_64_bits_is_one_party() {
+        let of = |text: &str| counted(text.parse().unwrap()).to_string();
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(of("2001:db8:1:2:ffff::1"), "2001:db8:1:2::");
+        assert_ne!(of("2001:db8:1:3::1"), of("2001:db8:1:2::1"));
+        assert_eq!((of("::1"), of("192.0.2.1")), ("::1".to_owned(), "192.0.2.1".to_owned()));
     }
 
     #[tokio::test(start_paused = true)]

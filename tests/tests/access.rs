@@ -5,7 +5,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use sealfold_protocol::access::{CONTENT_DIGEST, Role};
-use sealfold_protocol::api::{RoundStatus, UploadState};
+use sealfold_protocol::api::{MAX_PIECE, RoundStatus, UploadState};
 use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::endpoint::Endpoint;
 use sealfold_protocol::offer::Offer;
@@ -16,6 +16,7 @@ use sealfold_tests::site::{Sealed, Site};
 use sealfold_tests::study::{Options, give_log_key};
 use sealfold_tests::system::{System, operator};
 use serde_json::json;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Instant;
@@ -249,6 +250,37 @@ fn what_one_site_takes_is_bounded_and_its_client_waits() {
     let start = Instant::now();
     let _ = approve("site-000").good();
     assert!(start.elapsed().as_millis() >= 500, "{:?}", start.elapsed());
+}
+
+#[test]
+fn what_strangers_send_that_is_refused_takes_no_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, _, endpoint) = host(folder.path(), "flooded", &["--stranger-rate", "1"]);
+    let before = server.peak_memory();
+    // Each sends all of a piece but its last byte, and waits.
+    let body = vec![7; MAX_PIECE - 1];
+    let length = MAX_PIECE.to_string();
+    let path = format!("/v1/uploads/{}", "00".repeat(32));
+    let open: Vec<_> = (0..60)
+        .map(|_| {
+            let mut stream = endpoint.connect().unwrap();
+            let head =
+                format!("PATCH {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(&body).unwrap();
+            stream
+        })
+        .collect();
+    // All but what still is on its way has been taken in by now.
+    let taken = server.peak_memory().saturating_sub(before);
+    assert!(taken < 64 << 20, "{} MiB for {} requests", taken >> 20, open.len());
+    // Once whole, each reads why it is refused.
+    for mut stream in open {
+        stream.write_all(&[7]).unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        assert!([b"HTTP/1.1 401", b"HTTP/1.1 429"].contains(&&status));
+    }
 }
 
 #[test]

@@ -12,13 +12,15 @@
 //! for everybody, and decides whether this caller may do it.
 
 use crate::host::Host;
+use crate::limits::counted;
 use crate::routes::Refused;
-use axum::body::to_bytes;
+use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
 use jiff::Timestamp;
 use rates::{Limits, Who};
 use sealfold_protocol::VerifyingKey;
@@ -28,11 +30,14 @@ use sealfold_protocol::refusal::{Check, Refusal};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub mod guard;
 pub mod nonces;
 pub mod rates;
+
+/// How long a client may still send after it was refused.
+const DRAIN: Duration = Duration::from_secs(30);
 
 /// Where a connection comes from, if it has an address.
 #[derive(Debug, Clone, Copy)]
@@ -89,7 +94,7 @@ pub async fn accounted(
         (Ok(Caller { signed: Some(signed), .. }), Known::Party(_) | Known::Operator) => {
             (Who::Key(signed.key), Limits::of_party(host.terms.site_rate))
         }
-        _ => (Who::Address(peer), Limits::of_stranger(host.terms.stranger_rate)),
+        _ => (Who::Address(peer.map(counted)), Limits::of_stranger(host.terms.stranger_rate)),
     };
     let entered = host.rates.enter(who, limits, Instant::now());
     let response = match (entered, caller) {
@@ -118,7 +123,7 @@ pub async fn accounted(
 }
 
 /// The reply to one request too many, with the seconds to wait.
-fn too_many(limits: &Limits, wait: std::time::Duration) -> Response {
+fn too_many(limits: &Limits, wait: Duration) -> Response {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     let found = format!("more; the next in {} s", seconds.max(1));
     let refusal = Refusal::new(Check::Rate, limits, found).next(
@@ -129,10 +134,21 @@ fn too_many(limits: &Limits, wait: std::time::Duration) -> Response {
     response
 }
 
-/// Reads what a client still sends, so that it reads the refusal: one that is
-/// cut off while it writes does not.
+/// Lets a client that is refused send the rest of its piece, since one that is cut
+/// off while it writes does not read the refusal. Nothing of it is kept, and it
+/// has [`DRAIN`] for it.
 async fn drain(request: Request) {
-    let _ = to_bytes(request.into_body(), MAX_PIECE + 1).await;
+    let mut body = request.into_body();
+    let mut left = MAX_PIECE;
+    let discarded = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN, discarded).await;
 }
 
 /// A field's values in one, as RFC 9110 joins them.
