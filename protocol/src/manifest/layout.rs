@@ -10,6 +10,7 @@ use super::{Aggregation, Dtype, Manifest, Rule, Tensor, TensorRole, UpdateType, 
 use crate::seal::CHUNK;
 use crate::{Digest, Result};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// The places that a preamble takes.
 pub const PREAMBLE_PLACES: u64 = (CHUNK / 4) as u64;
@@ -80,6 +81,19 @@ impl Manifest {
             _ => 0,
         };
         self.model.parameters().saturating_add(before)
+    }
+
+    /// The places among an update's values that are other sites' parts of the
+    /// evaluation: those before its own, and those behind. Both are empty where
+    /// all sites count in the same places.
+    #[must_use]
+    pub fn evaluation_of_others(&self, site: &str) -> [Range<u64>; 2] {
+        let Some(Evaluation { bins, per_site: true }) = self.evaluation else {
+            return [0..0, 0..0];
+        };
+        let own = self.evaluation_place(site);
+        let behind = own.saturating_add(2 * u64::from(bins)).min(self.values());
+        [self.model.parameters()..own, behind..self.values()]
     }
 
     /// The length of an update's preamble in bytes.
