@@ -18,6 +18,7 @@ use sealfold_protocol::roster::Roster;
 use sealfold_protocol::seal::{self, InputKey, OpeningReader};
 use sealfold_protocol::update::PREAMBLE;
 use sealfold_protocol::{Digest, Signed};
+use serde_json::json;
 use std::io::{BufReader, Read};
 
 impl Site<'_> {
@@ -202,6 +203,12 @@ impl Site<'_> {
             return Err(SiteRefusal::new("release", statement.aggregate, found).into());
         }
         stepped.keep(files)?;
+        if let Some(reason) = &stepped.not_taken {
+            let next = "model and optimiser's state stay as they were, at every site; an update \
+                        without bound does this: ask for a norm_limit or a clipped rule";
+            let said = json!({ "round": statement.round, "reason": reason, "next": next });
+            self.voice.event("step not taken", said);
+        }
         self.keep_evaluation(manifest, statement.round, &stepped.evaluation)?;
         Ok(stepped.model)
     }
