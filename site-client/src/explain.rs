@@ -15,6 +15,7 @@ use sealfold_protocol::envelope::unverified_payload;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::release::Release;
 use sealfold_protocol::roster::{Commit, Roster};
+use sealfold_protocol::text::shown;
 use sealfold_protocol::{Digest, Signed, Statement};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -237,7 +238,7 @@ impl Teller<'_> {
                 ("admitted".to_owned(), "was opened and admitted by the enclave".to_owned())
             }
             UploadState::Refused(refusal) => {
-                ("refused".to_owned(), format!("was refused: {refusal}"))
+                ("refused".to_owned(), format!("was refused: {}", shown(&refusal.to_string())))
             }
         };
         told.receipt = Some(receipt);
@@ -342,7 +343,7 @@ impl Teller<'_> {
                 continue;
             };
             let statement = abandonment.statement();
-            let reason: String = statement.reason.chars().filter(|c| !c.is_control()).collect();
+            let reason = shown(&statement.reason);
             self.say(format!(
                 "Offer {} was abandoned by the approvers ({reason}). That means {}.",
                 statement.offer, POSSIBLY_RELEASED
@@ -357,7 +358,7 @@ impl Teller<'_> {
 
     /// The round that runs now.
     fn standing(&mut self, told: &Explained, status: Option<&RoundStatus>) -> (Standing, String) {
-        let waits = status.map_or("the host".to_owned(), |status| status.waiting_for.clone());
+        let waits = status.map_or("the host".to_owned(), |status| shown(&status.waiting_for));
         let rounds = self.joined.manifest().study.rounds;
         if self.round > rounds {
             return (Standing::Ahead, format!("nothing: the study has {rounds} rounds"));

@@ -8,6 +8,7 @@
 
 use crate::error::SiteRefusal;
 use crate::{Error, Result, tensors};
+use sealfold_aggregation::Error as Numbers;
 use sealfold_aggregation::optimiser::{self, Adaptive, TensorStep};
 use sealfold_protocol::Digest;
 use sealfold_protocol::content::ContentHasher;
@@ -256,7 +257,7 @@ struct Step<A> {
     content: ContentHasher,
     model: ContentHasher,
     /// The first value that the step would leave not finite, and its tensor.
-    overflow: Option<(usize, sealfold_aggregation::Error)>,
+    overflow: Option<(usize, Numbers)>,
     /// Why the aggregate could not be read, or does not lead to a model.
     failed: Option<io::Error>,
 }
@@ -282,11 +283,10 @@ impl<A: Read> Step<A> {
             None => step.begin(&mut slots).map_err(invalid)?,
         }
         let first = usize::try_from(self.done).unwrap_or(usize::MAX);
-        use sealfold_aggregation::Error::{IntegerOverflow, NotFinite};
         match step.apply(first, out, &aggregate, &mut slots) {
             // What is written from here on is not kept, but the aggregate is
             // read to its end: only then is it known to be the release's.
-            Err(error @ (NotFinite { .. } | IntegerOverflow { .. })) => {
+            Err(error @ (Numbers::NotFinite { .. } | Numbers::IntegerOverflow { .. })) => {
                 self.overflow.get_or_insert((self.current, error));
             }
             other => other.map_err(invalid)?,
