@@ -38,6 +38,12 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
+/// Whether every signed byte times a scale is a number in float32, as the enclave
+/// demands of an update that it decodes.
+fn is_scale(scale: f32) -> bool {
+    scale.is_normal() && scale > 0.0 && (scale * 128.0).is_finite()
+}
+
 impl Evaluation {
     /// The number of counts for a study of so many sites: by site if they are
     /// kept apart, then by bin, then without and with the outcome.
@@ -151,9 +157,12 @@ impl Manifest {
             let is_int8 = update_type == UpdateType::Int8;
             expect(
                 &format!("model.tensor {:?} scale", tensor.name),
-                tensor.scale.is_some() == is_int8
-                    && tensor.scale.is_none_or(|scale| scale.is_normal() && scale > 0.0),
-                if is_int8 { "a positive number for int8" } else { "none but for int8" },
+                tensor.scale.is_some() == is_int8 && tensor.scale.is_none_or(is_scale),
+                if is_int8 {
+                    "a positive number for int8, of which 128 times is one in float32"
+                } else {
+                    "none but for int8"
+                },
                 scale,
             )?;
         }

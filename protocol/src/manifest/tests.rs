@@ -211,3 +211,29 @@ fn texts_that_people_cannot_read_are_refused_by_field() {
         }
     }
 }
+
+/// A scale that the manifest takes is one with which updates can be decoded.
+#[test]
+fn a_scale_that_no_update_could_have_is_refused() {
+    let with = |scale: f32| {
+        let mut manifest = manifest();
+        manifest.aggregation.update_type = UpdateType::Int8;
+        manifest.model.tensors[0].scale = Some(scale);
+        manifest
+    };
+    let largest = f32::MAX / 128.0;
+    for scale in [1e-30, 0.01, largest] {
+        with(scale).check().unwrap();
+        let format = UpdateType::Int8.format();
+        sealfold_aggregation::format::Codec::new(format, &with(scale).scales()).unwrap();
+    }
+    let above = f32::from_bits(largest.to_bits() + 1);
+    for scale in [0.0, -0.01, f32::NAN, f32::INFINITY, 1e-40, 3e38, above] {
+        match with(scale).check() {
+            Err(Error::Manifest { field, .. }) => {
+                assert_eq!(field, "model.tensor \"weights\" scale");
+            }
+            other => panic!("{scale}: {other:?}"),
+        }
+    }
+}
