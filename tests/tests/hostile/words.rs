@@ -23,7 +23,7 @@ fn host(status: &str, body: serde_json::Value) -> String {
     let reply = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     std::thread::spawn(move || {
         for mut site in listener.incoming().flatten() {
-            let _ = site.read(&mut [0; 1 << 16]);
+            let _ = site.read(&mut vec![0; 1 << 16]);
             let _ = site.write_all(reply.as_bytes());
         }
     });
