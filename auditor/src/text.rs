@@ -54,6 +54,10 @@ pub fn finding(finding: &Finding) -> String {
     let _ = writeln!(text, "\n  expected {}", printable(&finding.expected));
     let _ = writeln!(text, "  found    {}", printable(&finding.found));
     let _ = writeln!(text, "  look at  {}", finding.look);
+    if let Some(leaf) = finding.follows {
+        let _ =
+            writeln!(text, "  follows  perhaps from leaf {leaf} alone, which could not be judged");
+    }
     text
 }
 
@@ -115,8 +119,17 @@ fn round(round: &Released) -> String {
     text
 }
 
-/// Foreign text without control characters, which would act on a terminal.
+/// Foreign text without what would act on its surroundings.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if acts(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Whether a character acts on what stands around it: controls, ends of lines,
+/// and the marks that turn the direction of text.
+#[must_use]
+pub fn acts(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2066}'..='\u{2069}')
 }

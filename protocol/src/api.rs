@@ -204,8 +204,12 @@ pub enum UploadState {
 pub const UPLOAD_OFFSET: &str = "upload-offset";
 /// The largest body of a `PATCH`: one piece of an upload.
 pub const MAX_PIECE: usize = 8 << 20;
-/// The largest JSON body.
+/// The largest JSON body, but for a study's whole history.
 pub const MAX_JSON: usize = 4 << 20;
+/// The largest JSON body with all manifests of a study: what an offer is asked for
+/// with, and a study's status. A manifest of 200 sites that all have signed takes
+/// less than half a MiB.
+pub const MAX_HISTORY: usize = 32 << 20;
 
 /// The longest head of a request: the bytes of its target and of its fields'
 /// names and values.

@@ -345,7 +345,7 @@ fn bodies_and_replies_are_as_documented_through_a_whole_round() {
     let mut signed = SignedCheckpoint::open(&checkpoint, &api.system.log_key()).unwrap();
     signed.cosign(&witness, 1_800_000_000).unwrap();
     api.good("POST", "/log/cosignatures", &none, &Body::Bytes(&signed.to_bytes()));
-    let id = hex::encode(witness.key().id());
+    let id = hex::encode(witness.key().digest());
     api.good("GET", "/log/cosigned/{witness}", &id, &Body::None);
     let manifest = Digest::of(&[&api.system.study.manifest.envelope().unwrap()]).to_string();
     api.good("GET", "/log/objects/{digest}", &manifest, &Body::None);

@@ -99,7 +99,7 @@ pub const OPERATIONS: &[Operation] = &[
     Operation { method: "get", path: "/metrics", access: Access::Anyone, content: Content::Nothing, summary: "Metrics in the Prometheus text format", body: "", reply: "text/plain" },
     Operation { method: "get", path: "/log/checkpoint", access: Access::Anyone, content: Content::Nothing, summary: "The log's latest checkpoint, a signed note", body: "", reply: "text/plain" },
     Operation { method: "post", path: "/log/cosignatures", access: Access::Witness, content: Content::Whole(MAX_NOTE), summary: "A checkpoint of the log that a site or a witness has cosigned", body: "bytes", reply: "204" },
-    Operation { method: "get", path: "/log/cosigned/{witness}", access: Access::Anyone, content: Content::Nothing, summary: "The largest checkpoint that a witness has cosigned, by the id of its key", body: "", reply: "text/plain" },
+    Operation { method: "get", path: "/log/cosigned/{witness}", access: Access::Anyone, content: Content::Nothing, summary: "The largest checkpoint that a witness has cosigned, by the digest of its key", body: "", reply: "text/plain" },
     Operation { method: "get", path: "/log/tile/{tile}", access: Access::Anyone, content: Content::Nothing, summary: "A tile or a bundle of entries of the log (C2SP tlog-tiles); the parameter holds slashes, such as 0/x001/234.p/7 or entries/000", body: "", reply: "bytes" },
     Operation { method: "get", path: "/log/objects/{digest}", access: Access::Anyone, content: Content::Nothing, summary: "What a leaf of the log names by its SHA-256", body: "", reply: "bytes" },
     Operation { method: "get", path: "/v1/openapi.json", access: Access::Anyone, content: Content::Nothing, summary: "This document", body: "", reply: "OpenAPI 3.1" },
