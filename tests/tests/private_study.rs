@@ -178,6 +178,16 @@ fn what_noise_buys_is_answered_and_shown() {
     assert!((rdp.as_f64().unwrap() - 3.0).abs() < 1e-3 && rdp.as_f64() <= Some(3.0), "{cost}");
     assert!(pld.as_f64() < rdp.as_f64(), "{cost}");
     assert_eq!(cost["epsilon_by_round"].as_array().unwrap().len(), 40);
+    // What is printed buys what was asked for, to the last digit.
+    for (epsilon, rounds, rate) in
+        [("3", "2", "0.5"), ("2", "10", "1"), ("5", "40", "1"), ("5", "10", "0.1")]
+    {
+        let setting = ["--rounds", rounds, "--sampling-rate", rate];
+        let noise = ask(&[&["noise", "--epsilon", epsilon], &setting[..]].concat());
+        let printed = format!("{:.6}", noise["noise_multiplier"].as_f64().unwrap());
+        let cost = ask(&[&["cost", "--noise-multiplier", &printed], &setting[..]].concat());
+        assert!(cost["epsilon"]["rdp"].as_f64() <= epsilon.parse().ok(), "{printed} {cost}");
+    }
     let wrong = process::run(
         "sealfold",
         &["--home", home, "privacy", "cost", "--noise-multiplier", "0", "--rounds", "1"],

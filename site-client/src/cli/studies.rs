@@ -207,7 +207,7 @@ impl Approve {
         let machine = json!({ "study": id, "manifest": signed.digest(), "active": status.active,
             "missing": status.missing });
         let state = if status.active {
-            "rounds can run".to_owned()
+            "rounds can run; whoever signs now takes part from the next offer on".to_owned()
         } else {
             format!("still missing: {}", status.missing.join(" and "))
         };
