@@ -1,0 +1,147 @@
+//! The pages that people read: every link of theirs leads to a file that is there,
+//! and to a heading that is there.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use pulldown_cmark::{Event, Parser, Tag, TagEnd};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// What one page says that matters here.
+#[derive(Default)]
+struct Page {
+    /// Where its links lead, as written.
+    links: Vec<String>,
+    /// What may stand behind `#` in a link to it.
+    anchors: Vec<String>,
+}
+
+/// The anchor that GitHub gives a heading: lower case, hyphens for spaces, without
+/// punctuation; a number behind the second and later ones of the same words.
+fn anchor(heading: &str, before: &[String]) -> String {
+    let kept = |c: char| match c {
+        ' ' => Some('-'),
+        '-' | '_' => Some(c),
+        _ => c.is_alphanumeric().then_some(c),
+    };
+    let slug: String = heading.trim().to_lowercase().chars().filter_map(kept).collect();
+    let mut numbered = slug.clone();
+    let mut number = 0;
+    while before.contains(&numbered) {
+        number += 1;
+        numbered = format!("{slug}-{number}");
+    }
+    numbered
+}
+
+impl Page {
+    fn read(text: &str) -> Self {
+        let mut page = Self::default();
+        let mut heading: Option<String> = None;
+        for event in Parser::new(text) {
+            match event {
+                Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
+                    page.links.push(dest_url.into_string());
+                }
+                Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
+                Event::End(TagEnd::Heading(_)) => {
+                    let words = heading.take().unwrap();
+                    page.anchors.push(anchor(&words, &page.anchors));
+                }
+                Event::Text(words) | Event::Code(words) => {
+                    if let Some(heading) = &mut heading {
+                        heading.push_str(&words);
+                    }
+                }
+                _ => {}
+            }
+        }
+        page
+    }
+}
+
+/// All pages below a folder, but for what is built or fetched there.
+fn pages(folder: &Path, found: &mut BTreeMap<PathBuf, Page>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if name.starts_with('.') || name == "target" {
+            continue;
+        }
+        if path.is_dir() {
+            pages(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            found.insert(path.canonicalize().unwrap(), Page::read(&text));
+        }
+    }
+}
+
+/// What is wrong with a link of a page, if anything is.
+fn broken(link: &str, from: &Path, pages: &BTreeMap<PathBuf, Page>) -> Option<String> {
+    if link.contains("://") || link.starts_with("mailto:") {
+        return None;
+    }
+    let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+    let target = if path.is_empty() {
+        from.to_owned()
+    } else {
+        let Ok(target) = from.parent().unwrap().join(path).canonicalize() else {
+            return Some(format!("{}: {link}: no such file", from.display()));
+        };
+        target
+    };
+    if anchor.is_empty() {
+        return None;
+    }
+    let known = pages.get(&target).map(|page| page.anchors.as_slice()).unwrap_or_default();
+    (!known.iter().any(|name| name == anchor))
+        .then(|| format!("{}: {link}: no such heading, there are {known:?}", from.display()))
+}
+
+fn checkout() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().canonicalize().unwrap()
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_a_heading_that_are_there() {
+    let mut all = BTreeMap::new();
+    pages(&checkout(), &mut all);
+    let links = all.iter().flat_map(|(path, page)| page.links.iter().map(move |link| (path, link)));
+    let links: Vec<_> = links.collect();
+    assert!(all.len() > 40 && links.len() > 150, "{} pages, {} links", all.len(), links.len());
+    let broken: Vec<_> = links.iter().filter_map(|(path, link)| broken(link, path, &all)).collect();
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn headings_get_the_anchors_that_github_gives_them() {
+    let page = Page::read("# COSE_Sign1: one *signer*\n\n## `x`, a b?\n\n## x a-b\n\n## x a-b\n");
+    assert_eq!(page.anchors, ["cose_sign1-one-signer", "x-a-b", "x-a-b-1", "x-a-b-2"]);
+}
+
+#[test]
+fn a_link_to_nothing_is_found() {
+    let from = checkout().join("docs/site.md");
+    let page = Page::read("[a](access.md) [b](#once) [c](#never) [d](nothing.md)\n\n## Once\n");
+    let all = BTreeMap::from([(from.clone(), page)]);
+    let found = all[&from].links.iter().map(|link| broken(link, &from, &all).is_some());
+    assert_eq!(found.collect::<Vec<_>>(), [false, false, true, true]);
+}
+
+#[test]
+fn every_page_of_the_documents_is_linked_to() {
+    let mut all = BTreeMap::new();
+    pages(&checkout(), &mut all);
+    let linked: Vec<_> = all
+        .iter()
+        .flat_map(|(from, page)| page.links.iter().map(move |link| (from, link)))
+        .filter_map(|(from, link)| {
+            let path = link.split('#').next().unwrap();
+            from.parent().unwrap().join(path).canonicalize().ok()
+        })
+        .collect();
+    let docs = checkout().join("docs");
+    for page in all.keys().filter(|path| path.parent() == Some(&docs)) {
+        assert!(linked.contains(page), "no page links to {}", page.display());
+    }
+}
