@@ -1,5 +1,5 @@
 //! The pages that people read: every link of theirs leads to a file that is there,
-//! and to a heading that is there.
+//! and to a heading that is there; a site finds every check that can refuse it.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use pulldown_cmark::{Event, Parser, Tag, TagEnd};
@@ -144,4 +144,53 @@ fn every_page_of_the_documents_is_linked_to() {
     for page in all.keys().filter(|path| path.parent() == Some(&docs)) {
         assert!(linked.contains(page), "no page links to {}", page.display());
     }
+}
+
+/// Every text of a source file, and of those in the folders below it.
+fn sources(folder: &Path, read: &mut impl FnMut(&str)) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, read);
+        } else {
+            read(&std::fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+/// The variants of an enum in a source file, as they are serialised.
+fn variants(file: &str, name: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(checkout().join(file)).unwrap();
+    let (_, rest) = text.split_once(&format!("pub enum {name} {{")).unwrap();
+    let words = rest.split("\n}").next().unwrap().lines().map(str::trim);
+    let words = words.filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()));
+    let kebab = |word: &str| {
+        let capital =
+            |c: char| [if c.is_ascii_uppercase() { "-" } else { "" }, &c.to_string()].concat();
+        let parted: String = word.trim_end_matches(',').chars().map(capital).collect();
+        parted.trim_start_matches('-').to_lowercase()
+    };
+    words.map(kebab).collect()
+}
+
+#[test]
+fn a_site_finds_every_check_that_can_refuse_it() {
+    let mut names = variants("protocol/src/refusal.rs", "Check");
+    names.extend(variants("attestation/src/verdict.rs", "CheckName"));
+    let mut collect = |text: &str| {
+        for refusal in ["SiteRefusal::new(", "Error::input("] {
+            let named = text.split(refusal).skip(1);
+            let named = named.filter_map(|rest| rest.trim_start().strip_prefix('"'));
+            names.extend(named.map(|rest| rest.split('"').next().unwrap().to_owned()));
+        }
+    };
+    sources(&checkout().join("site-client/src"), &mut collect);
+    assert!(names.len() > 100, "{names:?}");
+    let page = std::fs::read_to_string(checkout().join("docs/site.md")).unwrap();
+    let (_, page) = page.split_once("\n## When something is refused\n").unwrap();
+    let table = page.lines().filter(|line| line.starts_with("| `"));
+    let cells: String = table.map(|line| line.split(" | ").next().unwrap()).collect();
+    let known = |name: &str| cells.contains(&format!("`{name}`"));
+    let unknown: Vec<_> = names.iter().filter(|name| !known(name)).collect();
+    assert!(unknown.is_empty(), "docs/site.md has no row for {unknown:?}");
 }
