@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use pulldown_cmark::{Event, Parser, Tag, TagEnd};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// What one page says that matters here.
 #[derive(Default)]
@@ -193,4 +194,44 @@ fn a_site_finds_every_check_that_can_refuse_it() {
     let known = |name: &str| cells.contains(&format!("`{name}`"));
     let unknown: Vec<_> = names.iter().filter(|name| !known(name)).collect();
     assert!(unknown.is_empty(), "docs/site.md has no row for {unknown:?}");
+}
+
+#[test]
+fn make_help_and_the_developers_page_name_every_target() {
+    let makefile = std::fs::read_to_string(checkout().join("Makefile")).unwrap();
+    let targets = makefile.lines().filter(|line| !line.starts_with('\t') && line.contains(" ## "));
+    let targets: Vec<_> = targets.filter_map(|line| line.split(':').next()).collect();
+    assert!(targets.len() > 15 && targets.contains(&"aarch64"), "{targets:?}");
+    let output =
+        Command::new("make").args(["-s", "help"]).current_dir(checkout()).output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let page = std::fs::read_to_string(checkout().join("docs/development.md")).unwrap();
+    for target in targets {
+        let is_named = help.lines().any(|line| line.split(' ').next() == Some(target));
+        assert!(is_named, "{target} is not in {help}");
+        assert!(page.contains(&format!("| `make {target}` |")), "docs/development.md: {target}");
+    }
+}
+
+#[test]
+fn every_script_of_the_deployment_explains_itself_and_takes_no_other_word() {
+    for script in ["confidential-space/launch.sh", "nitro/run-enclave.sh"] {
+        let path = checkout().join("deploy").join(script);
+        let run = |argument: &str| Command::new("sh").arg(&path).arg(argument).output().unwrap();
+        let output = run("--help");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{script}: {said}");
+        // Every setting is explained, and nothing else; what the launcher is told
+        // about the enclave's own environment is none.
+        let text = std::fs::read_to_string(&path).unwrap().replace("tee-env-SEALFOLD_", "");
+        let names = |text: &str| {
+            let rest = text.split("SEALFOLD_").skip(1);
+            let is_name = |c: &char| c.is_ascii_uppercase() || *c == '_';
+            let names = rest.map(|rest| rest.chars().take_while(is_name).collect::<String>());
+            names.filter(|name| !name.is_empty()).collect::<BTreeSet<_>>()
+        };
+        assert!(names(&said).len() > 6, "{script}: {said}");
+        assert_eq!(names(&said), names(&text), "{script}");
+        assert_eq!(run("begin").status.code(), Some(78), "{script}");
+    }
 }
