@@ -149,7 +149,9 @@ fn patients_are_clipped_sampled_noised_and_counted_and_the_budget_is_charged() {
     let another = text.replace("name = \"test\"", "name = \"another\"");
     assert_eq!(approve(another.clone()).check(), "budget");
     // Nor does it take a study that cannot be charged.
-    let none = Options { parameters: PARAMETERS, ..Options::default() };
+    let pcrs: Vec<_> = text.lines().filter(|line| line.starts_with("pcr")).collect();
+    let measurements = pcrs.join("\n");
+    let none = Options { parameters: PARAMETERS, measurements, ..Options::default() };
     let none = sealfold_tests::study::toml(&none, &system.study.sites);
     assert_eq!(approve(none).check(), "budget");
     // A cheaper one fits, by name of its source.
