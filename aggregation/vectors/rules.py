@@ -26,12 +26,20 @@ VALUES = 40
 
 
 def geometric_median(updates, shares, smoothing, steps):
-    """Pillutla et al. 2022, algorithm 2, from 0."""
-    point = np.zeros(updates.shape[1])
-    for _ in range(steps):
-        distances = np.linalg.norm(updates - point, axis=1)
+    """Pillutla et al. 2022, algorithm 2, from a mean by share and reach."""
+
+    def weighted(distances):
         pulls = shares / np.maximum(smoothing, distances)
-        point = pulls @ updates / pulls.sum()
+        return pulls @ updates / pulls.sum()
+
+    def reach(update):
+        distances = np.linalg.norm(updates - update, axis=1)
+        # The least radius of a ball that holds more than half of all shares.
+        return min(d for d in distances if shares[distances <= d].sum() > shares.sum() / 2)
+
+    point = weighted(np.array([reach(update) for update in updates]))
+    for _ in range(steps):
+        point = weighted(np.linalg.norm(updates - point, axis=1))
     return point
 
 

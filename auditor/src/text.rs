@@ -3,6 +3,7 @@
 use crate::finding::Finding;
 use crate::report::Report;
 use crate::summary::{Released, Summary};
+use sealfold_protocol::text::is_hidden;
 use std::fmt::Write;
 
 /// The rounds that the text lists; JSON and HTML have more.
@@ -122,14 +123,5 @@ fn round(round: &Released) -> String {
 /// Foreign text without what would act on its surroundings.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if acts(c) { '\u{fffd}' } else { c }).collect()
-}
-
-/// Whether a character acts on what stands around it: controls, ends of lines,
-/// and the marks that turn the direction of text.
-#[must_use]
-pub fn acts(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
-        || matches!(c, '\u{2066}'..='\u{2069}')
+    text.chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
 }

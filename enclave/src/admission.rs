@@ -1,7 +1,7 @@
 //! Admission: the pass over one update that earns it a receipt.
 //!
-//! Every record is opened; the values must be finite; their exact norm and a
-//! keyed hash of the plaintext are remembered, so that the bytes that are
+//! Every record is opened; the values must be finite, and other sites' parts of
+//! the evaluation zero; their exact norm and a keyed hash of the plaintext are remembered, so that the bytes that are
 //! folded later are the bytes that were admitted, even if the site that knows
 //! the key and the host that keeps the bytes work together.
 
@@ -17,6 +17,7 @@ use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::seal::{self, Opener};
 use sealfold_protocol::update::{Preamble, Receipt, UpdateHeader};
 use sealfold_protocol::{Signed, SigningKey};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use zeroize::Zeroizing;
 
@@ -41,10 +42,22 @@ struct Seen {
     tag: Tag,
     squares: ExactSum,
     finite: bool,
+    /// Whether nothing is counted in other sites' parts of the evaluation.
+    own_counts: bool,
     preamble: Option<Zeroizing<Vec<u8>>>,
 }
 
 impl Seen {
+    fn nothing() -> Self {
+        Self {
+            tag: Tag::default(),
+            squares: ExactSum::new(),
+            finite: true,
+            own_counts: true,
+            preamble: None,
+        }
+    }
+
     /// Notes whether values are finite, and the squares of their norm.
     fn look_at(&mut self, floats: &[u8]) {
         let inspection = norm::inspect(floats);
@@ -59,7 +72,7 @@ impl Seen {
 ///
 /// # Errors
 /// A refusal by `encapsulation`, `record`, `preamble`, `layout`, `finite`,
-/// `norm-limit`, or, passing, by `door`.
+/// `evaluation`, `norm-limit`, or, passing, by `door`.
 pub fn admit(
     terms: &Terms,
     secrets: &Secrets,
@@ -70,7 +83,9 @@ pub fn admit(
 ) -> Result<Admitted, Refusal> {
     let opener = opener(terms, secrets, &header, door)?;
     let values = Values::of(&terms.manifest)?;
-    let update = Update { secrets, values: &values, header: &header, opener: &opener };
+    let others = terms.manifest.evaluation_of_others(&header.statement().site);
+    let update =
+        Update { secrets, values: &values, others: &others, header: &header, opener: &opener };
     let seen = read_all(&update, door, threads)?;
     let preamble = seen.preamble.as_ref().map_or(&[][..], |chunk| chunk.as_slice());
     let preamble = Preamble::decode(preamble, values.preamble())
@@ -81,6 +96,10 @@ pub fn admit(
     }
     if !seen.finite {
         return Err(Refusal::new(Check::Finite, "finite values", "a NaN or an infinity"));
+    }
+    if !seen.own_counts {
+        let expected = "no counts but in the site's own part of the evaluation";
+        return Err(Refusal::new(Check::Evaluation, expected, "counts in another site's"));
     }
     let norm = seen.squares.to_f64().sqrt();
     if let Some(limit) = terms.manifest.aggregation.norm_limit
@@ -129,6 +148,8 @@ fn opener(
 struct Update<'a> {
     secrets: &'a Secrets,
     values: &'a Values,
+    /// The values that are other sites' to count in.
+    others: &'a [Range<u64>],
     header: &'a Signed<UpdateHeader>,
     opener: &'a Opener,
 }
@@ -149,13 +170,13 @@ fn read_all(update: &Update<'_>, door: &impl Doors, threads: usize) -> Result<Se
             .map(|w| w.join().unwrap_or_else(|_| Err(panicked())))
             .collect::<Vec<_>>()
     });
-    let mut all =
-        Seen { tag: Tag::default(), squares: ExactSum::new(), finite: true, preamble: None };
+    let mut all = Seen::nothing();
     for part in parts {
         let part = part?;
         all.tag.combine(&part.tag);
         all.squares.merge(&part.squares);
         all.finite &= part.finite;
+        all.own_counts &= part.own_counts;
         all.preamble = all.preamble.or(part.preamble);
     }
     Ok(all)
@@ -169,9 +190,8 @@ fn read_share<D: Doors>(
     step: usize,
     stop: &AtomicBool,
 ) -> Result<Seen, Refusal> {
-    let Update { secrets, values, header, opener } = *update;
-    let mut seen =
-        Seen { tag: Tag::default(), squares: ExactSum::new(), finite: true, preamble: None };
+    let Update { secrets, values, others, header, opener } = *update;
+    let mut seen = Seen::nothing();
     let length = header.statement().plain_length;
     let object = header.digest();
     let records = seal::record_count(length);
@@ -201,6 +221,7 @@ fn read_share<D: Doors>(
                     let preamble = &chunk[..values.preamble().min(chunk.len())];
                     seen.preamble = Some(Zeroizing::new(preamble.to_vec()));
                 }
+                seen.own_counts &= values.are_zero(record, offset, chunk, others);
                 match values.decode(record, offset, chunk, &mut decoded) {
                     Ok(Some((_, floats))) => seen.look_at(floats),
                     Ok(None) => {}

@@ -110,11 +110,13 @@ impl Error {
 
     /// A [`Error::Manifest`] of a text that is none, with the line.
     pub(crate) fn manifest_text(text: &str, error: &toml::de::Error) -> Self {
+        // On one line: only what is foreign may have to be escaped.
+        let message = error.message().lines().collect::<Vec<_>>().join("; ");
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         Self::Manifest {
             field: "(all)".to_owned(),
             expected: format!("TOML with the fields of format {}", crate::manifest::FORMAT),
-            found: format!("line {}: {}", before.matches('\n').count() + 1, error.message()),
+            found: format!("line {}: {}", before.matches('\n').count() + 1, message),
         }
     }
 

@@ -18,6 +18,7 @@
 //!   [`secret`]: what keys are kept in;
 //! - [`leaf`]: how statements stand in the log;
 //! - [`content`]: how models and aggregates are named by a digest;
+//! - [`text`]: how foreign text is shown to people;
 //! - [`endpoint`], [`door`], [`api`]: how bytes get from one part to another;
 //! - `access` (a feature, which the enclave does without): requests to a host,
 //!   signed.
@@ -45,6 +46,7 @@ pub mod roster;
 pub mod seal;
 pub mod secret;
 pub mod study;
+pub mod text;
 pub mod update;
 #[cfg(test)]
 mod vectors;

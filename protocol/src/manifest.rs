@@ -7,6 +7,7 @@
 
 use crate::quorum::Quorum;
 use crate::seal::PublicKey;
+use crate::text::{is_hidden, shown};
 use crate::{Digest, Error, MultiSigned, Result, Statement, VerifyingKey};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -204,13 +205,7 @@ impl Manifest {
     /// [`Error::Manifest`] with the field, what is expected and what is found.
     pub fn check(&self) -> Result<()> {
         expect("format", self.format == FORMAT, FORMAT, self.format)?;
-        for (field, text) in [
-            ("study.name", &self.study.name),
-            ("study.purpose", &self.study.purpose),
-            ("study.intended_use", &self.study.intended_use),
-        ] {
-            expect(field, !text.trim().is_empty(), "a text", "an empty one")?;
-        }
+        self.check_texts()?;
         let rounds = self.study.rounds;
         expect(
             "study.rounds",
@@ -253,6 +248,37 @@ impl Manifest {
             expected: "a site that the manifest lists".to_owned(),
             found: name.chars().take(MAX_NAME).collect(),
         })
+    }
+
+    /// Whether people can read everything that is written in words: nothing in
+    /// it is hidden, or acts on what stands around it.
+    fn check_texts(&self) -> Result<()> {
+        let (study, data) = (&self.study, &self.data);
+        let texts = [
+            ("study.name", &study.name),
+            ("study.purpose", &study.purpose),
+            ("study.intended_use", &study.intended_use),
+            ("data.cohort", &data.cohort),
+            ("data.outcome.column", &data.outcome.column),
+            ("log.origin", &self.log.origin),
+        ];
+        let features = data.features.iter().flat_map(|feature| {
+            [("data.feature.name", &feature.name), ("data.feature.unit", &feature.unit)]
+        });
+        let tensors = self.model.tensors.iter().map(|tensor| ("model.tensor.name", &tensor.name));
+        for (field, text) in texts.into_iter().chain(features).chain(tensors) {
+            let hidden = text.chars().position(is_hidden);
+            expect(
+                field,
+                hidden.is_none(),
+                "text on one line, without control characters and marks of direction",
+                format!("character {} of {}", hidden.unwrap_or_default() + 1, shown(text)),
+            )?;
+        }
+        for (field, text) in &texts[..3] {
+            expect(field, !text.trim().is_empty(), "a text", "an empty one")?;
+        }
+        Ok(())
     }
 
     fn check_sites(&self) -> Result<()> {

@@ -64,6 +64,8 @@ pub enum Check {
     Preamble,
     /// A value is NaN or infinite.
     Finite,
+    /// There are counts in another site's part of the evaluation.
+    Evaluation,
     /// The update's norm is beyond the limit.
     NormLimit,
     /// The update's bytes are not those that were admitted.

@@ -56,7 +56,11 @@ impl Memory {
         }
         let error = site.take_refusal(&self.binding, offer, update, refusal)?;
         match refusal.check {
-            Check::Layout | Check::Preamble | Check::Finite | Check::NormLimit => {
+            Check::Layout
+            | Check::Preamble
+            | Check::Finite
+            | Check::Evaluation
+            | Check::NormLimit => {
                 Trained::of(&site.joined.local, offer.statement().round).clear()?;
                 // The same once more would be refused once more.
                 let again = self.refused.replace(update.content) == Some(update.content);
@@ -101,7 +105,7 @@ impl Agent<'_> {
         let metrics = if trained.is_complete() {
             training::read_metrics(&trained.metrics)
         } else {
-            self.train(site, round, &trained, assignment)
+            self.train(site, offer, &trained, assignment)
         };
         match metrics.and_then(|metrics| site.seal(offer, &trained.update, &metrics)) {
             Ok(update) => {
@@ -123,13 +127,14 @@ impl Agent<'_> {
     fn train(
         &self,
         site: &Site<'_>,
-        round: u32,
+        offer: &Signed<Offer>,
         trained: &Trained,
         assignment: &Assignment,
     ) -> Result<Metrics> {
+        let round = offer.statement().round;
         let folder = trained.update.parent().unwrap_or(Path::new("."));
         crate::home::make_folder(folder)?;
-        let sample = site.draw_sample(round, assignment.data.as_deref())?;
+        let sample = site.draw_sample(offer, assignment.data.as_deref())?;
         let task = Task {
             command: assignment.train.as_deref().unwrap_or_default(),
             sample: sample.as_deref(),
@@ -139,7 +144,7 @@ impl Agent<'_> {
             round,
             site: &site.keys.site,
             study: site.joined.local.id.to_string(),
-            manifest: site.joined.study.current().digest().to_string(),
+            manifest: offer.statement().manifest.to_string(),
             lock: &self.home.path("training.lock"),
         };
         let metrics = training::run(&task, &self.stop)?;

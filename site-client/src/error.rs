@@ -1,6 +1,7 @@
 //! What can go wrong at a site, sorted by what the caller should do.
 
 use sealfold_protocol::refusal::{Check, Refusal};
+use sealfold_protocol::text::shown;
 use serde::Serialize;
 use std::path::Path;
 
@@ -214,9 +215,10 @@ fn next(check: Check) -> &'static str {
     }
 }
 
-/// A refusal in the words of whoever refused.
+/// A refusal in the words of whoever refused, who may be a host that lies. In
+/// what people read the words are [`shown`]; the fields are as they came.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
-#[error("refused by check {check}: expected {expected}, found {found}{}", .next.as_ref().map(|n| format!("; {n}")).unwrap_or_default())]
+#[error("refused by check {}: expected {}, found {}{}", shown(.check), shown(.expected), shown(.found), .next.as_ref().map(|n| format!("; {}", shown(n))).unwrap_or_default())]
 pub struct Refused {
     /// The check.
     pub check: String,

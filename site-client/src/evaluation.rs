@@ -78,14 +78,16 @@ pub fn read(manifest: &Manifest, evaluation: &Evaluation, values: &[f32]) -> Val
 }
 
 impl Site<'_> {
-    /// Keeps what a release says of the base model of its round.
+    /// Keeps what a release says of the base model of its round, if the round's
+    /// manifest has an evaluation.
     pub(crate) fn keep_evaluation(
         &self,
+        manifest: &Manifest,
         round: u32,
-        evaluation: Evaluation,
         values: &[f32],
     ) -> Result<()> {
-        let mut text = read(self.joined.manifest(), &evaluation, values);
+        let Some(evaluation) = &manifest.evaluation else { return Ok(()) };
+        let mut text = read(manifest, evaluation, values);
         text["round"] = json!(round);
         let folder = self.joined.local.folder.join("evaluations");
         write_json(&folder.join(format!("{round:04}.json")), &text)?;

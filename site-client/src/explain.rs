@@ -17,6 +17,7 @@ use sealfold_protocol::envelope::unverified_payload;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::release::Release;
 use sealfold_protocol::roster::{Commit, Roster};
+use sealfold_protocol::text::shown;
 use sealfold_protocol::{Digest, Signed, Statement};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -251,7 +252,7 @@ impl Teller<'_> {
                 ("admitted".to_owned(), "was opened and admitted by the enclave".to_owned())
             }
             UploadState::Refused(refusal) => {
-                ("refused".to_owned(), format!("was refused: {refusal}"))
+                ("refused".to_owned(), format!("was refused: {}", shown(&refusal.to_string())))
             }
         };
         told.receipt = Some(receipt);
@@ -362,7 +363,7 @@ impl Teller<'_> {
             if !told.abandoned.contains(&statement.offer) {
                 told.abandoned.push(statement.offer);
             }
-            let reason: String = statement.reason.chars().filter(|c| !c.is_control()).collect();
+            let reason = shown(&statement.reason);
             self.say(format!(
                 "Offer {} was abandoned by the approvers ({reason}). That means {}.",
                 statement.offer, POSSIBLY_RELEASED

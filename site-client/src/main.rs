@@ -16,7 +16,7 @@ fn main() -> ExitCode {
             if json {
                 println!("{}", error.to_json());
             } else {
-                eprintln!("error: {}", error.explain());
+                eprintln!("error: {}", sealfold_protocol::text::shown_lines(&error.explain()));
             }
             ExitCode::from(error.exit_code())
         }

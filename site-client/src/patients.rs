@@ -29,7 +29,7 @@ impl Patients {
     /// # Errors
     /// A refusal by `layout`, or [`Error::File`].
     pub fn open(path: &Path, wanted: &[Tensor]) -> Result<Self> {
-        let stored = tensors::open_all(path, wanted.iter().map(|tensor| tensor.name.as_str()))?;
+        let stored = tensors::open_all(path, wanted)?;
         let mut count: Option<u64> = None;
         let mut widths = Vec::new();
         for (tensor, stored) in wanted.iter().zip(&stored) {
@@ -62,7 +62,7 @@ impl Patients {
             return Ok(None);
         }
         let mut rest = self.values.as_mut_slice();
-        for (stored, width) in self.stored.iter_mut().zip(&self.widths) {
+        for (stored, width) in self.stored.iter().zip(&self.widths) {
             let (values, behind) = rest.split_at_mut(*width);
             stored
                 .read(self.next * *width as u64, values)

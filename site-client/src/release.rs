@@ -18,6 +18,7 @@ use sealfold_protocol::roster::Roster;
 use sealfold_protocol::seal::{self, InputKey, OpeningReader};
 use sealfold_protocol::update::PREAMBLE;
 use sealfold_protocol::{Digest, Signed};
+use serde_json::json;
 use std::io::{BufReader, Read};
 
 impl Site<'_> {
@@ -66,7 +67,8 @@ impl Site<'_> {
         let base = self.joined.local.model(round - 1);
         let next = self.joined.local.model(round);
         let members = roster.statement().members.len();
-        let base_digest = self.apply(&release, members, &base, &next)?;
+        let base_digest =
+            self.apply(&offer, &release, members, &Files { base: &base, next: &next })?;
         let clip = self.terms(&offer).statement();
         let clip = clip.next_clip(offer.statement().clip, release.statement().below_clip);
         let head =
@@ -103,7 +105,7 @@ impl Site<'_> {
             }
         }
         self.expect_privacy(offer, statement)?;
-        let length = self.joined.manifest().aggregate_length();
+        let length = self.terms(offer).statement().aggregate_length();
         if statement.round != of.round || statement.plain_length != length {
             let found = format!("round {}, {} bytes", statement.round, statement.plain_length);
             let expected = format!("round {}, {length} bytes", of.round);
@@ -157,15 +159,17 @@ impl Site<'_> {
     }
 
     /// Opens the aggregate and writes the next model beside the base. The
-    /// model gets its name only when the commitment to the aggregate holds.
+    /// model gets its name only when the commitment to the aggregate holds. The
+    /// step is that of the offer's manifest, at every site, whichever amendment
+    /// is in force by the time that a site gets here.
     fn apply(
         &self,
+        offer: &Signed<Offer>,
         release: &Signed<Release>,
         roster: usize,
-        base: &std::path::Path,
-        next: &std::path::Path,
+        files: &Files<'_>,
     ) -> Result<Digest> {
-        let (statement, manifest) = (release.statement(), self.joined.manifest());
+        let (statement, manifest) = (release.statement(), self.terms(offer).statement());
         let opening = self.opening(statement)?;
         let context = release::seal_context(&statement.offer, &statement.roster);
         let key = InputKey::new(*opening.key.as_bytes());
@@ -190,8 +194,7 @@ impl Site<'_> {
         if AggregatePreamble::decode(&preamble)? != expected {
             return Err(SiteRefusal::new("layout", "an aggregate of this roster", "another").into());
         }
-        let files = Files { base, next };
-        let stepped = step::step(manifest, roster, &files, &preamble, reader, wrong);
+        let stepped = step::step(manifest, roster, files, &preamble, reader, wrong);
         bar.finish_and_clear();
         let stepped = stepped?;
         let found = release::commitment(&opening.blinding, &stepped.aggregate);
@@ -199,10 +202,14 @@ impl Site<'_> {
             stepped.discard();
             return Err(SiteRefusal::new("release", statement.aggregate, found).into());
         }
-        stepped.keep(&files)?;
-        if let Some(evaluation) = manifest.evaluation {
-            self.keep_evaluation(statement.round, evaluation, &stepped.evaluation)?;
+        stepped.keep(files)?;
+        if let Some(reason) = &stepped.not_taken {
+            let next = "model and optimiser's state stay as they were, at every site; an update \
+                        without bound does this: ask for a norm_limit or a clipped rule";
+            let said = json!({ "round": statement.round, "reason": reason, "next": next });
+            self.voice.event("step not taken", said);
         }
+        self.keep_evaluation(manifest, statement.round, &stepped.evaluation)?;
         Ok(stepped.model)
     }
 

@@ -2,6 +2,7 @@
 //! lines for machines on stdout, and progress bars on a terminal.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sealfold_protocol::text::{shown, shown_lines};
 use serde_json::{Value, json};
 use std::io::IsTerminal;
 
@@ -32,20 +33,21 @@ impl Voice {
                 .into_iter()
                 .flatten()
                 .map(|(name, value)| match value {
-                    Value::String(text) => format!("{name}: {text}"),
-                    other => format!("{name}: {other}"),
+                    Value::String(text) => format!("{name}: {}", shown(text)),
+                    other => format!("{name}: {}", shown(&other.to_string())),
                 })
                 .collect();
             eprintln!("{event} {}", text.join(", "));
         }
     }
 
-    /// A result: JSON for machines, a text for people.
+    /// A result: JSON for machines, a text for people. Its lines are the
+    /// program's own: foreign text in it is [`shown`] where it is put in.
     pub fn result(self, machine: &Value, people: &str) {
         if self.json {
             println!("{machine}");
         } else {
-            println!("{people}");
+            println!("{}", shown_lines(people));
         }
     }
 

@@ -11,8 +11,9 @@ use crate::home::{read_file, write_file};
 use crate::round::Site;
 use crate::{Error, Result, data};
 use sealfold_aggregation::poisson::{Rate, sample};
-use sealfold_protocol::Secret;
 use sealfold_protocol::manifest::Privacy;
+use sealfold_protocol::offer::Offer;
+use sealfold_protocol::{Secret, Signed};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -21,14 +22,18 @@ impl Site<'_> {
         self.joined.local.round(round).join("sampling.seed")
     }
 
-    /// Draws the sample of a round: the rows of the site's data, from 0, that
+    /// Draws the sample of an offer's round: the rows of the site's data, from 0, that
     /// the training may use, one on a line in a file. The same again when it is
     /// called again; none if the study takes all patients.
     ///
     /// # Errors
     /// A refusal by `data` without data to draw from; [`Error::File`].
-    pub fn draw_sample(&self, round: u32, data: Option<&Path>) -> Result<Option<PathBuf>> {
-        let manifest = self.joined.manifest();
+    pub fn draw_sample(
+        &self,
+        offer: &Signed<Offer>,
+        data: Option<&Path>,
+    ) -> Result<Option<PathBuf>> {
+        let (round, manifest) = (offer.statement().round, self.terms(offer).statement());
         let Privacy::Patient(noise) = &manifest.privacy else { return Ok(None) };
         let Some(rate) = noise.sampling_rate else { return Ok(None) };
         let data = data.ok_or_else(|| {

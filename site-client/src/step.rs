@@ -1,8 +1,14 @@
 //! The step from a base model and an aggregate to the next model, with the
 //! manifest's server optimiser: the same bytes at every site.
+//!
+//! A step that would leave a value of the model or of the optimiser's state not
+//! finite, or beyond its integer type, is not taken at all: the next model is
+//! the base, and the state stays. Every site finds that alike, so the study goes
+//! on from a model that all have.
 
 use crate::error::SiteRefusal;
 use crate::{Error, Result, tensors};
+use sealfold_aggregation::Error as Numbers;
 use sealfold_aggregation::optimiser::{self, Adaptive, TensorStep};
 use sealfold_protocol::Digest;
 use sealfold_protocol::content::ContentHasher;
@@ -37,6 +43,8 @@ pub struct Stepped {
     pub model: Digest,
     /// The evaluation's values.
     pub evaluation: Vec<f32>,
+    /// Why the step was not taken, and the next model is the base.
+    pub not_taken: Option<String>,
     candidate: PathBuf,
     state: Option<PathBuf>,
 }
@@ -99,6 +107,7 @@ pub fn step(
         state: State::open(manifest, files)?,
         content,
         model: ContentHasher::new(),
+        overflow: None,
         failed: None,
     };
     let candidate = files.next.with_extension("candidate");
@@ -110,14 +119,32 @@ pub fn step(
     }
     written?;
     let evaluation = step.evaluation(manifest.values() - model.parameters()).map_err(wrong)?;
-    let state = step.state.map(State::finish).transpose()?;
-    Ok(Stepped {
-        aggregate: step.content.finish(),
-        model: step.model.finish(),
-        evaluation,
-        candidate,
-        state,
-    })
+    let mut state = step.state.map(State::finish).transpose()?;
+    let mut digest = step.model.finish();
+    let not_taken = step.overflow.map(|(tensor, error)| {
+        let name = model.tensors.get(tensor).map_or("", |tensor| tensor.name.as_str());
+        format!("tensor {name:?}: {error}")
+    });
+    if not_taken.is_some() {
+        digest = copy(files.base, &candidate).and_then(|()| tensors::digest(&candidate, model))?;
+        // None yet where no step was ever taken: it begins anew.
+        let old = Files::state(files.base);
+        state = match state {
+            Some(state) if old.exists() => copy(&old, &state).map(|()| Some(state))?,
+            Some(state) => {
+                std::fs::remove_file(&state).map(|()| None).map_err(|e| Error::file(&state, e))?
+            }
+            None => None,
+        };
+    }
+    let aggregate = step.content.finish();
+    Ok(Stepped { aggregate, model: digest, evaluation, not_taken, candidate, state })
+}
+
+/// Copies a file, and syncs the copy.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::copy(from, to).map_err(|e| Error::file(from, e))?;
+    File::open(to).and_then(|file| file.sync_all()).map_err(|e| Error::file(to, e))
 }
 
 /// The content of a model, as a file that is read in order.
@@ -229,6 +256,8 @@ struct Step<A> {
     state: Option<State>,
     content: ContentHasher,
     model: ContentHasher,
+    /// The first value that the step would leave not finite, and its tensor.
+    overflow: Option<(usize, Numbers)>,
     /// Why the aggregate could not be read, or does not lead to a model.
     failed: Option<io::Error>,
 }
@@ -254,7 +283,14 @@ impl<A: Read> Step<A> {
             None => step.begin(&mut slots).map_err(invalid)?,
         }
         let first = usize::try_from(self.done).unwrap_or(usize::MAX);
-        step.apply(first, out, &aggregate, &mut slots).map_err(invalid)?;
+        match step.apply(first, out, &aggregate, &mut slots) {
+            // What is written from here on is not kept, but the aggregate is
+            // read to its end: only then is it known to be the release's.
+            Err(error @ (Numbers::NotFinite { .. } | Numbers::IntegerOverflow { .. })) => {
+                self.overflow.get_or_insert((self.current, error));
+            }
+            other => other.map_err(invalid)?,
+        }
         if let Some(state) = &mut self.state {
             state.new.write_all(&slots)?;
         }

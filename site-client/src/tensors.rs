@@ -1,20 +1,23 @@
 //! Updates and models on disk: safetensors and npz in, safetensors out.
 //!
-//! A safetensors file of any size is read and written in constant memory; an
-//! npz archive is compressed, so its tensors are read one by one.
+//! Files of any size are read and written in constant memory; only an array of an
+//! npz archive that lies in another order than the manifest's takes its own.
 
 use crate::error::SiteRefusal;
 use crate::home::sync_folder;
 use crate::{Error, Result};
-use ndarray_npy::{NpzReader, ReadableElement};
 use safetensors::tensor::Metadata;
 use sealfold_protocol::Digest;
 use sealfold_protocol::content::ContentHasher;
 use sealfold_protocol::manifest::{Dtype, Model, Tensor};
+use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+mod npz;
+use npz::Archive;
 
 /// The longest header that is read: 16 MiB, for 10,000 tensors and more.
 const MAX_HEADER: u64 = 16 << 20;
@@ -85,8 +88,13 @@ fn layout(expected: impl ToString, found: impl ToString) -> Error {
     SiteRefusal::new("layout", expected, found).next(next).into()
 }
 
-/// The header of a safetensors file, and where its data begins and ends.
-fn read_header(path: &Path, file: &File) -> Result<(Metadata, u64, u64)> {
+/// A tensor that is expected, in words.
+fn offered(tensor: &Tensor) -> String {
+    format!("{:?} as {} {:?}", tensor.name, dtype_name(tensor.dtype), tensor.shape)
+}
+
+/// The header of a safetensors file, and where its data begins.
+fn read_header(path: &Path, file: &File) -> Result<(Metadata, u64)> {
     let wrong = |error: &dyn std::fmt::Display| Error::file(path, error);
     let total = file.metadata().map_err(|e| wrong(&e))?.len();
     let mut prefix = [0; 8];
@@ -97,15 +105,21 @@ fn read_header(path: &Path, file: &File) -> Result<(Metadata, u64, u64)> {
     }
     let mut header = vec![0; usize::try_from(length).map_err(|e| wrong(&e))?];
     file.read_exact_at(&mut header, 8).map_err(|_| wrong(&"cut short"))?;
-    let metadata = serde_json::from_slice(&header)
+    let metadata: Metadata = serde_json::from_slice(&header)
         .map_err(|error| wrong(&format!("no safetensors file: {error}")))?;
-    Ok((metadata, 8 + length, total))
+    // The tensors lie one after the other and fill the file: it says so.
+    let end = (metadata.data_len() as u64).saturating_add(8 + length);
+    match total.cmp(&end) {
+        Ordering::Less => Err(wrong(&"cut short")),
+        Ordering::Greater => Err(wrong(&"bytes behind the last tensor")),
+        Ordering::Equal => Ok((metadata, 8 + length)),
+    }
 }
 
 fn copy_safetensors(path: &Path, tensors: &[Tensor], out: &mut impl Write) -> Result<()> {
     let wrong = |error: &dyn std::fmt::Display| Error::file(path, error);
     let file = File::open(path).map_err(|e| wrong(&e))?;
-    let (metadata, data, total) = read_header(path, &file)?;
+    let (metadata, data) = read_header(path, &file)?;
     let count = metadata.offset_keys().len();
     if count != tensors.len() {
         return Err(layout(format!("{} tensors", tensors.len()), count));
@@ -118,13 +132,9 @@ fn copy_safetensors(path: &Path, tensors: &[Tensor], out: &mut impl Write) -> Re
         let dtype = dtype_name(tensor.dtype);
         if format!("{:?}", info.dtype) != dtype || shape != tensor.shape {
             let found = format!("{:?} {:?}", info.dtype, info.shape);
-            let expected = format!("{:?} as {dtype} {:?}", tensor.name, tensor.shape);
-            return Err(layout(expected, found));
+            return Err(layout(offered(tensor), found));
         }
         let (start, end) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
-        if data + end > total {
-            return Err(wrong(&"cut short"));
-        }
         reader.seek(SeekFrom::Start(data + start)).map_err(|e| wrong(&e))?;
         copy_values(path, tensor, &mut (&mut reader).take(end - start), out)?;
     }
@@ -134,12 +144,9 @@ fn copy_safetensors(path: &Path, tensors: &[Tensor], out: &mut impl Write) -> Re
 /// A float32 tensor in a file, of any shape, read piece by piece.
 pub struct Stored {
     shape: Vec<u64>,
-    place: Place,
-}
-
-enum Place {
-    File(File, u64),
-    Memory(Vec<f32>),
+    file: File,
+    /// Where its elements begin.
+    begin: u64,
 }
 
 impl Stored {
@@ -153,64 +160,45 @@ impl Stored {
     ///
     /// # Errors
     /// If the file does not have them.
-    pub fn read(&mut self, from: u64, values: &mut [f32]) -> std::io::Result<()> {
-        match &self.place {
-            Place::File(file, data) => {
-                let mut bytes = vec![0; values.len() * 4];
-                file.read_exact_at(&mut bytes, data + 4 * from)?;
-                let fours = bytes.as_chunks::<4>().0;
-                values.iter_mut().zip(fours).for_each(|(v, four)| *v = f32::from_le_bytes(*four));
-                Ok(())
-            }
-            Place::Memory(all) => {
-                let from = usize::try_from(from).unwrap_or(usize::MAX);
-                let stored = from.checked_add(values.len()).and_then(|end| all.get(from..end));
-                values.copy_from_slice(stored.ok_or(std::io::ErrorKind::UnexpectedEof)?);
-                Ok(())
-            }
-        }
+    pub fn read(&self, from: u64, values: &mut [f32]) -> std::io::Result<()> {
+        let mut bytes = vec![0; values.len() * 4];
+        self.file.read_exact_at(&mut bytes, self.begin + 4 * from)?;
+        let fours = bytes.as_chunks::<4>().0;
+        values.iter_mut().zip(fours).for_each(|(v, four)| *v = f32::from_le_bytes(*four));
+        Ok(())
     }
 }
 
-/// Opens the float32 tensors of these names; the file holds no others.
+/// Opens the float32 tensors of these names; the file holds no others. In an npz
+/// archive each has its shape behind one more axis.
 ///
 /// # Errors
 /// A refusal by `layout`; [`Error::File`].
-pub fn open_all<'a>(path: &Path, names: impl Iterator<Item = &'a str>) -> Result<Vec<Stored>> {
-    let names: Vec<_> = names.collect();
-    let file = File::open(path).map_err(|e| Error::file(path, e))?;
+pub fn open_all(path: &Path, tensors: &[Tensor]) -> Result<Vec<Stored>> {
     if is_zip(path)? {
-        let mut archive = NpzReader::new(BufReader::new(file)).map_err(|e| Error::file(path, e))?;
-        let found = archive.names().map_err(|e| Error::file(path, e))?.len();
-        if found != names.len() {
-            return Err(layout(format!("{} tensors", names.len()), found));
-        }
-        let read = |name: &&str| {
-            let array: ndarray::ArrayD<f32> = archive
-                .by_name(name)
-                .map_err(|error| layout(format!("a float32 tensor {name:?}"), error))?;
-            let shape = array.shape().iter().map(|side| *side as u64).collect();
-            Ok(Stored { shape, place: Place::Memory(array.iter().copied().collect()) })
+        let mut archive = Archive::open(path, tensors.len())?;
+        let unpack = |tensor| {
+            let (file, shape) = archive.unpack(tensor)?;
+            Ok(Stored { shape, file, begin: 0 })
         };
-        return names.iter().map(read).collect();
+        return tensors.iter().map(unpack).collect();
     }
-    let (metadata, data, total) = read_header(path, &file)?;
+    let file = File::open(path).map_err(|e| Error::file(path, e))?;
+    let (metadata, data) = read_header(path, &file)?;
     let found = metadata.offset_keys().len();
-    if found != names.len() {
-        return Err(layout(format!("{} tensors", names.len()), found));
+    if found != tensors.len() {
+        return Err(layout(format!("{} tensors", tensors.len()), found));
     }
-    let open = |name: &&str| {
+    let open = |tensor: &Tensor| {
+        let name = &tensor.name;
         let info = metadata.info(name).filter(|info| info.dtype == safetensors::Dtype::F32);
         let info = info.ok_or_else(|| layout(format!("an F32 tensor {name:?}"), "none"))?;
-        let (start, end) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
-        if data + end > total {
-            return Err(Error::file(path, "cut short"));
-        }
+        let begin = data + info.data_offsets.0 as u64;
         let file = file.try_clone().map_err(|e| Error::file(path, e))?;
         let shape = info.shape.iter().map(|side| *side as u64).collect();
-        Ok(Stored { shape, place: Place::File(file, data + start) })
+        Ok(Stored { shape, file, begin })
     };
-    names.iter().map(open).collect()
+    tensors.iter().map(open).collect()
 }
 
 /// The format's name of a type of elements.
@@ -271,45 +259,10 @@ fn copy_values(
 }
 
 fn copy_npz(path: &Path, tensors: &[Tensor], out: &mut impl Write) -> Result<()> {
-    let wrong = |error: &dyn std::fmt::Display| Error::file(path, error);
-    let file = File::open(path).map_err(|e| wrong(&e))?;
-    let mut archive = NpzReader::new(BufReader::new(file)).map_err(|e| wrong(&e))?;
-    let names = archive.names().map_err(|e| wrong(&e))?;
-    if names.len() != tensors.len() {
-        return Err(layout(format!("{} tensors", tensors.len()), names.len()));
-    }
-    for tensor in tensors {
-        // The header says the size; the manifest's is compared before more
-        // than that is taken into memory by the archive's own length check.
-        let bytes = match tensor.dtype {
-            Dtype::Float32 => read_array(&mut archive, tensor, f32::to_le_bytes)?,
-            Dtype::Int32 => read_array(&mut archive, tensor, i32::to_le_bytes)?,
-            Dtype::Int64 => read_array(&mut archive, tensor, i64::to_le_bytes)?,
-            Dtype::Float16 | Dtype::Bfloat16 => {
-                let expected = format!("{:?} in a safetensors file", tensor.name);
-                return Err(layout(expected, "an npz archive, which has no such type"));
-            }
-        };
-        copy_values(path, tensor, &mut bytes.as_slice(), out)?;
-    }
-    Ok(())
-}
-
-/// The elements of one array of an archive.
-fn read_array<T: ReadableElement + Copy, const W: usize>(
-    archive: &mut NpzReader<BufReader<File>>,
-    tensor: &Tensor,
-    bytes: impl Fn(T) -> [u8; W],
-) -> Result<Vec<u8>> {
-    let expected =
-        || format!("{:?} as {} {:?}", tensor.name, dtype_name(tensor.dtype), tensor.shape);
-    let array: ndarray::ArrayD<T> =
-        archive.by_name(&tensor.name).map_err(|error| layout(expected(), error))?;
-    let shape: Vec<u64> = array.shape().iter().map(|side| *side as u64).collect();
-    if shape != tensor.shape {
-        return Err(layout(expected(), format!("{shape:?}")));
-    }
-    Ok(array.iter().flat_map(|value| bytes(*value)).collect())
+    let mut archive = Archive::open(path, tensors.len())?;
+    tensors.iter().try_for_each(|tensor| {
+        archive.read(tensor, |mut elements| copy_values(path, tensor, &mut elements, out))
+    })
 }
 
 /// What a safetensors file of these tensors begins with: the length of the

@@ -57,7 +57,7 @@ pub struct Task<'a> {
     pub site: &'a str,
     /// The study.
     pub study: String,
-    /// The manifest in force.
+    /// The manifest of the round's offer.
     pub manifest: String,
     /// The rows of the site's data that may be used, where a sample is drawn.
     pub sample: Option<&'a Path>,

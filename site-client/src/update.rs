@@ -131,9 +131,16 @@ impl Site<'_> {
     }
 
     /// Writes an update's plaintext; its content digest.
-    fn write_plain(&self, update: &Path, metrics: &Metrics, out: impl Write) -> Result<Digest> {
+    /// It is laid out as the offer's manifest says, whichever is in force now.
+    fn write_plain(
+        &self,
+        offer: &Signed<Offer>,
+        update: &Path,
+        metrics: &Metrics,
+        out: impl Write,
+    ) -> Result<Digest> {
         let mut out = Hashing::new(out);
-        let manifest = self.joined.manifest();
+        let manifest = self.terms(offer).statement();
         plaintext::write(manifest, &self.keys.site, update, metrics, &mut out)?;
         Ok(out.finish())
     }
@@ -153,7 +160,7 @@ impl Site<'_> {
         let info = Offer::seal_info(&offer.digest());
         let (encapsulation, key) = seal::encapsulate(&statement.update_key, &info)
             .map_err(sealfold_protocol::Error::from)?;
-        let length = self.joined.manifest().update_length();
+        let length = self.terms(offer).statement().update_length();
         let header = UpdateHeader {
             study: statement.study,
             round: statement.round,
@@ -172,7 +179,7 @@ impl Site<'_> {
         let context = header.digest();
         let mut writer =
             SealingWriter::new(&key, context.as_bytes(), length, out).map_err(wrong)?;
-        let content = self.write_plain(update, metrics, &mut writer)?;
+        let content = self.write_plain(offer, update, metrics, &mut writer)?;
         let out = writer.finish().map_err(wrong)?;
         let file = out.into_inner().map_err(|e| Error::file(&spool, e.error()))?;
         file.sync_all().map_err(wrong)?;
@@ -196,7 +203,7 @@ impl Site<'_> {
         metrics: &Metrics,
     ) -> Result<SealedUpdate> {
         if let Some(kept) = self.sealed(offer)? {
-            let content = self.write_plain(update, metrics, std::io::sink())?;
+            let content = self.write_plain(offer, update, metrics, std::io::sink())?;
             if content == kept.content {
                 return Ok(kept);
             }

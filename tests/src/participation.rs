@@ -97,6 +97,27 @@ impl System {
         }
     }
 
+    /// An amendment of the study's first manifest, approved by all sites; its
+    /// digest.
+    #[must_use]
+    pub fn amend(&self, change: impl FnOnce(&str) -> String) -> String {
+        let id = self.id();
+        let amends = format!("[amends]\nstudy = \"{id}\"\npredecessor = \"{id}\"\n[data]");
+        let text = std::fs::read_to_string(self.folder.path().join("study.toml")).unwrap();
+        let amended = self.folder.path().join("amended.toml");
+        let changed = change(&text);
+        assert_ne!(changed, text);
+        std::fs::write(&amended, changed.replace("[data]", &amends)).unwrap();
+        let amended = amended.to_str().unwrap();
+        let mut digest = String::new();
+        for site in &self.study.sites {
+            let approve = ["study", "approve", amended, "--host", &self.url, "--yes"];
+            let approved = self.sealfold(&site.name, &approve).good().json();
+            approved["manifest"].as_str().unwrap().clone_into(&mut digest);
+        }
+        digest
+    }
+
     /// Approvers sign the abandonment of an offer of round 1.
     pub fn abandon(&self, offer: &str, sites: &[&str]) {
         let more = ["--round", "1", "--offer", offer, "--reason", "a test", "--yes"];

@@ -8,29 +8,54 @@
 //!
 //! Each step is a weighted mean of the updates, so only its factors are
 //! computed, from the Gram matrix; the updates are read again once, for the
-//! last. Steps cost next to nothing, so there may be a hundred. They begin at
-//! the base model: an update of any length then has at most the pull of its
-//! share from the first step on, where a beginning at the mean would have to
-//! find its way back.
+//! last. Steps cost next to nothing, so there may be a hundred.
+//!
+//! # Where they begin
+//! Not at a point that is known beforehand, such as the base model: an update
+//! that lies there would have a pull of its share over `smoothing`, and hold
+//! every later step. They begin at the updates' mean, each weighted by its share
+//! over its *reach*: the distance within which more than half of all shares lie,
+//! its own among them. Honest sites have more than half, so the reach of each is
+//! at most the largest distance between two of them, D, and that of any other is
+//! at least its distance to the nearest of them. So a far update has no more
+//! weight than its share, however far it lies, and moves the beginning by at
+//! most D x (its share) / (the honest shares) or so; and it lies where the steps
+//! begin only if that is among the honest updates.
 
 use super::gram::Gram;
-use crate::exact_sum;
+use crate::exact_sum::{self, ExactSum};
 
-/// The factor of each site after so many steps; they sum to 1. A distance
-/// below `smoothing` counts as `smoothing`.
+/// The factor of each site after so many steps; they sum to 1. A distance, or a
+/// reach, below `smoothing` counts as `smoothing`.
 ///
 /// Sums over sites are exact, so a permutation of the sites permutes the
 /// factors and changes no bit of them.
 pub(super) fn factors(gram: &Gram, shares: &[f64], smoothing: f64, steps: usize) -> Vec<f64> {
-    let mut factors = vec![0.0; shares.len()];
-    for _ in 0..steps {
-        let distances = gram.distances_from(&factors);
+    let weighted = |distances: &[f64]| -> Vec<f64> {
         let pulls: Vec<_> =
-            shares.iter().zip(&distances).map(|(s, d)| s / d.max(smoothing)).collect();
+            shares.iter().zip(distances).map(|(s, d)| s / d.max(smoothing)).collect();
         let sum = exact_sum::sum(pulls.iter().copied());
-        factors = pulls.iter().map(|pull| pull / sum).collect();
+        pulls.iter().map(|pull| pull / sum).collect()
+    };
+    let reaches: Vec<_> = (0..shares.len()).map(|site| reach(gram, shares, site)).collect();
+    (0..steps).fold(weighted(&reaches), |factors, _| weighted(&gram.distances_from(&factors)))
+}
+
+/// The smallest distance from a site's update within which more than half of
+/// all shares lie.
+fn reach(gram: &Gram, shares: &[f64], site: usize) -> f64 {
+    let half = exact_sum::sum(shares.iter().copied()) / 2.0;
+    let distance = |other| gram.squared_distance(site, other).sqrt();
+    let mut others: Vec<_> = (0..shares.len()).map(|other| (distance(other), other)).collect();
+    others.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let mut within = ExactSum::new();
+    for (distance, other) in &others {
+        within.add(shares[*other]);
+        if within.to_f64() > half {
+            return *distance;
+        }
     }
-    factors
+    others.last().map_or(0.0, |(distance, _)| *distance)
 }
 
 #[cfg(test)]
@@ -84,6 +109,54 @@ mod tests {
         }
         let settled = point(&updates, &factors(&gram(&updates), &[0.1; 10], 1e-6, 100));
         assert!((settled[0] - 1.0).hypot(settled[1] - 2.0) < 0.6, "{settled:?}");
+    }
+
+    /// What one site can do, however few the steps and whatever it sends: the
+    /// others' updates are of length one, and half a tenth apart.
+    #[test]
+    fn one_site_moves_nothing_from_the_first_step_on() {
+        for (sites, seed) in [(4u16, 1u16), (7, 2), (10, 3)] {
+            let place =
+                |site: u16, place: u16| 0.2 + 0.01 * f32::from((site * 7 + place * 3 + seed) % 5);
+            let honest: Vec<Vec<f32>> =
+                (1..sites).map(|site| (0..25).map(|at| place(site, at)).collect()).collect();
+            let mean = |at: usize| -> f64 {
+                honest.iter().map(|update| f64::from(update[at])).sum::<f64>() / honest.len() as f64
+            };
+            for (hostile, name) in [
+                (vec![0.0; 25], "zeros"),
+                (vec![1e30; 25], "huge"),
+                (vec![-f32::MAX; 25], "huge and opposite"),
+                (honest[0].clone(), "a copy"),
+                (honest[0].iter().map(|value| -value).collect(), "a sign flip"),
+            ] {
+                let updates = [vec![hostile], honest.clone()].concat();
+                for steps in [1, 3, 8, 100] {
+                    let shares = vec![1.0 / f64::from(sites); updates.len()];
+                    let found = factors(&gram(&updates), &shares, 1e-6, steps);
+                    let found = point(&updates, &found);
+                    let square = |at: usize| (found[at] - mean(at)).powi(2);
+                    let away = (0..25).map(square).sum::<f64>().sqrt();
+                    assert!(away < 0.1, "{name}, {sites} sites, {steps} steps: {away}");
+                }
+            }
+        }
+    }
+
+    /// Updates at right angles, of which nobody's is the odd one out: zeros get
+    /// what they have in the median itself, which is 1/6 in each direction.
+    #[test]
+    fn zeros_among_updates_at_right_angles() {
+        let unit = |place: usize| (0..4).map(|at| f32::from(u8::from(at == place))).collect();
+        let mut updates: Vec<Vec<f32>> = (0..4).map(unit).collect();
+        updates[0] = vec![0.0; 4];
+        for (steps, within) in [(1, 0.06), (3, 0.05), (100, 1e-6)] {
+            let found = point(&updates, &factors(&gram(&updates), &[0.25; 4], 1e-6, steps));
+            let expected = [0.0, 1.0 / 6.0, 1.0 / 6.0, 1.0 / 6.0];
+            for (value, expected) in found.iter().zip(expected) {
+                assert!((value - expected).abs() < within, "{steps} steps: {found:?}");
+            }
+        }
     }
 
     proptest! {

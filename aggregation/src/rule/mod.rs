@@ -63,7 +63,7 @@ pub enum Rule {
     GeometricMedian {
         /// The distance below which an update pulls no harder.
         smoothing: f64,
-        /// The steps of the smoothed Weiszfeld algorithm, from the base model.
+        /// The steps of the smoothed Weiszfeld algorithm.
         steps: usize,
     },
     /// Centred clipping from the base model, weighted by the shares

@@ -4,8 +4,8 @@
 use crate::finding::{Finding, Severity};
 use crate::report::Report;
 use crate::summary::{Released, Summary};
-use crate::text::acts;
 use sealfold_protocol::manifest::in_words;
+use sealfold_protocol::text::is_hidden;
 use std::fmt::Write;
 
 mod plot;
@@ -265,7 +265,7 @@ fn escape(text: &str) -> String {
             '&' => out.push_str("&amp;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            c if acts(c) => out.push('\u{fffd}'),
+            c if is_hidden(c) => out.push('\u{fffd}'),
             c => out.push(c),
         }
     }

@@ -5,6 +5,7 @@ use sealfold_aggregation::format::{Codec, Format};
 use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::seal::{self, CHUNK};
+use std::ops::Range;
 use zeroize::Zeroizing;
 
 /// The values that all sites have in one place: the first place in the record,
@@ -75,6 +76,36 @@ impl Values {
         Some(((offset + skipped) / self.width(), values))
     }
 
+    /// The number among the update's values of the one at a place of a record.
+    fn number(&self, record: u64, place: usize) -> u64 {
+        let before = record * (seal::RECORD / self.width()) as u64;
+        (before + place as u64).saturating_sub((self.preamble / self.width()) as u64)
+    }
+
+    /// Whether those values of a chunk whose numbers lie in one of the ranges
+    /// are all zero. All of them are read, whatever they hold.
+    pub fn are_zero(
+        &self,
+        record: u64,
+        offset: usize,
+        chunk: &[u8],
+        ranges: &[Range<u64>],
+    ) -> bool {
+        let Some((place, values)) = self.behind_preamble(record, offset, chunk) else {
+            return true;
+        };
+        let first = self.number(record, place);
+        let byte = |number: u64| {
+            let values_before = usize::try_from(number.saturating_sub(first)).unwrap_or(usize::MAX);
+            values_before.saturating_mul(self.width()).min(values.len())
+        };
+        let any = |range: &Range<u64>| {
+            let bytes = values.get(byte(range.start)..byte(range.end)).unwrap_or_default();
+            bytes.iter().fold(0, |any, byte| any | byte)
+        };
+        ranges.iter().fold(0, |all, range| all | any(range)) == 0
+    }
+
     /// The values of a chunk as little-endian float32, with their first place
     /// in the record. None for a chunk that is all preamble, or grid integers.
     ///
@@ -94,8 +125,7 @@ impl Values {
         if self.format == Format::Float32 {
             return Ok(Some((place, values)));
         }
-        let before = record * (seal::RECORD / self.width()) as u64;
-        let first = (before + place as u64).saturating_sub((self.preamble / self.width()) as u64);
+        let first = self.number(record, place);
         scratch.resize(values.len() / self.width() * 4, 0);
         codec
             .decode(first, values, scratch)

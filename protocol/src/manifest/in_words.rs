@@ -3,6 +3,7 @@
 
 use super::{Aggregation, Axis, Feature, Manifest, Privacy, Readers, Statistic};
 use crate::Digest;
+use crate::text::shown;
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -17,11 +18,11 @@ whoever reads releases.";
 pub fn describe(manifest: &Manifest, id: &Digest) -> String {
     let mut text = String::new();
     for (term, value) in terms(manifest, id) {
-        let _ = writeln!(text, "{term:<12} {value}");
+        let _ = writeln!(text, "{term:<12} {}", shown(&value));
     }
     text.push('\n');
     for note in notes(manifest) {
-        text.push_str(&note);
+        text.push_str(&shown(&note));
         text.push('\n');
     }
     text

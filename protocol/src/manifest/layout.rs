@@ -10,6 +10,7 @@ use super::{Aggregation, Dtype, Manifest, Rule, Tensor, TensorRole, UpdateType, 
 use crate::seal::CHUNK;
 use crate::{Digest, Result};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// The places that a preamble takes.
 pub const PREAMBLE_PLACES: u64 = (CHUNK / 4) as u64;
@@ -35,6 +36,12 @@ pub struct Evaluation {
 #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+/// Whether every signed byte times a scale is a number in float32, as the enclave
+/// demands of an update that it decodes.
+fn is_scale(scale: f32) -> bool {
+    scale.is_normal() && scale > 0.0 && (scale * 128.0).is_finite()
 }
 
 impl Evaluation {
@@ -80,6 +87,19 @@ impl Manifest {
             _ => 0,
         };
         self.model.parameters().saturating_add(before)
+    }
+
+    /// The places among an update's values that are other sites' parts of the
+    /// evaluation: those before its own, and those behind. Both are empty where
+    /// all sites count in the same places.
+    #[must_use]
+    pub fn evaluation_of_others(&self, site: &str) -> [Range<u64>; 2] {
+        let Some(Evaluation { bins, per_site: true }) = self.evaluation else {
+            return [0..0, 0..0];
+        };
+        let own = self.evaluation_place(site);
+        let behind = own.saturating_add(2 * u64::from(bins)).min(self.values());
+        [self.model.parameters()..own, behind..self.values()]
     }
 
     /// The length of an update's preamble in bytes.
@@ -137,9 +157,12 @@ impl Manifest {
             let is_int8 = update_type == UpdateType::Int8;
             expect(
                 &format!("model.tensor {:?} scale", tensor.name),
-                tensor.scale.is_some() == is_int8
-                    && tensor.scale.is_none_or(|scale| scale.is_normal() && scale > 0.0),
-                if is_int8 { "a positive number for int8" } else { "none but for int8" },
+                tensor.scale.is_some() == is_int8 && tensor.scale.is_none_or(is_scale),
+                if is_int8 {
+                    "a positive number for int8, of which 128 times is one in float32"
+                } else {
+                    "none but for int8"
+                },
                 scale,
             )?;
         }

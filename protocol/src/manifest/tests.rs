@@ -173,3 +173,67 @@ fn every_rule_names_its_field() {
         assert!(refused(|m| m.log.origin = origin.to_owned()).contains("log.origin"), "{origin}");
     }
 }
+
+/// Lines that look like terms, sequences that hide them, and marks that turn
+/// words around are refused in every text that a person reads before signing.
+#[test]
+fn texts_that_people_cannot_read_are_refused_by_field() {
+    type Place = fn(&mut Manifest) -> &mut String;
+    let places: [(&str, Place); 9] = [
+        ("study.name", |m| &mut m.study.name),
+        ("study.purpose", |m| &mut m.study.purpose),
+        ("study.intended_use", |m| &mut m.study.intended_use),
+        ("data.cohort", |m| &mut m.data.cohort),
+        ("data.outcome.column", |m| &mut m.data.outcome.column),
+        ("data.feature.name", |m| &mut m.data.features[0].name),
+        ("data.feature.unit", |m| &mut m.data.features[0].unit),
+        ("model.tensor.name", |m| &mut m.model.tensors[0].name),
+        ("log.origin", |m| &mut m.log.origin),
+    ];
+    let bad =
+        ["heart\nquorum       10 of 12", "a\u{1b}[8m", "a\u{9b}2J", "\u{202e}a", "a\u{2028}b"];
+    for (field, place) in places {
+        for text in bad {
+            let mut manifest = manifest();
+            text.clone_into(place(&mut manifest));
+            match manifest.check() {
+                Err(Error::Manifest { field: found, found: what, .. }) => {
+                    assert_eq!(found, field);
+                    assert!(!what.contains(is_hidden), "{what:?}");
+                }
+                other => panic!("{field} {text:?}: {other:?}"),
+            }
+            // What is described, checked or not, has a line for each term.
+            let plain = in_words::describe(&self::manifest(), &Digest::new([1; 32]));
+            let found = in_words::describe(&manifest, &Digest::new([1; 32]));
+            assert_eq!(found.lines().count(), plain.lines().count(), "{found}");
+            assert!(!found.contains(|c| c != '\n' && is_hidden(c)), "{found:?}");
+        }
+    }
+}
+
+/// A scale that the manifest takes is one with which updates can be decoded.
+#[test]
+fn a_scale_that_no_update_could_have_is_refused() {
+    let with = |scale: f32| {
+        let mut manifest = manifest();
+        manifest.aggregation.update_type = UpdateType::Int8;
+        manifest.model.tensors[0].scale = Some(scale);
+        manifest
+    };
+    let largest = f32::MAX / 128.0;
+    for scale in [1e-30, 0.01, largest] {
+        with(scale).check().unwrap();
+        let format = UpdateType::Int8.format();
+        sealfold_aggregation::format::Codec::new(format, &with(scale).scales()).unwrap();
+    }
+    let above = f32::from_bits(largest.to_bits() + 1);
+    for scale in [0.0, -0.01, f32::NAN, f32::INFINITY, 1e-40, 3e38, above] {
+        match with(scale).check() {
+            Err(Error::Manifest { field, .. }) => {
+                assert_eq!(field, "model.tensor \"weights\" scale");
+            }
+            other => panic!("{scale}: {other:?}"),
+        }
+    }
+}

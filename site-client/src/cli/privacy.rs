@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use sealfold::{Error, Result};
 use sealfold_aggregation::privacy::calibrate::{epsilon_by_round, noise_multiplier_for};
 use sealfold_aggregation::privacy::{Orders, SampledGaussian, pld};
+use sealfold_protocol::manifest::MAX_ROUNDS;
 use serde_json::json;
 use std::fmt::Write;
 
@@ -63,8 +64,16 @@ pub struct Wanted {
 }
 
 impl Privacy {
+    fn setting(&self) -> &Setting {
+        match self {
+            Self::Cost(cost) => &cost.setting,
+            Self::Noise(wanted) => &wanted.setting,
+        }
+    }
+
     /// Runs the command.
     pub fn run(&self, context: &Context) -> Result<u8> {
+        self.setting().expect_rounds()?;
         match self {
             Self::Cost(cost) => cost.setting.cost(context, cost.noise_multiplier),
             Self::Noise(wanted) => {
@@ -92,6 +101,15 @@ fn refused(error: sealfold_aggregation::Error) -> Error {
 }
 
 impl Setting {
+    /// Whether a manifest could have so many rounds; each of them is accounted for.
+    fn expect_rounds(&self) -> Result<()> {
+        if (1..=MAX_ROUNDS).contains(&self.rounds) {
+            return Ok(());
+        }
+        let expected = format!("1 to {MAX_ROUNDS}, as in a manifest");
+        Err(Error::input("rounds", expected, self.rounds).next("give another --rounds"))
+    }
+
     fn cost(&self, context: &Context, noise_multiplier: f64) -> Result<u8> {
         let Self { rounds, delta, sampling_rate } = *self;
         let gaussian =

@@ -72,8 +72,8 @@ pub struct Answer {
     /// Where the metrics go, JSON.
     #[arg(long, env = "SEALFOLD_METRICS", value_name = "FILE")]
     metrics: PathBuf,
-    /// The digest of the manifest in force, 64 hex digits, which an agent gives:
-    /// the file must be that manifest, with whatever amended it.
+    /// The digest of the round's manifest, 64 hex digits, which an agent gives:
+    /// the file must be that manifest, with whatever amended it before.
     #[arg(long, env = "SEALFOLD_MANIFEST", value_name = "DIGEST")]
     expect: Option<Digest>,
 }
@@ -129,7 +129,7 @@ impl Answer {
         let (digest, manifest) = from_file(&self.study)?;
         if let Some(expected) = self.expect.filter(|expected| *expected != digest) {
             return Err(SiteRefusal::new("manifest", expected, digest)
-                .next("give the manifest that was approved last: sealfold study show prints it")
+                .next("give the manifest that the round began under: sealfold study show prints the last")
                 .into());
         }
         let rows = answer::answer(&manifest, &self.data, &self.out)?;

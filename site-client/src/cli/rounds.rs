@@ -17,6 +17,7 @@ use sealfold_protocol::Signed;
 use sealfold_protocol::access::Role;
 use sealfold_protocol::api::{RoundStatus, UploadState};
 use sealfold_protocol::offer::Offer;
+use sealfold_protocol::text::shown;
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -209,7 +210,7 @@ impl OnStudy {
             phase.as_str().unwrap_or_default(),
             status.uploaded.len(),
             status.commits.len(),
-            status.waiting_for,
+            shown(&status.waiting_for),
             told.standing.in_words(),
             told.next
         );

@@ -14,6 +14,7 @@ use sealfold_protocol::access::Role;
 use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::manifest::in_words::describe;
 use sealfold_protocol::study::identity;
+use sealfold_protocol::text::shown;
 use sealfold_protocol::{Digest, MultiSigned};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
@@ -108,14 +109,17 @@ impl Study {
         match self {
             Self::Show { study, host } => {
                 let (id, manifest) = match host {
-                    Some(host) => {
+                    // The host may stand in the environment.
+                    Some(host) if !Path::new(study).is_file() => {
                         let id = digest(study)?;
                         let status = context.client(host)?.study(&id)?;
                         let last = status.manifests.last();
                         let last = last.ok_or_else(no_manifest)?;
-                        (id, Manifest::open(&last.0)?.statement().clone())
+                        let last = Manifest::open(&last.0)?;
+                        expect_study(&id, &last)?;
+                        (id, last.statement().clone())
                     }
-                    None => from_file(Path::new(study))?,
+                    _ => from_file(Path::new(study))?,
                 };
                 let machine = json!({ "study": id, "manifest": manifest });
                 context.voice.result(&machine, &describe(&manifest, &id));
@@ -137,6 +141,15 @@ fn no_manifest() -> Error {
     SiteRefusal::new("manifest", "the study's manifests", "none")
         .next("ask the operator what became of them")
         .into()
+}
+
+/// Whether a manifest that the host shows is one of the study that was asked for.
+fn expect_study(id: &Digest, manifest: &MultiSigned<Manifest>) -> Result<()> {
+    let found = identity(manifest);
+    if found == *id {
+        return Ok(());
+    }
+    Err(SiteRefusal::new("study", id, found).next("stop: the host shows another study").into())
 }
 
 fn digest(text: &str) -> Result<Digest> {
@@ -170,11 +183,7 @@ impl Approve {
             let last = status.manifests.last();
             let last = last.ok_or_else(no_manifest)?;
             let mut signed = Manifest::open(&last.0)?;
-            if identity(&signed) != id {
-                return Err(SiteRefusal::new("study", id, identity(&signed))
-                    .next("stop: the host shows another study")
-                    .into());
-            }
+            expect_study(&id, &signed)?;
             signed.add_signature(&keys.signing)?;
             signed
         };
@@ -209,7 +218,7 @@ impl Approve {
         let state = if status.active {
             "rounds can run; whoever signs now takes part from the next offer on".to_owned()
         } else {
-            format!("still missing: {}", status.missing.join(" and "))
+            format!("still missing: {}", shown(&status.missing.join(" and ")))
         };
         context.voice.result(&machine, &format!("study {id}\n{state}"));
         Ok(0)

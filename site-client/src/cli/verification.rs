@@ -12,6 +12,7 @@ use sealfold_attestation::{Evidence, Outcome, State, Verdict, verify_document};
 use sealfold_protocol::Digest;
 use sealfold_protocol::access::Role;
 use sealfold_protocol::refusal::Check;
+use sealfold_protocol::text::shown;
 use serde::Serialize;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -216,7 +217,8 @@ impl std::fmt::Display for Table {
                 State::NotMade => "not made",
             };
             let (name, expected, found) = (&row.name, shorten(&row.expected), shorten(&row.found));
-            let next = row.next.as_ref().map(|next| format!("; {next}")).unwrap_or_default();
+            let next =
+                row.next.as_ref().map(|next| format!("; {}", shown(next))).unwrap_or_default();
             writeln!(f, "{name:<15} {state:<9} expected {expected}; found {found}{next}")?;
         }
         f.write_str(match self.outcome {
@@ -232,9 +234,11 @@ impl std::fmt::Display for Table {
     }
 }
 
+/// Foreign text for one line.
 fn shorten(text: &str) -> String {
+    let text = shown(text);
     if text.chars().count() <= 96 {
-        return text.to_owned();
+        return text;
     }
     text.chars().take(93).chain("...".chars()).collect()
 }

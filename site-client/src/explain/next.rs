@@ -2,6 +2,7 @@
 
 use super::{Explained, Standing, Teller};
 use sealfold_protocol::api::RoundStatus;
+use sealfold_protocol::text::shown;
 
 /// What a site does with a release.
 const FETCH: &str = "sealfold fetch, or sealfold run does it";
@@ -36,7 +37,7 @@ impl Teller<'_> {
         told: &Explained,
         status: Option<&RoundStatus>,
     ) -> (Standing, String) {
-        let waits = status.map_or("the host".to_owned(), |status| status.waiting_for.clone());
+        let waits = status.map_or("the host".to_owned(), |status| shown(&status.waiting_for));
         let rounds = self.joined.manifest().study.rounds;
         if self.round > rounds {
             return (Standing::Ahead, format!("nothing: the study has {rounds} rounds"));

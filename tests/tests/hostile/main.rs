@@ -17,3 +17,4 @@ mod sites;
 mod table;
 mod two_enclaves;
 mod updates;
+mod words;

@@ -143,3 +143,18 @@ fn a_manifest_whose_noise_is_too_small() {
     assert_eq!(changed(|manifest| manifest.study.rounds = 1000), Check::Manifest);
     assert_eq!(changed(|manifest| manifest.aggregation.norm_limit = Some(1.0)), Check::Manifest);
 }
+
+/// A purpose that goes on, under a line feed, with terms that are not the
+/// manifest's, and hides those that are.
+#[test]
+fn a_manifest_whose_texts_forge_lines() {
+    let study = Study::new(&Options::default());
+    for purpose in ["heart\nquorum       10 of 12 hospitals", "heart \u{1b}[8m", "\u{202e}traeh"] {
+        let mut forged = study.manifest.statement().clone();
+        purpose.clone_into(&mut forged.study.purpose);
+        let forged = signed(forged, keys(&study.sites));
+        assert_eq!(refused(&study, vec![forged]), Check::Manifest, "{purpose:?}");
+    }
+    let host = HostileHost::new();
+    let _ = host.enclave("enclave").offer(&study.first_offer()).unwrap();
+}

@@ -103,6 +103,48 @@ fn values_that_are_no_numbers_wherever_they_stand() {
     }
 }
 
+/// Ten million patients of another hospital, or one, in a study whose release
+/// tells each hospital's counts apart.
+#[test]
+fn counts_in_another_hospitals_evaluation() {
+    // The counts lie in the first chunk of values, over the border of two
+    // records, or in the third.
+    for parameters in [10, 61_440 - 10, 130_000] {
+        let world = World::new(&Options {
+            parameters,
+            rounds: 1,
+            aggregation: "rule = \"sum\"\ndivisor = 100\nupdate_type = \"grid\"".to_owned(),
+            privacy: "unit = \"patient\"\nclip = 2\nstep = 0.0000152587890625\n\
+                      noise_multiplier = 0.7\nepsilon = 11\ndelta = 1e-5"
+                .to_owned(),
+            model: ["", "[evaluation]\nbins = 4\nper_site = true", ""],
+            ..Options::default()
+        });
+        let manifest = world.study.manifest.statement();
+        let length = usize::try_from(manifest.values()).unwrap();
+        let of = |place: usize, value: i32| {
+            let mut values = vec![0; length];
+            values[parameters - 1] = 7;
+            values[place] = value;
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            world.study.sites[1].seal_values(&world.offer, manifest, 1, &bytes)
+        };
+        // Each site has eight counts, and site 1 the second eight.
+        for (place, value) in [(0, 1_310_720_000), (7, 1), (16, -1), (31, 1 << 24)] {
+            let refusal = world.refusal(&of(parameters + place, value));
+            assert_eq!(refusal.check, Check::Evaluation, "{parameters}, {place}: {refusal}");
+            assert!(!refusal.to_string().contains(&value.to_string()), "{refusal}");
+        }
+        for place in [8, 15] {
+            let own = of(parameters + place, 1_310_720_000);
+            let admitted = world.enclave.admit(&world.host.door, &world.offer, &own);
+            // The site has one place: the second of the two comes too late.
+            let other = admitted.err().map(|refusal| refusal.check);
+            assert_eq!(other, (place == 15).then_some(Check::OneUpdate), "{parameters}, {place}");
+        }
+    }
+}
+
 #[test]
 fn a_norm_beyond_the_limit_is_told_to_its_site_only() {
     let aggregation = "rule = \"weighted-mean\"\nlargest_weight_share = 0.5\nnorm_limit = 3.0";
