@@ -2,8 +2,9 @@
 
 use crate::host::round_folder;
 use crate::log::{Entry, Log};
-use crate::state::{Round, Study};
+use crate::state::Round;
 use crate::store::Store;
+use crate::study::Study;
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::api::EvidenceReply;
 use sealfold_protocol::leaf::{Kind, Leaf};

@@ -12,6 +12,7 @@ pub mod door;
 pub mod enclave;
 pub mod entries;
 pub mod host;
+pub mod index;
 pub mod limits;
 pub mod log;
 pub mod log_key;
@@ -23,6 +24,7 @@ pub mod serve;
 pub mod staging;
 pub mod state;
 pub mod store;
+pub mod study;
 pub mod witness;
 
 /// Version and commit.

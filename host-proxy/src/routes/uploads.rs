@@ -3,7 +3,8 @@
 
 use super::{Reply, Shared};
 use crate::access::guard::Asker;
-use crate::host::{Host, open_header};
+use crate::host::Host;
+use crate::index::open_header;
 use crate::state::Upload;
 use crate::store::failed;
 use axum::body::Bytes;
