@@ -154,7 +154,7 @@ impl State {
     /// A refusal by `not-found`.
     pub fn round_status(&self, id: &Digest, number: u32) -> Result<RoundStatus, Refusal> {
         let study = self.study(id)?;
-        let rounds = study.manifest().study.rounds;
+        let rounds = study.last_round();
         if number == 0 || number > rounds {
             return Err(Refusal::new(
                 Check::NotFound,

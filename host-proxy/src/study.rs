@@ -131,16 +131,12 @@ impl Study {
         )
     }
 
-    /// The signing key that a site has in a round: the one of the manifest that
-    /// the round's offer stands under, which an amendment does not change.
+    /// The manifest that a round's offer stands under, which an amendment does
+    /// not change.
     ///
     /// # Errors
-    /// If there is no such offer, or its manifest does not list the site.
-    pub fn key_in(
-        &self,
-        offer: Option<&Offer>,
-        site: &str,
-    ) -> sealfold_protocol::Result<VerifyingKey> {
+    /// If there is no offer, or its manifest is not known.
+    pub fn under(&self, offer: Option<&Offer>) -> sealfold_protocol::Result<&Manifest> {
         let wrong = |found: &str| sealfold_protocol::Error::Signer {
             what: "statement",
             expected: "a site of a round with an offer".to_owned(),
@@ -149,7 +145,19 @@ impl Study {
         let manifest = offer.ok_or_else(|| wrong("a round without one"))?.manifest;
         let manifest = self.manifests.iter().find(|known| known.digest() == manifest);
         let manifest = manifest.ok_or_else(|| wrong("an offer under an unknown manifest"))?;
-        manifest.statement().site(site).map(|site| site.signing_key)
+        Ok(manifest.statement())
+    }
+
+    /// The signing key that a site has in a round, under the manifest of its offer.
+    ///
+    /// # Errors
+    /// If there is no such offer, or its manifest does not list the site.
+    pub fn key_in(
+        &self,
+        offer: Option<&Offer>,
+        site: &str,
+    ) -> sealfold_protocol::Result<VerifyingKey> {
+        self.under(offer)?.site(site).map(|site| site.signing_key)
     }
 
     /// Opens a site's report of the model that a round led to. A site that was
@@ -204,10 +212,33 @@ impl Study {
         u32::try_from(released).unwrap_or(u32::MAX)
     }
 
-    /// The round that is to be run, or the last.
+    /// The round that runs or is to be run, or the last.
     #[must_use]
     pub fn current_round(&self) -> u32 {
-        (self.rounds_done() + 1).min(self.manifest().study.rounds)
+        let next = self.rounds_done() + 1;
+        if self.is_offered(next) { next } else { next.min(self.manifest().study.rounds) }
+    }
+
+    /// The number of the last round that there is or will be.
+    #[must_use]
+    pub fn last_round(&self) -> u32 {
+        self.manifest().study.rounds.max(self.current_round())
+    }
+
+    fn is_offered(&self, round: u32) -> bool {
+        self.rounds.get(&round).is_some_and(|round| round.offer.is_some())
+    }
+
+    /// Why no offer can be made now, in words. A round that has its offer goes on
+    /// under the manifest of that offer, whatever this says.
+    #[must_use]
+    pub fn expects_first(&self) -> Option<String> {
+        let missing = self.missing();
+        if !missing.is_empty() {
+            return Some(missing.join(" and "));
+        }
+        let is_over = self.rounds_done() >= self.manifest().study.rounds;
+        is_over.then(|| "nothing: all rounds are done".to_owned())
     }
 
     /// For replies.

@@ -35,6 +35,9 @@ impl Conductor {
                     old.digest()
                 )));
             }
+            if let Some(wait) = study.expects_first() {
+                return Ok(Step::Wait(wait));
+            }
             let Some(approved) = study.approved() else {
                 return Ok(Step::Wait("approvals".to_owned()));
             };

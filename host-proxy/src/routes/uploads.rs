@@ -12,9 +12,9 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::{Extension, Json};
 use metrics::counter;
-use sealfold_protocol::Digest;
 use sealfold_protocol::api::{EnvelopeBody, UPLOAD_OFFSET, UploadState, UploadStatus};
 use sealfold_protocol::refusal::{Check, Refusal};
+use sealfold_protocol::{Digest, Signed};
 use std::sync::Arc;
 
 /// Begins an upload, or finds it.
@@ -40,14 +40,15 @@ pub async fn begin(
     }
     let study = state.study(&id)?;
     let offer = study.rounds.get(&number).and_then(|round| round.offer.as_ref());
-    let standing = offer.map(sealfold_protocol::Signed::digest);
+    let standing = offer.map(Signed::digest);
     if standing != Some(statement.offer) {
         let expected = standing.map_or("an offer, none stands".to_owned(), |d| d.to_string());
         return Err(Refusal::new(Check::Offer, expected, statement.offer)
             .next("verify the offer that stands now and seal to it")
             .into());
     }
-    let expected = study.manifest().update_length();
+    // A round stays under the manifest of its offer, whatever amends it meanwhile.
+    let expected = study.under(offer.map(Signed::statement))?.update_length();
     if statement.plain_length != expected {
         let expected = format!("{expected} bytes of plaintext");
         return Err(Refusal::new(Check::Layout, expected, statement.plain_length).into());
