@@ -86,7 +86,9 @@ async fn load_rounds(
         .collect();
     for number in numbers {
         let round = load_round(store, names, id, study, number).await?;
-        study.rounds.insert(number, round);
+        if round.offer.is_some() {
+            study.rounds.insert(number, round);
+        }
     }
     Ok(())
 }

@@ -43,7 +43,7 @@ impl Conductor {
             };
             let manifest = approved.current().statement();
             let (base, previous, clip) =
-                match number.checked_sub(1).and_then(|n| study.rounds.get(&n)) {
+                match number.checked_sub(1).filter(|n| *n > 0).and_then(|n| study.rounds.get(&n)) {
                     Some(last) => match next_base(last) {
                         Ok(base) => (
                             base,

@@ -175,7 +175,12 @@ pub async fn abandon(
     if let Some(stranger) = strangers.first() {
         return Err(Refusal::new(Check::Site, "approvers' signatures only", stranger).into());
     }
-    let round = study.rounds.entry(number).or_default();
+    // A round that was never offered is not made by what somebody says of it.
+    let Some(round) = study.rounds.get_mut(&number).filter(|round| round.offer.is_some()) else {
+        let expected = "an offer of a round that was offered";
+        let found = format!("offer {} of round {number}", statement.offer);
+        return Err(Refusal::new(Check::Offer, expected, found).into());
+    };
     let offered = round.offer.as_ref().map(Signed::digest);
     if offered == Some(statement.offer) && round.release.is_some() {
         return Err(Refusal::new(Check::Phase, "an offer without a release", "a released round")
