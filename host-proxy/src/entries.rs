@@ -111,7 +111,7 @@ async fn of_round(
     if let Some(release) = &round.release {
         entries.push(signed(Kind::Release, release)?);
     }
-    let approval = study.manifest().approval;
+    let approval = &study.manifest().approval;
     for given_up in round.abandonments.values() {
         if given_up.expect_approvals(&approval.approvers, approval.required).is_ok() {
             entries.push(abandonment(given_up)?);

@@ -1,5 +1,6 @@
 //! Reads the index of the store when the host starts.
 
+use crate::amendments;
 use crate::host::{Terms, round_folder, study_folder};
 use crate::staging::Staging;
 use crate::state::{Round, State, Upload};
@@ -40,9 +41,16 @@ pub async fn load(store: &Store, staging: &Staging, terms: &Terms) -> anyhow::Re
             continue;
         }
         match state.studies.get_mut(&id) {
-            Some(study) => study.put_manifest(study.manifests().len(), manifest),
+            Some(study) => {
+                if let Err(error) = study.amend(manifest) {
+                    tracing::error!(name, %error, "a manifest is set aside");
+                }
+            }
             None => _ = state.studies.insert(id, Study::new(manifest)),
         }
+    }
+    for (id, study) in &mut state.studies {
+        amendments::load(store, id, study).await?;
     }
     let mut broken = Vec::new();
     for (id, study) in &mut state.studies {

@@ -5,6 +5,8 @@
 //! and observable. Nothing in the protocol rests on what it checks.
 
 pub mod access;
+pub mod amendments;
+pub mod candidates;
 pub mod conductor;
 pub mod cosigned;
 pub mod disk;

@@ -1,8 +1,9 @@
 //! A study as the host knows it: its manifests, who its parties are, and how far
 //! its rounds are.
 
+use crate::candidates::Candidates;
 use crate::state::Round;
-use sealfold_protocol::api::StudyStatus;
+use sealfold_protocol::api::{PendingAmendment, StudyStatus};
 use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::offer::Offer;
@@ -15,12 +16,13 @@ use std::fmt;
 /// A study.
 #[derive(Debug)]
 pub struct Study {
-    /// Oldest first; the last may lack approvals.
-    manifests: Vec<MultiSigned<Manifest>>,
+    chain: Chain,
+    /// Amendments of the last manifest that are not in force yet.
+    pub pending: Candidates<Manifest>,
     /// The sites of the manifest in force, by key.
     sites: HashMap<VerifyingKey, String>,
-    /// Its approvers, and whoever a manifest names that is not in force yet.
-    others: BTreeSet<VerifyingKey>,
+    /// Its approvers.
+    approvers: BTreeSet<VerifyingKey>,
     /// Whether the initial model is in the store.
     pub has_model: bool,
     /// By number.
@@ -29,12 +31,27 @@ pub struct Study {
     pub waiting_for: String,
 }
 
+/// A study's manifests.
+#[derive(Debug)]
+enum Chain {
+    /// The first, which lacks approvals.
+    Proposed(MultiSigned<Manifest>),
+    /// Those that are approved, from the first to the one in force.
+    Approved(Approved),
+}
+
+impl Chain {
+    fn of(first: MultiSigned<Manifest>) -> Self {
+        Approved::open(first.clone()).map_or_else(|_| Self::Proposed(first), Self::Approved)
+    }
+}
+
 /// What a key is in a study.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     /// A site of the manifest in force, or of the latest offer's.
     Site(String),
-    /// An approver, or a site that an amendment names which is not in force.
+    /// An approver of the manifest in force.
     Approver,
 }
 
@@ -52,9 +69,10 @@ impl Study {
     #[must_use]
     pub fn new(first: MultiSigned<Manifest>) -> Self {
         let mut study = Self {
-            manifests: vec![first],
+            chain: Chain::of(first),
+            pending: Candidates::default(),
             sites: HashMap::new(),
-            others: BTreeSet::new(),
+            approvers: BTreeSet::new(),
             has_model: false,
             rounds: BTreeMap::new(),
             waiting_for: String::new(),
@@ -63,37 +81,92 @@ impl Study {
         study
     }
 
-    /// The manifests, oldest first; the last may lack approvals.
+    /// The manifests, oldest first; only the first may lack approvals.
     #[must_use]
     pub fn manifests(&self) -> &[MultiSigned<Manifest>] {
-        &self.manifests
+        match &self.chain {
+            Chain::Proposed(first) => std::slice::from_ref(first),
+            Chain::Approved(study) => study.manifests(),
+        }
     }
 
-    /// Puts a manifest at a place: in place of the one there, or behind the last.
-    pub fn put_manifest(&mut self, place: usize, manifest: MultiSigned<Manifest>) {
-        match self.manifests.get_mut(place) {
-            Some(known) => *known = manifest,
-            None => self.manifests.push(manifest),
+    /// The last of them.
+    #[must_use]
+    pub fn last(&self) -> &MultiSigned<Manifest> {
+        match &self.chain {
+            Chain::Proposed(first) => first,
+            Chain::Approved(study) => study.current(),
+        }
+    }
+
+    /// Takes over further signatures of the last manifest.
+    ///
+    /// # Errors
+    /// If it is another.
+    pub fn merge(&mut self, manifest: &MultiSigned<Manifest>) -> sealfold_protocol::Result<()> {
+        match &mut self.chain {
+            Chain::Approved(study) => study.merge(manifest)?,
+            Chain::Proposed(first) => {
+                first.merge(manifest)?;
+                self.chain = Chain::of(first.clone());
+            }
         }
         self.index();
+        Ok(())
+    }
+
+    /// Puts an amendment in force; those that were pending beside it follow no
+    /// more.
+    ///
+    /// # Errors
+    /// If it does not follow.
+    pub fn amend(&mut self, amendment: MultiSigned<Manifest>) -> sealfold_protocol::Result<()> {
+        let Chain::Approved(study) = &mut self.chain else {
+            return self.expect_amendment(&amendment);
+        };
+        study.amend(amendment)?;
+        self.pending = Candidates::default();
+        self.index();
+        Ok(())
+    }
+
+    /// Whether an amendment would be in force with more signatures.
+    ///
+    /// # Errors
+    /// If it does not name the last manifest, or changes what no amendment may;
+    /// [`sealfold_protocol::Error::Approvals`] while there is nothing to amend.
+    pub fn expect_amendment(
+        &self,
+        amendment: &MultiSigned<Manifest>,
+    ) -> sealfold_protocol::Result<()> {
+        match &self.chain {
+            Chain::Proposed(first) => Approved::open(first.clone()).map(|_| ()),
+            Chain::Approved(study) => match study.clone().amend(amendment.clone()) {
+                Ok(()) | Err(sealfold_protocol::Error::Approvals { .. }) => Ok(()),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    /// The pending amendment that has all its approvals.
+    #[must_use]
+    pub fn approved_amendment(&self) -> Option<MultiSigned<Manifest>> {
+        let study = self.approved()?;
+        self.pending.iter().find(|next| study.clone().amend((*next).clone()).is_ok()).cloned()
     }
 
     fn index(&mut self) {
-        let current = self.manifest();
-        let last = self.manifests.last().map(|manifest| manifest.statement().clone());
-        let all = [Some(current.clone()), last];
-        let named = |manifest: Manifest| {
-            let sites = manifest.sites.into_iter().map(|site| site.signing_key);
-            manifest.approval.approvers.into_iter().chain(sites).collect::<Vec<_>>()
-        };
-        self.others = all.into_iter().flatten().flat_map(named).collect();
-        let sites = current.sites.into_iter();
-        self.sites = sites.map(|site| (site.signing_key, site.name)).collect();
+        let manifest = self.last().statement();
+        let sites = manifest.sites.iter().map(|site| (site.signing_key, site.name.clone()));
+        let (sites, approvers) = (sites.collect(), manifest.approval.approvers.clone());
+        self.sites = sites;
+        self.approvers = approvers.into_iter().collect();
     }
 
-    /// What a key is in this study. A key that an amendment replaced stands for
-    /// its site until the next offer: the round that runs is under the older
-    /// manifest.
+    /// What a key is in this study, by the manifest in force alone: an amendment
+    /// that lacks approvals makes nobody a party. A key that an amendment replaced
+    /// stands for its site until the next offer: the round that runs is under the
+    /// older manifest.
     #[must_use]
     pub fn standing(&self, key: &VerifyingKey) -> Option<Standing> {
         if let Some(name) = self.sites.get(key) {
@@ -101,34 +174,27 @@ impl Study {
         }
         let offer = self.rounds.values().rev().find_map(|round| round.offer.as_ref());
         let manifest = offer.map(|offer| offer.statement().manifest);
-        let manifest = self.manifests.iter().find(|known| Some(known.digest()) == manifest);
+        let manifest = self.manifests().iter().find(|known| Some(known.digest()) == manifest);
         let mut sites = manifest.iter().flat_map(|manifest| &manifest.statement().sites);
         if let Some(site) = sites.find(|site| site.signing_key == *key) {
             return Some(Standing::Site(site.name.clone()));
         }
-        self.others.contains(key).then_some(Standing::Approver)
+        self.approvers.contains(key).then_some(Standing::Approver)
     }
 
-    /// The approved part of the chain, if the first manifest is approved.
+    /// The manifests, once the first is approved.
     #[must_use]
-    pub fn approved(&self) -> Option<Approved> {
-        let mut manifests = self.manifests.iter();
-        let mut study = Approved::open(manifests.next()?.clone()).ok()?;
-        for amendment in manifests {
-            if study.amend(amendment.clone()).is_err() {
-                break;
-            }
+    pub fn approved(&self) -> Option<&Approved> {
+        match &self.chain {
+            Chain::Proposed(_) => None,
+            Chain::Approved(study) => Some(study),
         }
-        Some(study)
     }
 
     /// The manifest in force, or the first while it lacks approvals.
     #[must_use]
-    pub fn manifest(&self) -> Manifest {
-        self.approved().map_or_else(
-            || self.manifests[0].statement().clone(),
-            |study| study.current().statement().clone(),
-        )
+    pub fn manifest(&self) -> &Manifest {
+        self.last().statement()
     }
 
     /// The manifest that a round's offer stands under, which an amendment does
@@ -143,7 +209,7 @@ impl Study {
             found: found.to_owned(),
         };
         let manifest = offer.ok_or_else(|| wrong("a round without one"))?.manifest;
-        let manifest = self.manifests.iter().find(|known| known.digest() == manifest);
+        let manifest = self.manifests().iter().find(|known| known.digest() == manifest);
         let manifest = manifest.ok_or_else(|| wrong("an offer under an unknown manifest"))?;
         Ok(manifest.statement())
     }
@@ -187,10 +253,10 @@ impl Study {
         let manifest = self.manifest();
         if self.approved().is_none() {
             let approval = &manifest.approval;
-            let found = self.manifests[0].expect_approvals(&approval.approvers, 0).unwrap_or(0);
+            let found = self.last().expect_approvals(&approval.approvers, 0).unwrap_or(0);
             missing.push(format!("approvals: {found} of {} are there", approval.required));
         }
-        let signers = self.manifests[0].signers();
+        let signers = self.last().signers();
         let signed = match self.approved() {
             Some(study) => study.participants().len(),
             None => manifest.sites.iter().filter(|s| signers.contains(&s.signing_key)).count(),
@@ -246,11 +312,16 @@ impl Study {
     pub fn status(&self, id: Digest) -> StudyStatus {
         let manifest = self.manifest();
         let missing = self.missing();
-        let envelopes = self.manifests.iter().filter_map(|m| m.envelope().ok()).map(Envelope);
+        let envelopes = self.manifests().iter().filter_map(|m| m.envelope().ok()).map(Envelope);
+        let pending = self.pending.iter().map(|amendment| PendingAmendment {
+            manifest: amendment.digest(),
+            signers: amendment.signers().into_iter().collect(),
+        });
         StudyStatus {
             study: id,
-            name: manifest.study.name,
+            name: manifest.study.name.clone(),
             manifests: envelopes.collect(),
+            pending: pending.collect(),
             active: missing.is_empty(),
             missing,
             rounds_done: self.rounds_done(),

@@ -1,13 +1,16 @@
 //! Manifests that are amended while rounds run.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use sealfold_protocol::api::RoundStatus;
+use sealfold_protocol::api::{RoundStatus, StudyStatus};
+use sealfold_protocol::manifest::{Amends, Manifest};
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::release::Release;
 use sealfold_protocol::report::ModelReport;
 use sealfold_protocol::roster::Roster;
-use sealfold_protocol::{Digest, Signed};
-use sealfold_tests::study::Options;
+use sealfold_protocol::{Digest, MultiSigned, Signed, SigningKey};
+use sealfold_tests::http::Reply;
+use sealfold_tests::lone::{self, Lone};
+use sealfold_tests::study::{Options, Study};
 use sealfold_tests::system::System;
 
 const SITES: [&str; 4] = ["site-000", "site-001", "site-002", "site-003"];
@@ -41,6 +44,92 @@ fn upload(system: &System, site: usize, value: f32) {
     assert_eq!(reply.status, 200, "{}", String::from_utf8_lossy(&reply.body));
     let reply = system.append_as(site, &update.header.digest(), 0, &update.bytes);
     assert_eq!(reply.status, 200, "{}", String::from_utf8_lossy(&reply.body));
+}
+
+fn published(reply: &Reply) -> StudyStatus {
+    let text = String::from_utf8_lossy(&reply.body);
+    assert_eq!(reply.status, 200, "{text}");
+    serde_json::from_slice(&reply.body).unwrap()
+}
+
+#[test]
+fn one_site_neither_fills_a_manifest_with_signatures_nor_keeps_others_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = Lone::start(folder.path(), "host", &["--any-study"]);
+    let study = Study::new(&Options::default());
+    let statement = study.manifest.statement();
+    let by = |site: usize| MultiSigned::sign(statement.clone(), &study.sites[site].key).unwrap();
+    let _ = published(&host.publish(&study.sites[0].key, &by(0)));
+    // As many throw-away signatures as there is room for beside the others.
+    let mut full = by(1);
+    for i in 0..254u32 {
+        let mut seed = [200; 32];
+        seed[..4].copy_from_slice(&i.to_le_bytes());
+        full.add_signature(&SigningKey::from_seed(&seed).unwrap()).unwrap();
+    }
+    let _ = published(&host.publish(&study.sites[1].key, &full));
+    for site in [2, 3] {
+        let status = published(&host.publish(&study.sites[site].key, &by(site)));
+        let known = Manifest::open(&status.manifests[0].0).unwrap();
+        assert_eq!(known.signers().len(), site + 1);
+        assert!(!status.missing.iter().any(|m| m.starts_with("signatures")), "{status:?}");
+    }
+}
+
+#[test]
+fn one_site_does_not_take_away_what_others_have_signed() {
+    let mut system = System::start(&Options::default());
+    let amended = |rounds: u32| {
+        let mut manifest = system.study.manifest.statement().clone();
+        manifest.study.rounds = rounds;
+        manifest.measurements = Manifest::open(&system.status().manifests[0].0)
+            .unwrap()
+            .statement()
+            .measurements
+            .clone();
+        let id = system.study.id();
+        manifest.amends = Some(Amends { study: id, predecessor: id });
+        manifest
+    };
+    let publish = |system: &System, site: usize, manifest: &Manifest| {
+        let key = &system.study.sites[site].key;
+        let signed = MultiSigned::sign(manifest.clone(), key).unwrap();
+        published(&lone::publish(&system.endpoint(), key, &signed))
+    };
+    let (good, mut digests) = (amended(6), Vec::new());
+    for (site, bad) in [(0, amended(7)), (1, amended(8))] {
+        digests.clear();
+        let _ = publish(&system, site, &good);
+        let status = publish(&system, 3, &bad);
+        digests.extend(status.pending.iter().map(|pending| pending.manifest));
+        assert_eq!(digests.len(), 2, "{status:?}");
+    }
+    system.restart_host();
+    let pending = system.status().pending;
+    let mut signers: Vec<_> = pending.iter().map(|pending| pending.signers.len()).collect();
+    signers.sort_unstable();
+    assert_eq!(signers, [1, 2]);
+    // Which of them is meant, the client asks.
+    let id = system.id();
+    let approve = |more: &[&str]| {
+        let fixed = ["study", "approve", &id, "--host", &system.url, "--yes"];
+        system.sealfold("site-002", &[&fixed, more].concat())
+    };
+    let refused = approve(&[]);
+    assert_eq!(refused.check(), "amendment", "{refused:?}");
+    assert!(digests.iter().all(|digest| refused.stdout.contains(&digest.to_string())));
+    let good = pending.iter().find(|pending| pending.signers.len() == 2).unwrap();
+    let good = good.manifest.to_string();
+    let shown = ["study", "show", &id, "--host", &system.url, "--manifest", &good];
+    let shown = system.sealfold("site-002", &shown).good().json();
+    assert_eq!(shown["manifest"]["study"]["rounds"], 6);
+    let _ = approve(&["--manifest", &good]).good();
+    // In force; the other names a manifest that is amended.
+    let status = system.status();
+    assert_eq!((status.rounds, status.manifests.len(), status.pending.len()), (6, 2, 0));
+    system.restart_host();
+    let status = system.status();
+    assert_eq!((status.rounds, status.manifests.len(), status.pending.len()), (6, 2, 0));
 }
 
 #[test]

@@ -167,7 +167,7 @@ pub async fn abandon(
     }
     let mut state = host.state.lock().await;
     let study = state.study_mut(&id)?;
-    let approval = study.manifest().approval;
+    let approval = study.manifest().approval.clone();
     let approvers = approval.approvers;
     abandonment.expect_approvals(&approvers, 1)?;
     let strangers: Vec<_> =
