@@ -139,9 +139,13 @@ async fn load_round(
                 let envelope = sealfold_protocol::bytes::Envelope(read(store, &name).await?);
                 round.commits.insert(site.to_owned(), envelope);
             }
-        } else if name.starts_with(&format!("{folder}/abandonments/")) {
+        } else if let Some(rest) = name.strip_prefix(&format!("{folder}/abandonments/")) {
+            let Some(by) = rest.split_once('.').and_then(|(_, key)| key.parse().ok()) else {
+                continue;
+            };
             let abandonment = MultiSigned::<Abandonment>::open(&read(store, &name).await?)?;
-            round.abandonments.insert(abandonment.statement().offer, abandonment);
+            let words = round.abandonments.entry(abandonment.statement().offer).or_default();
+            words.back(by, &abandonment)?;
         } else if name.starts_with(&format!("{folder}/reports/")) {
             let report = study.open_report(Some(offer.statement()), &read(store, &name).await?)?;
             round.reports.insert(report.site.clone(), report);

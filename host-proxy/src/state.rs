@@ -4,6 +4,7 @@
 //! read when the host starts. The host verifies what it stores, not because
 //! anybody trusts it to, but so that strangers cannot fill its disk.
 
+use crate::candidates::Candidates;
 use crate::study::Study;
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::api::{Phase, RoundStatus, UploadState, UploadStatus};
@@ -14,7 +15,7 @@ use sealfold_protocol::release::Release;
 use sealfold_protocol::report::ModelReport;
 use sealfold_protocol::roster::Roster;
 use sealfold_protocol::update::UpdateHeader;
-use sealfold_protocol::{Digest, MultiSigned, Signed};
+use sealfold_protocol::{Digest, Signed};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -52,8 +53,9 @@ pub struct Round {
     pub release: Option<Signed<Release>>,
     /// Whether the aggregate is in the store.
     pub has_aggregate: bool,
-    /// By the offer that was given up; perhaps still short of signatures.
-    pub abandonments: BTreeMap<Digest, MultiSigned<Abandonment>>,
+    /// By the offer that is given up: what approvers have signed of it, in which
+    /// words. One with enough signatures gives it up.
+    pub abandonments: BTreeMap<Digest, Candidates<Abandonment>>,
     /// The models that sites computed from the release.
     pub reports: BTreeMap<String, ModelReport>,
 }
@@ -167,7 +169,11 @@ impl State {
         let envelope = |bytes: &[u8]| Envelope(bytes.to_vec());
         let uploads = round.offer.as_ref().map(|offer| self.uploads_of(&offer.digest()));
         let released = round.release.as_ref().filter(|_| round.has_aggregate);
-        let abandoned = round.abandonments.values().filter_map(|a| a.envelope().ok());
+        let abandoned = round
+            .abandonments
+            .values()
+            .flat_map(Candidates::iter)
+            .filter_map(|a| a.envelope().ok());
         let waiting_for = if released.is_some() {
             "nothing: the round is released".to_owned()
         } else {

@@ -79,6 +79,10 @@ impl Asker {
     }
 }
 
+/// The key that a request is signed with, for the handler.
+#[derive(Debug, Clone, Copy)]
+pub struct Key(pub VerifyingKey);
+
 /// Lets a request through to its operation, or refuses it.
 pub async fn guard(
     State((host, operation)): State<(Arc<Host>, &'static Operation)>,
@@ -114,6 +118,9 @@ pub async fn guard(
         Err(refusal) => return Refused(refusal).into_response(),
     };
     head.extensions.insert(asker);
+    if let Some(signed) = &caller.signed {
+        head.extensions.insert(Key(signed.key));
+    }
     next.run(Request::from_parts(head, body)).await
 }
 

@@ -339,7 +339,8 @@ impl Conductor {
 fn is_abandoned(state: &State, id: Digest, round: &Round, offer: &Digest) -> bool {
     let Ok(study) = state.study(&id) else { return false };
     let approval = &study.manifest().approval;
-    round.abandonments.get(offer).is_some_and(|abandonment| {
-        abandonment.expect_approvals(&approval.approvers, approval.required).is_ok()
-    })
+    round
+        .abandonments
+        .get(offer)
+        .is_some_and(|words| words.approved(&approval.approvers, approval.required).is_some())
 }

@@ -59,8 +59,7 @@ impl Conductor {
                 approved.manifests().iter().map(sealfold_protocol::MultiSigned::envelope);
             let manifests = manifests.map(|e| Ok(Envelope(e?))).collect::<Result<_, Refusal>>()?;
             let request = OfferRequest { manifests, round: number, base, previous, clip };
-            let entries = approved.manifests().iter().map(entries::manifest);
-            (request, entries.collect::<Result<_, _>>()?)
+            (request, entries::manifests(study)?)
         };
         // In the log before an offer is made under them, with the signatures
         // that the enclave sees.

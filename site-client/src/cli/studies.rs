@@ -12,7 +12,7 @@ use sealfold::study::{LocalStudy, acceptable};
 use sealfold::{Error, Result, tensors};
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::access::Role;
-use sealfold_protocol::api::{PendingAmendment, StudyStatus};
+use sealfold_protocol::api::{PendingAmendment, RoundStatus, StudyStatus};
 use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::manifest::in_words::describe;
 use sealfold_protocol::study::identity;
@@ -85,9 +85,10 @@ pub struct Abandon {
     /// The digest of the offer that is given up.
     #[arg(long)]
     offer: Digest,
-    /// Why, for those who read it later.
-    #[arg(long)]
-    reason: String,
+    /// Why, for those who read it later. Without it you sign what the other
+    /// approvers have said: an abandonment takes their signatures of the same words.
+    #[arg(long, value_name = "WORDS")]
+    reason: Option<String>,
     /// Do not ask.
     #[arg(long)]
     yes: bool,
@@ -279,29 +280,65 @@ impl Approve {
     }
 }
 
+/// What approvers have signed of an offer, with the most signatures first.
+fn said_of(offer: &Digest, status: &RoundStatus) -> Vec<MultiSigned<Abandonment>> {
+    let opened = status.abandonments.iter().filter_map(|a| MultiSigned::open(&a.0).ok());
+    let mut said: Vec<MultiSigned<Abandonment>> =
+        opened.filter(|said: &MultiSigned<Abandonment>| said.statement().offer == *offer).collect();
+    said.sort_by_key(|said| std::cmp::Reverse(said.signers().len()));
+    said
+}
+
 impl Abandon {
     fn run(&self, context: &Context) -> Result<u8> {
         let keys = context.keys()?;
         let client = context.client(&self.target.host)?.signed(&keys.signing, Role::Party)?;
+        let (study, round) = (self.target.study, self.round);
         eprintln!(
             "An abandoned offer counts as possibly released: if its instance did release, that \
              aggregate stays comparable with the next one on the same model."
         );
-        confirm(&format!("abandon offer {}?", self.offer), self.yes)?;
-        let abandonment = Abandonment {
-            study: self.target.study,
-            round: self.round,
-            offer: self.offer,
-            reason: self.reason.clone(),
+        let reason = match &self.reason {
+            Some(reason) => reason.clone(),
+            None => self.words_of_others(&client.round(&study, round)?)?,
         };
+        let abandonment = Abandonment { study, round, offer: self.offer, reason };
+        let question = format!("abandon offer {}, because: {:?}?", self.offer, abandonment.reason);
+        confirm(&question, self.yes)?;
         let signed = MultiSigned::sign(abandonment, &keys.signing)?;
-        let merged = client.abandon(&self.target.study, self.round, &signed.envelope()?)?;
+        let merged = client.abandon(&study, round, &signed.envelope()?)?;
         let merged = MultiSigned::<Abandonment>::open(&merged.envelope.0)?;
-        let status = client.study(&self.target.study)?;
-        let approval = in_force(&status)?.statement().approval.clone();
+        let approval = in_force(&client.study(&study)?)?.statement().approval.clone();
         let found = merged.expect_approvals(&approval.approvers, 0)?;
-        let text = format!("{found} of {} signatures that an abandonment takes", approval.required);
-        context.voice.result(&json!({ "signatures": found, "required": approval.required }), &text);
+        let mut text =
+            format!("{found} of {} signatures that an abandonment takes", approval.required);
+        let mut others = said_of(&self.offer, &client.round(&study, round)?);
+        others.retain(|other| other.digest() != merged.digest());
+        if found < approval.required {
+            for other in &others {
+                text.push_str(&format!(
+                    "\n{} have signed other words: {:?}; without --reason you sign those of most",
+                    other.signers().len(),
+                    other.statement().reason
+                ));
+            }
+        }
+        let others = others.iter().map(|other| {
+            json!({ "reason": other.statement().reason, "signatures": other.signers().len() })
+        });
+        let machine = json!({ "signatures": found, "required": approval.required,
+            "reason": merged.statement().reason, "others": others.collect::<Vec<_>>() });
+        context.voice.result(&machine, &text);
         Ok(0)
+    }
+
+    /// The words that most have signed so far.
+    fn words_of_others(&self, status: &RoundStatus) -> Result<String> {
+        let said = said_of(&self.offer, status);
+        let most = said.first().ok_or_else(|| {
+            Error::input("reason", "words of your own, or of other approvers", "none of that offer")
+                .next("give --reason")
+        })?;
+        Ok(most.statement().reason.clone())
     }
 }
