@@ -133,15 +133,13 @@ impl Host {
                 round.logged = Some(log.find(&store, Kind::Roster, &roster.digest()).await?);
             }
         }
-        let kept: BTreeSet<_> = state
-            .uploads
-            .keys()
-            .map(ToString::to_string)
-            .chain(unstored(&state).map(|object| object.to_string()))
-            .collect();
+        // Those among them that were set aside, too.
+        let headers = store.list("uploads").await?;
+        let headers: BTreeSet<_> =
+            headers.iter().filter_map(|name| name.strip_suffix("/header")).collect();
         // An aggregate whose release is not in the store yet may still be the
         // enclave's; it is kept if it is whole.
-        staging.sweep(|name| kept.contains(name) || name.len() == 64);
+        staging.sweep(|update| headers.contains(update), |aggregate| aggregate.len() == 64);
         let (state, wake) = (Mutex::new(state), Notify::new());
         let rates = Rates::default();
         Ok(Arc::new(Self {
@@ -212,7 +210,13 @@ impl Host {
     /// # Errors
     /// A refusal by `storage`.
     pub async fn forget_upload(&self, header: &Digest) -> Result<(), Refusal> {
-        self.state.lock().await.uploads.remove(header);
+        let upload = self.state.lock().await.uploads.remove(header);
+        // A piece that is being written is written; those that wait for it find no
+        // upload any more.
+        let _writing = match &upload {
+            Some(upload) => Some(upload.writing.lock().await),
+            None => None,
+        };
         // The bytes first: killed in between, the host still knows the upload
         // and forgets it again; bytes without a header would stay for good.
         self.staging.forget_update(header.as_bytes());
@@ -221,12 +225,4 @@ impl Host {
         }
         Ok(())
     }
-}
-
-/// Aggregates of releases that are not in the store yet.
-fn unstored(state: &State) -> impl Iterator<Item = sealfold_protocol::bytes::Random> {
-    let rounds = state.studies.values().flat_map(|study| study.rounds.values());
-    rounds
-        .filter(|round| !round.has_aggregate)
-        .filter_map(|round| round.release.as_ref().map(|release| release.statement().object))
 }

@@ -1,11 +1,18 @@
 //! What one party can take of a host from all others, and cannot.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use sealfold_protocol::access::Role;
+use sealfold_protocol::api::MAX_PIECE;
 use sealfold_protocol::manifest::{Amends, Manifest};
+use sealfold_protocol::offer::Offer;
+use sealfold_protocol::update::PREAMBLE;
 use sealfold_protocol::{MultiSigned, SigningKey};
+use sealfold_tests::http;
 use sealfold_tests::lone::{self, Lone};
 use sealfold_tests::study::{Options, Study};
-use std::time::Instant;
+use sealfold_tests::system::System;
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
 
 const SLOW: [&str; 5] = ["--any-study", "--site-rate", "2", "--stranger-rate", "2"];
 
@@ -74,7 +81,7 @@ fn an_amendment_that_lacks_approvals_makes_nobody_a_party() {
     assert!(replies.iter().all(|reply| ["right", "rate"].contains(&&*reply.check())));
     assert!(replies.iter().filter(|reply| reply.check() == "right").count() <= 25);
     // But for signing that amendment, and no other.
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(2));
     let other = amendment(&study, |manifest| {
         manifest.approval.approvers = vec![keys[0].verifying_key()];
         manifest.approval.required = 1;
@@ -85,4 +92,85 @@ fn an_amendment_that_lacks_approvals_makes_nobody_a_party() {
     let reply = lone::publish(&host.endpoint, &keys[0], &signed);
     assert_eq!(reply.status, 200, "{}", String::from_utf8_lossy(&reply.body));
     assert!(String::from_utf8_lossy(&reply.body).contains(&keys[0].verifying_key().to_string()));
+}
+
+#[test]
+fn requests_that_are_refused_by_rate_leave_no_nonce() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = Lone::start(folder.path(), "host", &SLOW);
+    let study = Study::new(&Options::default());
+    let key = &study.sites[1].key;
+    assert_eq!(host.publish(key, &study.manifest).status, 200);
+    let path = format!("/v1/studies/{}/round", study.id());
+    let (mut served, mut busy) = (0, 0);
+    while busy < 200 {
+        match host.ask(key, "GET", &path, b"").status {
+            200 => served += 1,
+            429 => busy += 1,
+            other => panic!("{other}"),
+        }
+    }
+    let kept = std::fs::metadata(folder.path().join("host/nonces")).unwrap().len() / 56;
+    // The publication was a stranger's request: nobody knew the key.
+    assert_eq!(kept, served);
+}
+
+#[test]
+fn pieces_of_an_upload_that_gave_way_leave_nothing_on_the_disk() {
+    let mut system = System::start(&Options { parameters: 5_000_000, ..Options::default() });
+    let offer = Offer::open(&system.round(1).offer.unwrap().0).unwrap();
+    let length = 5_000_000 * 4 + PREAMBLE as u64;
+    let piece = vec![7; MAX_PIECE];
+    let folder = system.folder.path().join("host/staging/updates");
+    let files = || std::fs::read_dir(&folder).unwrap().count();
+    let site = &system.study.sites[3];
+    for late in [5, 20, 45, 90] {
+        let [(first, _), (second, _)] = [(); 2].map(|()| site.header(&offer, length));
+        let _ = system.begin_upload(&first);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| system.append_as(site, &first.digest(), 0, &piece).status);
+            }
+            std::thread::sleep(Duration::from_millis(late));
+            let reply = system.post_as(site, "updates", second.envelope());
+            assert_eq!(reply.status, 200, "{}", String::from_utf8_lossy(&reply.body));
+        });
+        assert_eq!(files(), 0, "{late} ms");
+    }
+    // What an older host left there belongs to no upload.
+    std::fs::write(folder.join("ab".repeat(32)), b"left").unwrap();
+    system.restart_host();
+    assert_eq!(files(), 0);
+}
+
+#[test]
+fn one_key_has_one_copy_of_an_initial_model_on_the_disk() {
+    const LENGTH: usize = 10_000_000;
+    let folder = tempfile::tempdir().unwrap();
+    let host = Lone::start(folder.path(), "host", &["--any-study"]);
+    let study = Study::new(&Options { parameters: LENGTH / 4, ..Options::default() });
+    assert_eq!(host.publish(&study.sites[0].key, &study.manifest).status, 200);
+    let path = format!("/v1/studies/{}/model", study.id());
+    let begin = |site: usize| {
+        let mut head =
+            format!("PUT {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {LENGTH}\r\n");
+        let signer = (&study.sites[site].key, Role::Party);
+        for (name, value) in http::signature(signer, "PUT", &path, &[], b"") {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        let mut stream = host.endpoint.connect().unwrap();
+        let _ = stream.write_all(format!("{head}\r\n").as_bytes());
+        let _ = stream.write_all(&vec![0; LENGTH - 1]);
+        stream
+    };
+    let _others: Vec<_> = (0..10).map(|_| begin(3)).collect();
+    let mut last = begin(2);
+    // Another party is not kept waiting by the one that does not end.
+    last.write_all(&[0]).unwrap();
+    let mut status = [0; 12];
+    last.read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 204");
+    let files = std::fs::read_dir(folder.path().join("host/staging/temporary")).unwrap();
+    let held: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    assert!(held <= LENGTH as u64, "{held} bytes");
 }

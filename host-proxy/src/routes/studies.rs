@@ -1,7 +1,9 @@
 //! Studies: their manifests and their initial models.
 
 use super::{Refused, Reply, Shared, object};
-use crate::access::guard::{Access, Asker};
+use crate::access::guard::{Access, Asker, Key};
+use crate::access::rates::{Limits, Who};
+use crate::access::too_many;
 use crate::host::{Host, study_folder};
 use crate::state::MAX_STUDIES;
 use crate::store::failed;
@@ -10,7 +12,7 @@ use crate::{amendments, log_key};
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use futures_util::StreamExt;
 use sealfold_protocol::access::Role;
@@ -22,6 +24,7 @@ use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::{Digest, MultiSigned, Unverified, VerifyingKey};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::time::Instant;
 use tokio::io::AsyncWriteExt;
 
 /// All studies.
@@ -172,8 +175,16 @@ fn expect_signed_by_a_party(manifest: &Unverified<Manifest>) -> Result<(), Refus
 pub async fn put_model(
     State(host): Shared,
     Path(id): Path<Digest>,
+    Extension(Key(key)): Extension<Key>,
     body: Body,
-) -> Result<StatusCode, Refused> {
+) -> Result<Response, Refused> {
+    // One copy on disk for each party: one at a time for all of them would let the
+    // slowest keep the model out.
+    let limits = Limits::of_models();
+    let _place = match host.rates.enter(Who::Models(key), limits, Instant::now()) {
+        Ok(place) => place,
+        Err(wait) => return Ok(too_many(&limits, wait)),
+    };
     let (expected, length, has_model) = {
         let state = host.state.lock().await;
         let study = state.study(&id)?;
@@ -217,7 +228,7 @@ pub async fn put_model(
         host.state.lock().await.study_mut(&id)?.has_model = true;
         host.wake.notify_one();
     }
-    Ok(StatusCode::NO_CONTENT)
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// The initial model.

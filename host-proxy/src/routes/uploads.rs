@@ -123,6 +123,10 @@ pub async fn append(
     let upload = host.state.lock().await.uploads.get(&header).cloned();
     let upload = upload.ok_or_else(|| unknown(&header))?;
     let writing = upload.writing.clone().lock_owned().await;
+    // It may have given way to another while this piece waited; bytes of an upload
+    // that is gone would stay for good.
+    let upload = host.state.lock().await.uploads.get(&header).cloned();
+    let upload = upload.ok_or_else(|| unknown(&header))?;
     if offset.saturating_add(piece.len() as u64) > upload.length {
         let expected = format!("at most {} bytes in all", upload.length);
         let found = format!("{} bytes at offset {offset}", piece.len());
