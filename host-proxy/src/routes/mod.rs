@@ -108,6 +108,7 @@ pub const OPERATIONS: &[Operation] = &[
     Operation { method: "post", path: "/v1/studies", access: Access::Signer, content: Content::Whole(MAX_JSON), summary: "Publish a manifest, an amendment, or further signatures", body: "EnvelopeBody", reply: "StudyStatus" },
     Operation { method: "post", path: "/v1/operator/studies", access: Access::Operator, content: Content::Whole(MAX_JSON), summary: "Serve a study from now on", body: "Introduction", reply: "{}" },
     Operation { method: "get", path: "/v1/studies/{study}", access: Access::Anyone, content: Content::Nothing, summary: "One study", body: "", reply: "StudyStatus" },
+    Operation { method: "get", path: "/v1/studies/{study}/manifests/{manifest}", access: Access::Anyone, content: Content::Nothing, summary: "A manifest of the study, in force or pending, by its digest", body: "", reply: "EnvelopeBody" },
     Operation { method: "put", path: "/v1/studies/{study}/model", access: Access::Party, content: Content::Named, summary: "Publish the initial model, whose digest the manifest names", body: "bytes", reply: "204" },
     Operation { method: "get", path: "/v1/studies/{study}/model", access: Access::Party, content: Content::Nothing, summary: "The initial model; Range is understood", body: "", reply: "bytes" },
     Operation { method: "get", path: "/v1/studies/{study}/round", access: Access::Party, content: Content::Nothing, summary: "The round that runs", body: "", reply: "RoundStatus" },
@@ -133,6 +134,7 @@ fn handler(operation: &Operation) -> MethodRouter<Arc<Host>> {
         ("post", "/v1/studies") => post(studies::publish),
         ("post", "/v1/operator/studies") => post(studies::introduce),
         ("get", "/v1/studies/{study}") => get(studies::one),
+        ("get", "/v1/studies/{study}/manifests/{manifest}") => get(studies::manifest),
         ("put", "/v1/studies/{study}/model") => {
             axum::routing::put(studies::put_model).layer(DefaultBodyLimit::disable())
         }
