@@ -9,7 +9,7 @@ BIN := target/$(PROFILE)
 	eif reproduce measurements vm-tools test-nitro test-confidential-space image test-tools aarch64 soak
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 26
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 26
 
 build: shipped ## all binaries, the enclave twice: as it is shipped, and in simulation
 	$(CARGO) build --release --locked --workspace --exclude sealfold-tests --exclude sealfold-faults --features sealfold-enclave/simulation

@@ -142,6 +142,12 @@ impl Verdict {
         self.outcome
     }
 
+    /// Whether it was accepted as what it says it is, a simulation.
+    #[must_use]
+    pub fn is_simulated(&self) -> bool {
+        self.claims.as_ref().is_some_and(|claims| claims.simulated)
+    }
+
     /// Every check that the platform has, in the order of [`CheckName`].
     #[must_use]
     pub fn checks(&self) -> &[Check] {

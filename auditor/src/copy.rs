@@ -38,7 +38,7 @@ impl LogCopy {
     /// none.
     #[must_use]
     pub fn cosigned(&self, witness: &NoteKey) -> Option<Vec<u8>> {
-        let path = format!("cosigned/{}", hex::encode(witness.id()));
+        let path = format!("cosigned/{}", hex::encode(witness.digest()));
         self.file(&path, MAX_CHECKPOINT).ok().flatten()
     }
 
@@ -76,14 +76,14 @@ fn missing(path: &str) -> LogError {
 /// A regular file of at most so many bytes; nothing if there is none.
 fn read_file(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, String> {
     let wrong = |error: std::io::Error| error.to_string();
-    let file = match File::open(path) {
-        Ok(file) => file,
+    // Looked at first: to open a pipe waits for who writes into it.
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => {}
+        Ok(_) => return Err("not a regular file".to_owned()),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(wrong(error)),
-    };
-    if !file.metadata().map_err(wrong)?.is_file() {
-        return Err("not a regular file".to_owned());
     }
+    let file = File::open(path).map_err(wrong)?;
     let mut bytes = Vec::new();
     file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(wrong)?;
     if bytes.len() > limit {

@@ -82,7 +82,8 @@ checks! {
     LeafTwice Safety "the host's log does not do what it says; compare with a site's copy",
     /// A statement decodes, is signed by who must sign it, and is the one that
     /// its leaf says.
-    Statement Safety "whoever wrote this leaf did not have the key; ask the host where it is from",
+    Statement Safety "it is not signed by who must have signed it, or it goes on from something that \
+        is not in the log before it; ask the host where it is from",
     /// A manifest keeps the rules, follows from the one before, and is approved.
     Manifest Safety "nobody must have taken part under it; ask the study's approvers",
     /// As many approvers signed as the policy requires of those it lists.
@@ -171,6 +172,9 @@ pub struct Finding {
     pub found: String,
     /// What to look at.
     pub look: &'static str,
+    /// A leaf before it that could not be judged, from which alone this may follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub follows: Option<u64>,
 }
 
 impl Finding {
@@ -186,7 +190,25 @@ impl Finding {
             expected: expected.to_string(),
             found: found.to_string(),
             look: check.look(),
+            follows: None,
         }
+    }
+
+    /// Whether it may be for want of a leaf before it that could not be judged.
+    #[must_use]
+    pub fn may_follow(&self) -> bool {
+        matches!(
+            self.check,
+            Check::Statement
+                | Check::Manifest
+                | Check::Chain
+                | Check::Roster
+                | Check::Commit
+                | Check::Release
+                | Check::CommitsMissing
+                | Check::BoundTwice
+                | Check::Abandonment
+        )
     }
 
     /// At a leaf.
@@ -229,10 +251,12 @@ impl Findings {
         }
     }
 
-    /// The kept ones, safety first, then by leaf.
+    /// The kept ones: those that stand for themselves before those that may follow
+    /// from another, safety first, then by leaf.
     #[must_use]
     pub fn sorted(mut self) -> (Vec<Finding>, u64, u64) {
-        self.kept.sort_by_key(|finding| (finding.severity, finding.leaf));
+        let order = |finding: &Finding| (finding.follows.is_some(), finding.severity, finding.leaf);
+        self.kept.sort_by_key(order);
         (self.kept, self.safety, self.liveness)
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! - [`copy`]: the copy on disk, which may be cut, changed or huge; [`given`]: what
 //!   the auditor brings;
+//! - [`opening`]: from a leaf's bytes to its statement;
 //! - [`replay`], [`study`], [`round`], [`agreement`]: what must follow from what;
 //! - [`privacy`]: what was spent of the budget;
 //! - [`finding`]: what is wrong, or missing, by name, and where to look;
@@ -21,6 +22,7 @@ pub mod finding;
 pub mod given;
 pub mod html;
 pub mod lineage;
+mod opening;
 pub mod privacy;
 pub mod replay;
 pub mod report;

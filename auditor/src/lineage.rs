@@ -5,7 +5,7 @@
 //! leads to it (only the release's readers can compute the model itself).
 
 use crate::copy::LogCopy;
-use crate::given::CannotTell;
+use crate::given::{CannotTell, Kept};
 use crate::replay::Replay;
 use crate::report::Report;
 use crate::summary::{Released, Summary};
@@ -45,12 +45,15 @@ pub fn of(
     copy: &LogCopy,
     policy: &Policy,
     model: Digest,
+    kept: &[Kept],
     now: Timestamp,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Lineage, CannotTell> {
-    let report = Replay::new(copy, policy, usize::MAX).run(&[], now, progress)?;
+    let report = Replay::new(copy, policy, usize::MAX).run(kept, now, progress)?;
     let (study, upto, names) = find(&report, &model).ok_or_else(|| {
-        let expected = "a model or a release that the log names (base of an offer, initial model)";
+        let expected = "a model that the log names (initial model, base of an offer), or a release; \
+                        the log names no study's last model: give the release that leads to it, \
+                        which replay lists";
         CannotTell::new(expected, model)
     })?;
     let rounds = report.rounds.iter().filter(|r| r.study == study && r.round <= upto);

@@ -50,10 +50,6 @@ enum Command {
     Replay {
         #[command(flatten)]
         log: LogArguments,
-        /// A checkpoint that a site or a witness kept: shows that nothing before
-        /// it is hidden, changed or forked. May be given several times.
-        #[arg(long = "checkpoint", value_name = "FILE")]
-        checkpoints: Vec<PathBuf>,
         /// Write the report as one file of HTML too.
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
@@ -103,19 +99,33 @@ struct LogArguments {
     /// The auditor's policy: roots, images, approvers, quorum, the log's key.
     #[arg(long, value_name = "FILE")]
     policy: PathBuf,
+    /// A checkpoint that a site or a witness kept: shows that nothing before it is
+    /// hidden, changed or forked. May be given several times.
+    #[arg(long = "checkpoint", value_name = "FILE")]
+    checkpoints: Vec<PathBuf>,
     /// The time of the audit, for what is late; now by default.
     #[arg(long, value_name = "TIME")]
     at: Option<Timestamp>,
 }
 
 impl LogArguments {
-    fn open(&self) -> anyhow::Result<(LogCopy, Policy, Timestamp)> {
-        let at = self.at.unwrap_or_else(Timestamp::now);
-        Ok((LogCopy::new(&self.log), policy(&self.policy)?, at))
+    /// The copy, the policy, what others kept, and the time.
+    fn open(&self) -> anyhow::Result<(LogCopy, Policy, Vec<Kept>, Timestamp)> {
+        let (copy, policy) = (LogCopy::new(&self.log), policy(&self.policy)?);
+        anyhow::ensure!(
+            self.log.is_dir(),
+            "expected a folder with a log, found none: {}",
+            self.log.display()
+        );
+        let mut kept = kept(&self.checkpoints, &policy)?;
+        kept.extend(cosigned(&copy, &policy)?);
+        Ok((copy, policy, kept, self.at.unwrap_or_else(Timestamp::now)))
     }
 }
 
 fn main() -> ExitCode {
+    // What is piped into `head` ends as other commands do.
+    sigpipe::reset();
     let arguments = Arguments::parse();
     match run(&arguments) {
         Ok(code) => ExitCode::from(code),
@@ -131,10 +141,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     match &arguments.command {
-        Command::Replay { log, checkpoints, html } => {
-            let (copy, policy, at) = log.open()?;
-            let mut kept = kept(checkpoints, &policy)?;
-            kept.extend(cosigned(&copy, &policy)?);
+        Command::Replay { log, html } => {
+            let (copy, policy, kept, at) = log.open()?;
             let bar = progress();
             let replay = Replay::new(&copy, &policy, ROUNDS_KEPT);
             let report = replay.run(&kept, at, &mut |done, all| advance(&bar, done, all))?;
@@ -192,9 +200,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 }
 
 fn lineage(log: &LogArguments, model: Digest) -> anyhow::Result<lineage::Lineage> {
-    let (copy, policy, at) = log.open()?;
+    let (copy, policy, kept, at) = log.open()?;
     let bar = progress();
-    let lineage = lineage::of(&copy, &policy, model, at, &mut |done, all| advance(&bar, done, all));
+    let mut told = |done, all| advance(&bar, done, all);
+    let lineage = lineage::of(&copy, &policy, model, &kept, at, &mut told);
     bar.finish_and_clear();
     Ok(lineage?)
 }
@@ -202,7 +211,12 @@ fn lineage(log: &LogArguments, model: Digest) -> anyhow::Result<lineage::Lineage
 fn policy(path: &Path) -> anyhow::Result<Policy> {
     let bytes = read(path, MAX_POLICY)?;
     let text = String::from_utf8(bytes).with_context(|| format!("{}", path.display()))?;
-    Policy::from_toml(&text).with_context(|| format!("{}", path.display()))
+    // The key set that it may name lies beside it.
+    let beside = |name: &str| {
+        let path = path.parent().unwrap_or(Path::new(".")).join(name);
+        read(&path, MAX_POLICY).map_err(|error| format!("{error:#}"))
+    };
+    Policy::from_toml_with(&text, &beside).with_context(|| format!("{}", path.display()))
 }
 
 fn kept(paths: &[PathBuf], policy: &Policy) -> anyhow::Result<Vec<Kept>> {

@@ -9,6 +9,7 @@ use crate::agreement;
 use crate::copy::LogCopy;
 use crate::finding::{Check, Finding, Findings};
 use crate::given::{CannotTell, Kept, log_key};
+use crate::opening::{note, object, opened, said, unknown_study};
 use crate::report::{Completeness, Report};
 use crate::study::Study;
 use crate::summary::{Released, Summary};
@@ -19,16 +20,18 @@ use sealfold_attestation::log::{
 };
 use sealfold_attestation::{Evidence, Policy, confidential_space, nitro};
 use sealfold_protocol::abandonment::Abandonment;
-use sealfold_protocol::leaf::{Kind, Leaf};
+use sealfold_protocol::leaf::{Held, Kind, Leaf, Offered};
 use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::release::Release;
 use sealfold_protocol::roster::{Commit, Roster};
-use sealfold_protocol::{Digest, Error, MultiSigned, Signed, Statement};
-use std::collections::{BTreeMap, VecDeque};
+use sealfold_protocol::{Digest, Error, MultiSigned, Signed};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The most studies that are followed at a time.
 const MAX_STUDIES: usize = 4096;
+/// The most objects that are remembered by their digests.
+const MAX_READ: usize = 1 << 16;
 /// The released rounds that a report lists; earlier ones are only counted.
 pub const ROUNDS_KEPT: usize = 1000;
 
@@ -41,6 +44,11 @@ pub struct Replay<'a> {
     leaves: BTreeMap<Kind, u64>,
     rounds: VecDeque<Released>,
     rounds_kept: usize,
+    /// The first leaf that could not be judged, so that what goes on from it
+    /// cannot be either.
+    unjudged: Option<u64>,
+    /// Objects with manifests that were read: one may be large, and is read once.
+    read: BTreeSet<Digest>,
 }
 
 impl<'a> Replay<'a> {
@@ -55,6 +63,8 @@ impl<'a> Replay<'a> {
             leaves: BTreeMap::new(),
             rounds: VecDeque::new(),
             rounds_kept,
+            unjudged: None,
+            read: BTreeSet::new(),
         }
     }
 
@@ -204,14 +214,17 @@ impl<'a> Replay<'a> {
             Ok(leaf) => leaf,
             Err(error) => {
                 let expected = "a leaf that this version knows";
+                self.unjudged = self.unjudged.or(Some(number));
                 return self.findings.add(Finding::new(Check::Leaf, expected, error).at(number));
             }
         };
+        let unjudged = self.unjudged;
         *self.leaves.entry(leaf.kind()).or_default() += 1;
         let mut findings = Vec::new();
         let place = self.judge(number, &leaf, edge, origin, &mut findings);
         for finding in findings {
-            let finding = finding.at(number);
+            let mut finding = finding.at(number);
+            finding.follows = unjudged.filter(|_| finding.may_follow());
             self.findings.add(match place {
                 Some((study, round)) => finding.within(study, round),
                 None => finding,
@@ -228,9 +241,20 @@ impl<'a> Replay<'a> {
         origin: &str,
         findings: &mut Vec<Finding>,
     ) -> Option<(Digest, Option<u32>)> {
+        if let (Leaf::Manifest(_), Held::Object(object)) = (leaf, leaf.envelope()) {
+            if self.read.contains(&object.digest) {
+                let found = "an object that a leaf before it named";
+                findings.push(Finding::new(Check::LeafTwice, "further signatures", found));
+                return None;
+            }
+            if self.read.len() < MAX_READ {
+                self.read.insert(object.digest);
+            }
+        }
         let bytes = match self.copy.held(leaf.envelope()) {
             Ok(bytes) => bytes,
             Err(error) => {
+                self.unjudged = self.unjudged.or(Some(number));
                 findings.push(object(&error));
                 return None;
             }
@@ -319,7 +343,7 @@ impl<'a> Replay<'a> {
     fn evidence(
         &self,
         platform: &str,
-        offered: &sealfold_protocol::leaf::Offered,
+        offered: &Offered,
         findings: &mut Vec<Finding>,
     ) -> Option<Evidence> {
         if ![nitro::NAME, confidential_space::NAME].contains(&platform) {
@@ -351,46 +375,4 @@ impl<'a> Replay<'a> {
         }
         self.studies.get_mut(id)
     }
-}
-
-fn unknown_study(id: &Digest) -> Error {
-    let expected = "one whose approved manifest stands before it in the log".to_owned();
-    Error::Link { what: "statement's study", expected, found: id.to_string() }
-}
-
-fn object(error: &LogError) -> Finding {
-    let check = match error {
-        LogError::Unreadable { .. } => Check::ObjectMissing,
-        _ => Check::Object,
-    };
-    Finding::new(check, "the object that the leaf names", error)
-}
-
-/// The value, or a finding.
-fn note<T>(result: Result<T, Error>, findings: &mut Vec<Finding>) -> Option<T> {
-    result
-        .map_err(|error| {
-            findings.push(Finding::new(Check::Statement, "a statement that verifies", error));
-        })
-        .ok()
-}
-
-/// The statement, if it verifies and is the one that the leaf says.
-fn opened<T: Statement>(
-    leaf: &Leaf,
-    result: Result<Signed<T>, Error>,
-    findings: &mut Vec<Finding>,
-) -> Option<Signed<T>> {
-    let signed = note(result, findings)?;
-    said(leaf, signed.digest(), findings)?;
-    Some(signed)
-}
-
-fn said(leaf: &Leaf, digest: Digest, findings: &mut Vec<Finding>) -> Option<()> {
-    if leaf.statement() == digest {
-        return Some(());
-    }
-    let expected = format!("the statement {} that the leaf names", leaf.statement());
-    findings.push(Finding::new(Check::Statement, expected, digest));
-    None
 }

@@ -111,9 +111,15 @@ impl Report {
         };
         if self.code() == 0 {
             let releases = self.leaves.get(&Kind::Release).copied().unwrap_or(0);
+            let simulated = |round: &Released| round.measured.as_ref().is_some_and(|m| m.simulated);
+            let evidence = if self.rounds.iter().any(simulated) {
+                "evidence (SIMULATED: no hardware vouches for it)"
+            } else {
+                "genuine evidence"
+            };
             return format!(
                 "Nothing is wrong: all {} leaves hold, and each of {releases} releases follows \
-                 from an approved manifest, genuine evidence and the commits of its sites.",
+                 from an approved manifest, {evidence} and the commits of its sites.",
                 self.size
             );
         }

@@ -320,6 +320,17 @@ impl Round {
         sites.into_iter().flatten().map(str::to_owned).collect()
     }
 
+    /// The offers that were neither released nor abandoned, with the times of
+    /// their evidence.
+    pub fn left(&self) -> impl Iterator<Item = (Digest, Option<Timestamp>)> {
+        let released = self.release.as_ref().map(|(_, release)| release.statement().offer);
+        let left = self
+            .offers
+            .iter()
+            .filter(move |(digest, offered)| !offered.abandoned && Some(**digest) != released);
+        left.map(|(digest, offered)| (*digest, offered.measured.as_ref().map(|m| m.time)))
+    }
+
     /// How many offers of the round were abandoned.
     #[must_use]
     pub fn abandoned(&self) -> usize {

@@ -8,7 +8,6 @@ use crate::round::{Measured, Offered, Round};
 use crate::summary::Released;
 use jiff::{SignedDuration, Timestamp};
 use sealfold_attestation::{Evidence, Policy, verify_replay};
-use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::release::Release;
@@ -17,6 +16,7 @@ use sealfold_protocol::study::Study as Chain;
 use sealfold_protocol::{Digest, Error, MultiSigned, Signed, VerifyingKey};
 use std::collections::BTreeMap;
 
+mod earlier;
 mod ending;
 
 /// A study.
@@ -27,6 +27,8 @@ pub struct Study {
     digests: Vec<Digest>,
     last: Option<Last>,
     round: Option<Round>,
+    /// Offers of rounds before that one, which may still be abandoned.
+    earlier: earlier::Offers,
     /// The latest time of any evidence so far.
     clock: Option<(Timestamp, &'static str)>,
     images: BTreeMap<String, u64>,
@@ -59,6 +61,7 @@ impl Study {
             chain,
             last: None,
             round: None,
+            earlier: earlier::Offers::default(),
             clock: None,
             images: BTreeMap::new(),
             took_part: BTreeMap::new(),
@@ -182,8 +185,8 @@ impl Study {
             return;
         }
         let is_new = self.round.as_ref().is_none_or(|round| round.number != number);
-        if is_new {
-            self.round = Some(Round::new(number));
+        if is_new && let Some(over) = self.round.replace(Round::new(number)) {
+            self.earlier.add(&over);
         }
         if let Some(round) = &mut self.round
             && let Err(finding) = round.offer(offered)
@@ -282,35 +285,6 @@ impl Study {
     pub fn commit(&mut self, commit: &Signed<Commit>, findings: &mut Vec<Finding>) {
         if let Some(round) = &mut self.round {
             round.commit(commit, findings);
-        }
-    }
-
-    /// Adds an abandonment.
-    pub fn abandonment(
-        &mut self,
-        leaf: u64,
-        bytes: &[u8],
-        digest: &Digest,
-        findings: &mut Vec<Finding>,
-    ) {
-        let manifest = self.chain.current().statement();
-        let opened = match Abandonment::open(bytes, &self.id(), manifest) {
-            Ok(opened) if opened.digest() == *digest => opened,
-            Ok(other) => {
-                findings.push(Finding::new(Check::Statement, digest, other.digest()));
-                return;
-            }
-            Err(error) => {
-                let expected = "signatures of the required approvers";
-                findings.push(Finding::new(Check::Abandonment, expected, error));
-                return;
-            }
-        };
-        let Some(round) = &mut self.round else { return };
-        if round.abandon(opened.statement(), findings) {
-            let offered = round.offers.get(&opened.statement().offer);
-            let time = offered.and_then(|offered| Some(offered.measured.as_ref()?.time));
-            self.account.abandon(Place { leaf, round: round.number, time }, findings);
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::finding::Finding;
 use crate::report::Report;
 use crate::summary::{Released, Summary};
+use sealfold_protocol::text::is_hidden;
 use std::fmt::Write;
 
 /// The rounds that the text lists; JSON and HTML have more.
@@ -54,6 +55,10 @@ pub fn finding(finding: &Finding) -> String {
     let _ = writeln!(text, "\n  expected {}", printable(&finding.expected));
     let _ = writeln!(text, "  found    {}", printable(&finding.found));
     let _ = writeln!(text, "  look at  {}", finding.look);
+    if let Some(leaf) = finding.follows {
+        let _ =
+            writeln!(text, "  follows  perhaps from leaf {leaf} alone, which could not be judged");
+    }
     text
 }
 
@@ -115,8 +120,8 @@ fn round(round: &Released) -> String {
     text
 }
 
-/// Foreign text without control characters, which would act on a terminal.
+/// Foreign text without what would act on its surroundings.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
 }

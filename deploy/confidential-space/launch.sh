@@ -4,7 +4,8 @@
 #
 # NOT TRIED on Google Cloud. tests/tests/launch_script.rs runs it with a gcloud
 # that is made up. It needs gcloud, logged in, on the path. What is there already
-# is left as it is, so it may be run again.
+# is left as it is, so it may be run again; a machine that is there and was started
+# with other settings is refused, because the launcher reads them only once.
 #
 # Exit codes: 0 done; 1 gcloud failed, and trying again may help; 78 a setting is
 # not what it should be, and trying again does not help.
@@ -22,13 +23,14 @@ Settings, as environment variables:
   SEALFOLD_IMAGE         REGISTRY/REPOSITORY/NAME@sha256:DIGEST, by digest and not by tag
   SEALFOLD_MEASUREMENTS  what `sealfold measure target/oci/image` printed
                          (/etc/sealfold/measurements.toml)
-  SEALFOLD_HOST_ADDRESS  the host's address within the network; its record door is port 5001
+  SEALFOLD_HOST_ADDRESS  the host's address within the network, such as 10.10.0.2, without
+                         scheme and port; its record door is port 5001
   SEALFOLD_AUDIENCE      what the sites' policies name as audience
   SEALFOLD_TOKEN         pki (default) or oidc
   SEALFOLD_NETWORK       the network (default); its subnet has Private Google Access
   SEALFOLD_SUBNET        the subnet (default)
-  SEALFOLD_MACHINE       the machine's type (c3-standard-4) and
-  SEALFOLD_TECHNOLOGY    its technology: TDX (default) or SEV
+  SEALFOLD_TECHNOLOGY    TDX (default; processors of Intel) or SEV (of AMD)
+  SEALFOLD_MACHINE       the machine's type (c3-standard-4 for TDX, n2d-standard-4 for SEV)
   SEALFOLD_NAME          the machine's name (sealfold-enclave)
 TEXT
 }
@@ -53,7 +55,7 @@ done
 project=$SEALFOLD_PROJECT zone=$SEALFOLD_ZONE
 name=${SEALFOLD_NAME:-sealfold-enclave}
 network=${SEALFOLD_NETWORK:-default} subnet=${SEALFOLD_SUBNET:-default}
-machine=${SEALFOLD_MACHINE:-c3-standard-4} technology=${SEALFOLD_TECHNOLOGY:-TDX}
+technology=${SEALFOLD_TECHNOLOGY:-TDX}
 token=${SEALFOLD_TOKEN:-pki}
 # The host's machine runs as this account; the firewall goes by both.
 account=$name@$project.iam.gserviceaccount.com
@@ -106,10 +108,21 @@ case $token in
 pki | oidc) ;;
 *) refuse "expected SEALFOLD_TOKEN=pki or oidc, found $token" "launch.sh --help" ;;
 esac
+case $address in
+*[!A-Za-z0-9.-]* | [!A-Za-z0-9]*) refuse "expected SEALFOLD_HOST_ADDRESS to be a bare IPv4 address \
+or name, found $address" "leave out scheme and port: the door becomes tcp://ADDRESS:5001" ;;
+esac
 case $technology in
-TDX | SEV) ;;
+TDX) machine=${SEALFOLD_MACHINE:-c3-standard-4} ;;
+SEV) machine=${SEALFOLD_MACHINE:-n2d-standard-4} ;;
 *) refuse "expected SEALFOLD_TECHNOLOGY=TDX or SEV, found $technology" \
     "name what the sites' policies list under hardware_models" ;;
+esac
+# Google's families with processors of AMD end in d: n2d, c2d, c3d.
+case $technology.${machine%%-*} in
+SEV.*d) ;;
+SEV.*) refuse "expected a machine of AMD for SEV, found $machine" "SEALFOLD_MACHINE=n2d-standard-4" ;;
+TDX.*d) refuse "expected a machine of Intel for TDX, found $machine" "SEALFOLD_MACHINE=c3-standard-4" ;;
 esac
 
 # Another image than the one that was announced helps nobody: the sites refuse
@@ -131,6 +144,28 @@ case $image in
 *) refuse "expected an image by its digest, found $image" "append @sha256:$expected" ;;
 esac
 
+# What the launcher reads when the machine starts, in the order of both lists below.
+door=tcp://$address:5001
+wanted=$technology~$image~$door~$audience~$token
+keys=confidentialInstanceConfig.confidentialInstanceType,metadata.items.tee-image-reference
+for variable in DOOR AUDIENCE TOKEN; do keys=$keys,metadata.items.tee-env-SEALFOLD_$variable; done
+if found=$(gc compute instances describe "$name" --zone "$zone" \
+    --format "value[separator='~'](status,$keys)" 2>/dev/null); then
+    [ "${found#*~}" = "$wanted" ] ||
+        refuse "machine $name was started with other settings: expected
+$wanted
+found
+${found#*~}" "after a release and before the next commit: launch.sh stop, then start"
+    case ${found%%~*} in
+    PROVISIONING | STAGING | RUNNING) ;;
+    *) refuse "expected machine $name to run, found ${found%%~*}" "launch.sh stop, then start" ;;
+    esac
+fi
+
+# The host's machine is there before, and both firewall rules rest on its account.
+gc iam service-accounts describe "$host_account" >/dev/null 2>&1 ||
+    refuse "expected the service account of the host's machine, $host_account, found none" \
+        "docs/operating-google.md, step 4: gcloud iam service-accounts create sealfold-host"
 ensure "service account $account" iam service-accounts describe "$account" -- \
     iam service-accounts create "$name" --display-name "sealfold enclave"
 # To have tokens signed, to take the image, to write the launcher's own log.
@@ -155,7 +190,7 @@ ensure "firewall rule $name-door" compute firewall-rules describe "$name-door" -
 # site refuses it by the check debug-mode.
 metadata="^~^tee-image-reference=$image"
 metadata="$metadata~tee-restart-policy=Always"
-metadata="$metadata~tee-env-SEALFOLD_DOOR=tcp://$address:5001"
+metadata="$metadata~tee-env-SEALFOLD_DOOR=$door"
 metadata="$metadata~tee-env-SEALFOLD_AUDIENCE=$audience"
 metadata="$metadata~tee-env-SEALFOLD_TOKEN=$token"
 ensure "machine $name" compute instances describe "$name" --zone "$zone" -- \

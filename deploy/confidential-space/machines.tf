@@ -78,6 +78,12 @@ resource "google_compute_instance" "enclave" {
     # A new machine image of Google's is no reason to end a round.
     ignore_changes       = [boot_disk]
     replace_triggered_by = [terraform_data.launch]
+
+    # Google's families with processors of AMD end in d: n2d, c2d, c3d.
+    precondition {
+      condition     = can(regex("^[a-z0-9]*d-", var.machine_type)) == (var.technology == "SEV")
+      error_message = "TDX needs a machine of Intel (c3-standard-4), SEV one of AMD (n2d-standard-4)."
+    }
   }
 
   depends_on = [google_project_iam_member.enclave]
@@ -99,7 +105,9 @@ resource "google_compute_instance" "host" {
     subnetwork = google_compute_subnetwork.sealfold.id
     network_ip = google_compute_address.door.address
     # Sites reach it.
-    access_config {}
+    access_config {
+      nat_ip = google_compute_address.sites.address
+    }
   }
 
   service_account {

@@ -1,9 +1,13 @@
+# cloudresourcemanager has to be enabled before Terraform runs: by its API Terraform
+# asks for the others (docs/operating-google.md, step 3).
 resource "google_project_service" "needed" {
   for_each = toset([
     "artifactregistry.googleapis.com",
+    "cloudresourcemanager.googleapis.com",
     "compute.googleapis.com",
     "confidentialcomputing.googleapis.com",
     "iam.googleapis.com",
+    "iap.googleapis.com",
     "logging.googleapis.com",
   ])
   service            = each.value
@@ -31,6 +35,13 @@ resource "google_compute_address" "door" {
   name         = "sealfold-door"
   address_type = "INTERNAL"
   subnetwork   = google_compute_subnetwork.sealfold.id
+}
+
+# Where sites reach the host. It stays when the machine is made anew, so that a name
+# in the DNS can point to it.
+resource "google_compute_address" "sites" {
+  name       = "sealfold-sites"
+  depends_on = [google_project_service.needed]
 }
 
 # What passes here is sealed or signed in any case; the rules are for the
@@ -68,5 +79,20 @@ resource "google_compute_firewall" "sites" {
   allow {
     protocol = "tcp"
     ports    = ["443"]
+  }
+}
+
+# Whoever installs the host logs in through Identity-Aware Proxy, whose connections
+# come from this network of Google's; nobody else reaches the port. The enclave's
+# machine has no such rule.
+resource "google_compute_firewall" "ssh" {
+  name                    = "sealfold-host-ssh"
+  network                 = google_compute_network.sealfold.id
+  direction               = "INGRESS"
+  source_ranges           = ["35.235.240.0/20"]
+  target_service_accounts = [google_service_account.host.email]
+  allow {
+    protocol = "tcp"
+    ports    = ["22"]
   }
 }

@@ -9,6 +9,6 @@ output "door" {
 }
 
 output "host" {
-  description = "Where sites reach the host."
-  value       = "https://${google_compute_instance.host.network_interface[0].access_config[0].nat_ip}"
+  description = "The host's fixed address in the internet, for the DNS."
+  value       = google_compute_address.sites.address
 }

@@ -29,6 +29,33 @@ looks=6
 
 say() { printf 'run-enclave: %s\n' "$*" >&2; }
 
+usage() {
+    cat >&2 <<'TEXT'
+usage: run-enclave.sh
+
+Starts the enclave and stays until it is gone or it is told to stop; a service manager
+runs it (sealfold-enclave.service). It takes no arguments. Settings, as environment
+variables:
+  SEALFOLD_EIF             the image (/usr/local/lib/sealfold/sealfold.eif)
+  SEALFOLD_MEASUREMENTS    what `sealfold measure` printed for the image that the sites
+                           agreed to (/etc/sealfold/measurements.toml)
+  SEALFOLD_ENCLAVE_CPUS    whole cores of the allocator's pool, counted as CPUs (2)
+  SEALFOLD_ENCLAVE_MEMORY  MiB of that pool (256)
+  SEALFOLD_ENCLAVE_CID     where the host finds it: --enclave vsock://16:5000 (16)
+  SEALFOLD_ENCLAVE_NAME    its name in nitro-cli's list (sealfold)
+  SEALFOLD_WATCH_SECONDS   how often it looks whether the enclave is there (5)
+
+Exit codes: 0 it was told to stop; 1 the enclave is gone or did not start, and starting
+it again may help; 78 the image or a setting is not what it should be.
+TEXT
+}
+
+case $#:${1:-} in
+0:) ;;
+1:-h | 1:--help) usage && exit 0 ;;
+*) usage && exit 78 ;;
+esac
+
 # refuse WHAT WAS EXPECTED AND FOUND, NEXT STEP
 refuse() {
     say "error: $1"

@@ -9,7 +9,8 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sealfold_protocol::api::{
-    self, CheckpointRequest, EnvelopeBody, EvidenceRequest, MAX_HEAD_READ, MAX_JSON, OfferRequest,
+    self, CheckpointRequest, EnvelopeBody, EvidenceRequest, MAX_HEAD_READ, MAX_HISTORY, MAX_JSON,
+    OfferRequest,
 };
 use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::endpoint::{AsyncStream, Endpoint};
@@ -24,6 +25,8 @@ use tokio::sync::Semaphore;
 
 /// The most connections at a time.
 const MAX_CONNECTIONS: usize = 64;
+/// The route on which the host asks for an offer, with the study's manifests.
+const OFFER: &str = "/v1/offer";
 /// How long a client may take to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take to send a request's body.
@@ -83,7 +86,8 @@ async fn respond(engine: Arc<Engine>, request: Request<Incoming>) -> Response<Fu
     if let Err(refusal) = api::expect_head(target, fields) {
         return reply::<()>(Err(refusal));
     }
-    let body = match read(body).await {
+    let limit = if parts.uri.path() == OFFER { MAX_HISTORY } else { MAX_JSON };
+    let body = match read(body, limit).await {
         Ok(body) => body,
         Err(refusal) => return reply::<()>(Err(refusal)),
     };
@@ -103,7 +107,7 @@ pub fn answer(engine: &Engine, method: &Method, path: &str, body: &[u8]) -> Resp
     let wrap = |envelope: Envelope| EnvelopeBody { envelope };
     match (method.as_str(), path) {
         ("GET", "/v1/status") => reply(engine.status()),
-        ("POST", "/v1/offer") => {
+        ("POST", OFFER) => {
             reply(parse::<OfferRequest>(body).and_then(|r| engine.offer(&r)).map(wrap))
         }
         ("POST", "/v1/evidence") => {
@@ -132,11 +136,11 @@ pub fn answer(engine: &Engine, method: &Method, path: &str, body: &[u8]) -> Resp
     }
 }
 
-async fn read(body: Incoming) -> Result<Bytes, Refusal> {
-    let limited = Limited::new(body, MAX_JSON);
+async fn read(body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
+    let limited = Limited::new(body, limit);
     let collected = tokio::time::timeout(BODY_TIMEOUT, limited.collect()).await;
     let too_slow = |_| Refusal::new(Check::Request, "a body within 60 s", "a slower one");
-    let too_large = |e| Refusal::new(Check::Size, format!("at most {MAX_JSON} bytes"), e);
+    let too_large = |e| Refusal::new(Check::Size, format!("at most {limit} bytes"), e);
     Ok(collected.map_err(too_slow)?.map_err(too_large)?.to_bytes())
 }
 

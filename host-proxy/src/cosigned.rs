@@ -13,7 +13,7 @@ use sealfold_protocol::refusal::{Check, Refusal};
 /// Where the latest checkpoint that a witness cosigned is in the store.
 #[must_use]
 pub fn place(witness: &NoteKey) -> String {
-    format!("{FOLDER}/cosigned/{}", hex::encode(witness.id()))
+    format!("{FOLDER}/cosigned/{}", hex::encode(witness.digest()))
 }
 
 /// Keeps the cosignatures of a checkpoint of this log that known witnesses made:

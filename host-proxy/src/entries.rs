@@ -1,9 +1,11 @@
 //! What goes into the log, made from what the host has.
 
+use crate::candidates::Candidates;
 use crate::host::round_folder;
 use crate::log::{Entry, Log};
-use crate::state::{Round, Study};
+use crate::state::Round;
 use crate::store::Store;
+use crate::study::Study;
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::api::EvidenceReply;
 use sealfold_protocol::leaf::{Kind, Leaf};
@@ -19,6 +21,14 @@ use sealfold_protocol::{Digest, MultiSigned, Signed, Statement};
 /// If its envelope cannot be encoded.
 pub fn manifest(manifest: &MultiSigned<Manifest>) -> Result<Entry, Refusal> {
     several(Kind::Manifest, manifest)
+}
+
+/// A study's approved manifests.
+///
+/// # Errors
+/// As [`manifest`].
+pub fn manifests(study: &Study) -> Result<Vec<Entry>, Refusal> {
+    study.approved().iter().flat_map(|approved| approved.manifests()).map(manifest).collect()
 }
 
 /// An abandonment with its signatures.
@@ -65,6 +75,15 @@ pub async fn of_study(
 ) -> Result<Vec<Entry>, Refusal> {
     let mut entries = Vec::new();
     let Some(approved) = study.approved() else { return Ok(entries) };
+    let approval = &study.manifest().approval;
+    let is_given_up = |words: &Candidates<Abandonment>| {
+        words.approved(&approval.approvers, approval.required).is_some()
+    };
+    let mut rounds = study.rounds.values();
+    if rounds.any(|round| round.abandonments.values().any(is_given_up)) {
+        // By the approvers of the last one.
+        entries.extend(manifests(study)?);
+    }
     // A manifest under which no offer was made is logged before the first one.
     let offers = || study.rounds.values().filter_map(|round| round.offer.as_ref());
     let is_used = |manifest: &&MultiSigned<Manifest>| {
@@ -110,9 +129,9 @@ async fn of_round(
     if let Some(release) = &round.release {
         entries.push(signed(Kind::Release, release)?);
     }
-    let approval = study.manifest().approval;
-    for given_up in round.abandonments.values() {
-        if given_up.expect_approvals(&approval.approvers, approval.required).is_ok() {
+    let approval = &study.manifest().approval;
+    for words in round.abandonments.values() {
+        if let Some(given_up) = words.approved(&approval.approvers, approval.required) {
             entries.push(abandonment(given_up)?);
         }
     }

@@ -5,6 +5,8 @@
 //! and observable. Nothing in the protocol rests on what it checks.
 
 pub mod access;
+pub mod amendments;
+pub mod candidates;
 pub mod conductor;
 pub mod cosigned;
 pub mod disk;
@@ -12,6 +14,7 @@ pub mod door;
 pub mod enclave;
 pub mod entries;
 pub mod host;
+pub mod index;
 pub mod limits;
 pub mod log;
 pub mod log_key;
@@ -23,6 +26,7 @@ pub mod serve;
 pub mod staging;
 pub mod state;
 pub mod store;
+pub mod study;
 pub mod witness;
 
 /// Version and commit.

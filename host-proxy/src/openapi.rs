@@ -126,10 +126,13 @@ fn schemas() -> Value {
         "StudyStatus": object(
             json!({
                 "study": hex, "name": string, "manifests": list(&envelope),
+                "pending": list(&object(
+                    json!({ "manifest": hex, "signers": list(&hex) }), &["manifest", "signers"],
+                )),
                 "active": { "type": "boolean" }, "missing": list(&string),
                 "rounds_done": integer, "rounds": integer,
             }),
-            &["study", "name", "manifests", "active", "missing", "rounds_done", "rounds"],
+            &["study", "name", "manifests", "pending", "active", "missing", "rounds_done", "rounds"],
         ),
         "RoundStatus": object(
             json!({

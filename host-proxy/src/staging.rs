@@ -156,13 +156,15 @@ impl Staging {
         sync_folder(&finished)
     }
 
-    /// Forgets what a fold left behind that was never finished, and whatever
-    /// `keep` does not name.
-    pub fn sweep(&self, keep: impl Fn(&str) -> bool) {
-        for folder in ["updates", "aggregates"] {
+    /// Forgets the bytes of updates and aggregates that are not to be kept, by
+    /// their names: those that belong to no upload, and what a fold never finished.
+    pub fn sweep(&self, update: impl Fn(&str) -> bool, aggregate: impl Fn(&str) -> bool) {
+        let folders: [(_, &dyn Fn(&str) -> bool); 2] =
+            [("updates", &update), ("aggregates", &aggregate)];
+        for (folder, keep) in folders {
             let Ok(entries) = fs::read_dir(self.folder.join(folder)) else { continue };
             for entry in entries.flatten() {
-                if !entry.file_name().to_str().is_some_and(&keep) {
+                if !entry.file_name().to_str().is_some_and(keep) {
                     let _ = fs::remove_file(entry.path());
                 }
             }
@@ -205,7 +207,12 @@ mod tests {
         assert!(staging.finish_aggregate(&[2; 32], 5).is_err());
         staging.finish_aggregate(&[2; 32], 4).unwrap();
         assert_eq!(fs::read(staging.aggregate(&[2; 32])).unwrap(), b"abcd");
-        staging.sweep(|_| false);
+        staging.append(&[3; 32], 0, b"abc").unwrap();
+        staging.append(&[4; 32], 0, b"abc").unwrap();
+        staging.sweep(|name| name == hex::encode([3; 32]), |_| true);
+        assert!(staging.aggregate(&[2; 32]).exists());
+        assert_eq!((staging.received(&[3; 32]), staging.received(&[4; 32])), (3, 0));
+        staging.sweep(|_| true, |_| false);
         assert!(!staging.aggregate(&[2; 32]).exists());
     }
 }

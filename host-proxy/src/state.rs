@@ -4,20 +4,19 @@
 //! read when the host starts. The host verifies what it stores, not because
 //! anybody trusts it to, but so that strangers cannot fill its disk.
 
+use crate::candidates::Candidates;
+use crate::study::Study;
 use sealfold_protocol::abandonment::Abandonment;
-use sealfold_protocol::api::{Phase, RoundStatus, StudyStatus, UploadState, UploadStatus};
+use sealfold_protocol::api::{Phase, RoundStatus, UploadState, UploadStatus};
 use sealfold_protocol::bytes::Envelope;
-use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::release::Release;
 use sealfold_protocol::report::ModelReport;
 use sealfold_protocol::roster::Roster;
-use sealfold_protocol::study::Study as Approved;
 use sealfold_protocol::update::UpdateHeader;
-use sealfold_protocol::{Digest, MultiSigned, Signed, VerifyingKey};
+use sealfold_protocol::{Digest, Signed};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -33,41 +32,6 @@ pub struct State {
     pub uploads: HashMap<Digest, Upload>,
     /// The studies that the operator has introduced.
     pub introduced: BTreeSet<Digest>,
-}
-
-/// A study.
-#[derive(Debug)]
-pub struct Study {
-    /// Oldest first; the last may lack approvals.
-    manifests: Vec<MultiSigned<Manifest>>,
-    /// The sites of the manifest in force, by key.
-    sites: HashMap<VerifyingKey, String>,
-    /// Its approvers, and whoever a manifest names that is not in force yet.
-    others: BTreeSet<VerifyingKey>,
-    /// Whether the initial model is in the store.
-    pub has_model: bool,
-    /// By number.
-    pub rounds: BTreeMap<u32, Round>,
-    /// What it waits for, in words.
-    pub waiting_for: String,
-}
-
-/// What a key is in a study.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
-    /// A site of the manifest in force, or of the latest offer's.
-    Site(String),
-    /// An approver, or a site that an amendment names which is not in force.
-    Approver,
-}
-
-impl fmt::Display for Standing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Site(name) => f.write_str(name),
-            Self::Approver => f.write_str("approver"),
-        }
-    }
 }
 
 /// A round.
@@ -89,8 +53,9 @@ pub struct Round {
     pub release: Option<Signed<Release>>,
     /// Whether the aggregate is in the store.
     pub has_aggregate: bool,
-    /// By the offer that was given up; perhaps still short of signatures.
-    pub abandonments: BTreeMap<Digest, MultiSigned<Abandonment>>,
+    /// By the offer that is given up: what approvers have signed of it, in which
+    /// words. One with enough signatures gives it up.
+    pub abandonments: BTreeMap<Digest, Candidates<Abandonment>>,
     /// The models that sites computed from the release.
     pub reports: BTreeMap<String, ModelReport>,
 }
@@ -152,187 +117,6 @@ impl Upload {
     }
 }
 
-impl Study {
-    /// A study that was just heard of.
-    #[must_use]
-    pub fn new(first: MultiSigned<Manifest>) -> Self {
-        let mut study = Self {
-            manifests: vec![first],
-            sites: HashMap::new(),
-            others: BTreeSet::new(),
-            has_model: false,
-            rounds: BTreeMap::new(),
-            waiting_for: String::new(),
-        };
-        study.index();
-        study
-    }
-
-    /// The manifests, oldest first; the last may lack approvals.
-    #[must_use]
-    pub fn manifests(&self) -> &[MultiSigned<Manifest>] {
-        &self.manifests
-    }
-
-    /// Puts a manifest at a place: in place of the one there, or behind the last.
-    pub fn put_manifest(&mut self, place: usize, manifest: MultiSigned<Manifest>) {
-        match self.manifests.get_mut(place) {
-            Some(known) => *known = manifest,
-            None => self.manifests.push(manifest),
-        }
-        self.index();
-    }
-
-    fn index(&mut self) {
-        let current = self.manifest();
-        let last = self.manifests.last().map(|manifest| manifest.statement().clone());
-        let all = [Some(current.clone()), last];
-        let named = |manifest: Manifest| {
-            let sites = manifest.sites.into_iter().map(|site| site.signing_key);
-            manifest.approval.approvers.into_iter().chain(sites).collect::<Vec<_>>()
-        };
-        self.others = all.into_iter().flatten().flat_map(named).collect();
-        let sites = current.sites.into_iter();
-        self.sites = sites.map(|site| (site.signing_key, site.name)).collect();
-    }
-
-    /// What a key is in this study. A key that an amendment replaced stands for
-    /// its site until the next offer: the round that runs is under the older
-    /// manifest.
-    #[must_use]
-    pub fn standing(&self, key: &VerifyingKey) -> Option<Standing> {
-        if let Some(name) = self.sites.get(key) {
-            return Some(Standing::Site(name.clone()));
-        }
-        let offer = self.rounds.values().rev().find_map(|round| round.offer.as_ref());
-        let manifest = offer.map(|offer| offer.statement().manifest);
-        let manifest = self.manifests.iter().find(|known| Some(known.digest()) == manifest);
-        let mut sites = manifest.iter().flat_map(|manifest| &manifest.statement().sites);
-        if let Some(site) = sites.find(|site| site.signing_key == *key) {
-            return Some(Standing::Site(site.name.clone()));
-        }
-        self.others.contains(key).then_some(Standing::Approver)
-    }
-
-    /// The approved part of the chain, if the first manifest is approved.
-    #[must_use]
-    pub fn approved(&self) -> Option<Approved> {
-        let mut manifests = self.manifests.iter();
-        let mut study = Approved::open(manifests.next()?.clone()).ok()?;
-        for amendment in manifests {
-            if study.amend(amendment.clone()).is_err() {
-                break;
-            }
-        }
-        Some(study)
-    }
-
-    /// The manifest in force, or the first while it lacks approvals.
-    #[must_use]
-    pub fn manifest(&self) -> Manifest {
-        self.approved().map_or_else(
-            || self.manifests[0].statement().clone(),
-            |study| study.current().statement().clone(),
-        )
-    }
-
-    /// The signing key that a site has in a round: the one of the manifest that
-    /// the round's offer stands under, which an amendment does not change.
-    ///
-    /// # Errors
-    /// If there is no such offer, or its manifest does not list the site.
-    pub fn key_in(
-        &self,
-        offer: Option<&Offer>,
-        site: &str,
-    ) -> sealfold_protocol::Result<VerifyingKey> {
-        let wrong = |found: &str| sealfold_protocol::Error::Signer {
-            what: "statement",
-            expected: "a site of a round with an offer".to_owned(),
-            found: found.to_owned(),
-        };
-        let manifest = offer.ok_or_else(|| wrong("a round without one"))?.manifest;
-        let manifest = self.manifests.iter().find(|known| known.digest() == manifest);
-        let manifest = manifest.ok_or_else(|| wrong("an offer under an unknown manifest"))?;
-        manifest.statement().site(site).map(|site| site.signing_key)
-    }
-
-    /// Opens a site's report of the model that a round led to. A site that was
-    /// given a new key since signs it with that.
-    ///
-    /// # Errors
-    /// If it is signed with neither.
-    pub fn open_report(
-        &self,
-        offer: Option<&Offer>,
-        envelope: &[u8],
-    ) -> sealfold_protocol::Result<ModelReport> {
-        let then = Signed::<ModelReport>::open_by(envelope, |r| self.key_in(offer, &r.site));
-        let now = |_| {
-            let manifest = self.manifest();
-            Signed::<ModelReport>::open_by(envelope, |report| {
-                manifest.site(&report.site).map(|site| site.signing_key)
-            })
-        };
-        then.or_else(now).map(|report| report.statement().clone())
-    }
-
-    /// What is missing before rounds can run.
-    #[must_use]
-    pub fn missing(&self) -> Vec<String> {
-        let mut missing = Vec::new();
-        let manifest = self.manifest();
-        if self.approved().is_none() {
-            let approval = &manifest.approval;
-            let found = self.manifests[0].expect_approvals(&approval.approvers, 0).unwrap_or(0);
-            missing.push(format!("approvals: {found} of {} are there", approval.required));
-        }
-        let signers = self.manifests[0].signers();
-        let signed = match self.approved() {
-            Some(study) => study.participants().len(),
-            None => manifest.sites.iter().filter(|s| signers.contains(&s.signing_key)).count(),
-        };
-        let smallest = manifest.quorum.smallest_roster;
-        if signed < smallest {
-            missing.push(format!("signatures of sites: {signed} of at least {smallest} are there"));
-        }
-        if !self.has_model {
-            missing.push("the initial model (--model FILE publishes it)".to_owned());
-        }
-        missing
-    }
-
-    /// Rounds that are released.
-    #[must_use]
-    pub fn rounds_done(&self) -> u32 {
-        let released = self.rounds.values().filter(|round| round.release.is_some()).count();
-        u32::try_from(released).unwrap_or(u32::MAX)
-    }
-
-    /// The round that is to be run, or the last.
-    #[must_use]
-    pub fn current_round(&self) -> u32 {
-        (self.rounds_done() + 1).min(self.manifest().study.rounds)
-    }
-
-    /// For replies.
-    #[must_use]
-    pub fn status(&self, id: Digest) -> StudyStatus {
-        let manifest = self.manifest();
-        let missing = self.missing();
-        let envelopes = self.manifests.iter().filter_map(|m| m.envelope().ok()).map(Envelope);
-        StudyStatus {
-            study: id,
-            name: manifest.study.name,
-            manifests: envelopes.collect(),
-            active: missing.is_empty(),
-            missing,
-            rounds_done: self.rounds_done(),
-            rounds: manifest.study.rounds,
-        }
-    }
-}
-
 impl State {
     /// A study.
     ///
@@ -372,7 +156,7 @@ impl State {
     /// A refusal by `not-found`.
     pub fn round_status(&self, id: &Digest, number: u32) -> Result<RoundStatus, Refusal> {
         let study = self.study(id)?;
-        let rounds = study.manifest().study.rounds;
+        let rounds = study.last_round();
         if number == 0 || number > rounds {
             return Err(Refusal::new(
                 Check::NotFound,
@@ -385,7 +169,11 @@ impl State {
         let envelope = |bytes: &[u8]| Envelope(bytes.to_vec());
         let uploads = round.offer.as_ref().map(|offer| self.uploads_of(&offer.digest()));
         let released = round.release.as_ref().filter(|_| round.has_aggregate);
-        let abandoned = round.abandonments.values().filter_map(|a| a.envelope().ok());
+        let abandoned = round
+            .abandonments
+            .values()
+            .flat_map(Candidates::iter)
+            .filter_map(|a| a.envelope().ok());
         let waiting_for = if released.is_some() {
             "nothing: the round is released".to_owned()
         } else {

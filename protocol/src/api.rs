@@ -4,9 +4,9 @@
 //! [`Refusal`] as its body. Nothing in these bodies
 //! is believed because it arrived; whatever matters is inside an envelope.
 
-use crate::Digest;
 use crate::bytes::{Envelope, Random};
 use crate::refusal::{Check, Refusal};
+use crate::{Digest, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 /// The phase of a round.
@@ -128,8 +128,12 @@ pub struct StudyStatus {
     pub study: Digest,
     /// Its name.
     pub name: String,
-    /// Its manifests, oldest first.
+    /// Its manifests, oldest first, the last in force; only the first may lack
+    /// approvals.
     pub manifests: Vec<Envelope>,
+    /// Amendments of the last manifest that lack approvals.
+    #[serde(default)]
+    pub pending: Vec<PendingAmendment>,
     /// Whether the manifest in force has its approvals and the host has the
     /// initial model, so that rounds can run.
     pub active: bool,
@@ -139,6 +143,16 @@ pub struct StudyStatus {
     pub rounds_done: u32,
     /// The number of rounds that the manifest asks for.
     pub rounds: u32,
+}
+
+/// An amendment that is not in force yet; the host has it by its digest.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PendingAmendment {
+    /// The manifest's digest.
+    pub manifest: Digest,
+    /// The keys that have signed it so far.
+    pub signers: Vec<VerifyingKey>,
 }
 
 /// A round as the host knows it.
@@ -204,8 +218,12 @@ pub enum UploadState {
 pub const UPLOAD_OFFSET: &str = "upload-offset";
 /// The largest body of a `PATCH`: one piece of an upload.
 pub const MAX_PIECE: usize = 8 << 20;
-/// The largest JSON body.
+/// The largest JSON body, but for a study's whole history.
 pub const MAX_JSON: usize = 4 << 20;
+/// The largest JSON body with all manifests of a study: what an offer is asked for
+/// with, and a study's status. A manifest of 200 sites that all have signed takes
+/// less than half a MiB.
+pub const MAX_HISTORY: usize = 32 << 20;
 
 /// The longest head of a request: the bytes of its target and of its fields'
 /// names and values.

@@ -8,12 +8,15 @@
 
 use crate::{Digest, Error, Result, SigningKey, VerifyingKey, encoding};
 use coset::{
-    CborSerializable, CoseSign, CoseSign1, CoseSign1Builder, CoseSignBuilder, CoseSignature,
+    CborSerializable, CoseSign1, CoseSign1Builder, CoseSignBuilder, CoseSignature,
     CoseSignatureBuilder, Header, HeaderBuilder, RegisteredLabel, TaggedCborSerializable, iana,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
+
+mod unverified;
+pub use unverified::Unverified;
 
 /// The largest number of signatures on one statement.
 pub const MAX_SIGNATURES: usize = 256;
@@ -179,29 +182,7 @@ impl<T: Statement> MultiSigned<T> {
     /// If the envelope is too large, malformed or of another kind, if it has
     /// no signature or one that does not verify.
     pub fn open(envelope: &[u8]) -> Result<Self> {
-        cap::<T>(envelope, T::LIMIT + OVERHEAD + MAX_SIGNATURES * SIGNATURE_OVERHEAD)?;
-        let cose = CoseSign::from_tagged_slice(envelope)
-            .map_err(|e| Error::malformed(T::NAME, format!("envelope: {e}")))?;
-        expect_content_type::<T>(&cose.protected.header)?;
-        let payload = cose.payload.unwrap_or_default();
-        let statement = encoding::from_slice(T::NAME, &payload, T::LIMIT)?;
-        let mut signed = Self { statement, payload, signatures: Vec::new() };
-        for signature in cose.signatures {
-            let key = <[u8; 32]>::try_from(signature.protected.header.key_id.as_slice())
-                .map(VerifyingKey::new)
-                .map_err(|_| Error::malformed(T::NAME, "key id is not 32 bytes"))?;
-            if !key.verifies(&signed.to_be_signed(&key)?, &signature.signature) {
-                return Err(Error::Signature { what: T::NAME, key: key.to_string() });
-            }
-            signed.insert(key, signature.signature)?;
-        }
-        if signed.signatures.is_empty() {
-            return Err(Error::Approvals { what: T::NAME, required: 1, found: 0 });
-        }
-        if signed.envelope()? != envelope {
-            return Err(Error::malformed(T::NAME, "envelope is not in its one encoding"));
-        }
-        Ok(signed)
+        Unverified::decode(envelope)?.verify()
     }
 
     /// What was said.

@@ -52,7 +52,7 @@ pub mod update;
 mod vectors;
 
 pub use bytes::{Digest, Pcr, VerifyingKey};
-pub use envelope::{MultiSigned, Signed, Statement};
+pub use envelope::{MultiSigned, Signed, Statement, Unverified};
 pub use error::{Error, Result};
 pub use keys::SigningKey;
 pub use secret::Secret;

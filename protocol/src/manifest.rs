@@ -8,7 +8,7 @@
 use crate::quorum::Quorum;
 use crate::seal::PublicKey;
 use crate::text::{is_hidden, shown};
-use crate::{Digest, Error, MultiSigned, Result, Statement, VerifyingKey};
+use crate::{Digest, Error, MultiSigned, Result, Statement, Unverified, VerifyingKey};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -194,9 +194,24 @@ impl Manifest {
     /// # Errors
     /// As [`MultiSigned::open`] and [`Manifest::check`].
     pub fn open(envelope: &[u8]) -> Result<MultiSigned<Self>> {
-        let signed = MultiSigned::<Self>::open(envelope)?;
+        Self::verified(Unverified::decode(envelope)?)
+    }
+
+    /// As [`Manifest::open`], of one that is decoded already.
+    ///
+    /// # Errors
+    /// As [`Unverified::verify`] and [`Manifest::check`].
+    pub fn verified(decoded: Unverified<Self>) -> Result<MultiSigned<Self>> {
+        let signed = decoded.verify()?;
         signed.statement().check()?;
         Ok(signed)
+    }
+
+    /// The keys of its sites and approvers: a signature by any other changes
+    /// nothing.
+    pub fn parties(&self) -> impl Iterator<Item = VerifyingKey> {
+        let sites = self.sites.iter().map(|site| site.signing_key);
+        sites.chain(self.approval.approvers.iter().copied())
     }
 
     /// Checks every rule that a manifest keeps, whoever signed it.

@@ -66,6 +66,8 @@ impl Memory {
                 let again = self.refused.replace(update.content) == Some(update.content);
                 if again { Err(error) } else { Ok(Look::Failed(error)) }
             }
+            // It signed after the offer was made.
+            Check::SiteApproval => Ok(Look::Wait(refusal.to_string())),
             // Bytes that were damaged on their way can be sealed and sent again.
             Check::Encapsulation | Check::Record => Ok(Look::Failed(error)),
             _ => Err(error),

@@ -4,6 +4,8 @@
 //! apart from what the host says, of which only what verifies is repeated. It
 //! changes nothing and takes no lock, so it can be asked while the agent runs.
 
+mod next;
+
 use crate::Result;
 use crate::binding::{Committed, Recalled};
 use crate::home::{Home, read_file, read_json};
@@ -87,6 +89,8 @@ pub struct Explained {
     pub committed: Vec<String>,
     /// The release that this site has verified, or that the host shows.
     pub release: Option<Digest>,
+    /// Whether the site, or the host, has a release of the round.
+    pub released: bool,
     /// What happened, in words, in order.
     pub story: Vec<String>,
     /// What to do next, in words.
@@ -141,6 +145,7 @@ pub fn explain(
         dropped: Vec::new(),
         committed: Vec::new(),
         release: None,
+        released: kept.is_some() || status.is_some_and(|status| status.release.is_some()),
         story: Vec::new(),
         next: String::new(),
     };
@@ -149,9 +154,9 @@ pub fn explain(
         teller.update(&mut told, status);
         teller.roster(&mut told, status, offer);
     }
+    teller.abandonments(&mut told, status);
     teller.commits(&told);
     let restored = memory.fault().or_else(|| teller.forgotten(&memory, status, offer.as_ref()));
-    teller.abandonments(&told, status);
     if let Some(bytes) = &kept {
         // Verified when it was kept, under a key that only its offer had.
         let payload = unverified_payload(Release::NAME, bytes, Release::LIMIT)?;
@@ -174,7 +179,12 @@ pub fn explain(
         let next = format!("wait: this site's chain has come to round {}", head.round);
         (Standing::Ahead, next)
     } else if round < head.round {
-        (Standing::Released, format!("nothing: the study is at round {}", head.round))
+        let rounds = joined.manifest().study.rounds;
+        let next = match head.round {
+            next if next > rounds => "nothing: the study is done".to_owned(),
+            next => format!("nothing: the study is at round {next}"),
+        };
+        (Standing::Released, next)
     } else {
         teller.standing(&told, status)
     };
@@ -212,10 +222,10 @@ impl Teller<'_> {
             (Some(offer), true) => {
                 format!("Offer {offer}: this site verified the enclave behind it.")
             }
-            (Some(offer), false) => format!(
-                "Offer {offer}: not verified by this site, or what it kept of it is gone since the \
-                 release."
-            ),
+            (Some(offer), false) if told.released => {
+                format!("Offer {offer}: released. What a site keeps of a round that runs is gone.")
+            }
+            (Some(offer), false) => format!("Offer {offer}: not verified by this site."),
         };
         self.say(line);
     }
@@ -223,7 +233,11 @@ impl Teller<'_> {
     fn update(&mut self, told: &mut Explained, status: &RoundStatus) {
         let mine = status.uploads.iter().find(|upload| upload.site == self.keys.site);
         let Some(mine) = mine else {
-            return self.say("The host has no update of this site under that offer.".to_owned());
+            // After a release there is none any more.
+            if !told.released {
+                self.say("The host has no update of this site under that offer.".to_owned());
+            }
+            return;
         };
         told.update = Some(mine.header);
         let (receipt, words) = match &mine.state {
@@ -304,10 +318,13 @@ impl Teller<'_> {
                 }
                 _ => String::new(),
             };
+            let is_over = told.released || told.abandoned.contains(&committed.offer);
             self.say(format!(
-                "This site committed to roster {} of {sites} under offer {}, and so is bound to \
+                "This site committed to roster {} of {sites} under offer {}, and so {} bound to \
                  that offer.{smaller}",
-                committed.roster, committed.offer
+                committed.roster,
+                committed.offer,
+                if is_over { "was" } else { "is" }
             ));
         }
     }
@@ -331,7 +348,7 @@ impl Teller<'_> {
         ))
     }
 
-    fn abandonments(&mut self, told: &Explained, status: Option<&RoundStatus>) {
+    fn abandonments(&mut self, told: &mut Explained, status: Option<&RoundStatus>) {
         let manifest = self.joined.manifest();
         for envelope in status.into_iter().flat_map(|status| &status.abandonments) {
             let opened = Abandonment::open(&envelope.0, &self.joined.local.id, manifest);
@@ -343,6 +360,9 @@ impl Teller<'_> {
                 continue;
             };
             let statement = abandonment.statement();
+            if !told.abandoned.contains(&statement.offer) {
+                told.abandoned.push(statement.offer);
+            }
             let reason = shown(&statement.reason);
             self.say(format!(
                 "Offer {} was abandoned by the approvers ({reason}). That means {}.",
@@ -354,46 +374,5 @@ impl Teller<'_> {
                 self.say(format!("Offer {offer} was abandoned: {POSSIBLY_RELEASED}."));
             }
         }
-    }
-
-    /// The round that runs now.
-    fn standing(&mut self, told: &Explained, status: Option<&RoundStatus>) -> (Standing, String) {
-        let waits = status.map_or("the host".to_owned(), |status| shown(&status.waiting_for));
-        let rounds = self.joined.manifest().study.rounds;
-        if self.round > rounds {
-            return (Standing::Ahead, format!("nothing: the study has {rounds} rounds"));
-        }
-        let Some(bound) = told.bound_to else {
-            let next = match told.receipt.as_deref() {
-                None => "submit an update (sealfold submit, or sealfold run does it)".to_owned(),
-                Some("admitted") if told.roster.is_some() => {
-                    "commit to the roster (sealfold commit, or sealfold run does it)".to_owned()
-                }
-                Some(_) => format!("wait for {waits}"),
-            };
-            return (Standing::Unbound, next);
-        };
-        if told.abandoned.contains(&bound) {
-            let next = format!("take part under the next offer; wait for {waits}");
-            return (Standing::Abandoned, next);
-        }
-        let next = if told.release.is_some() {
-            "sealfold fetch, or sealfold run does it".to_owned()
-        } else if told.offer == Some(bound) {
-            format!("wait for {waits}")
-        } else {
-            self.say(format!(
-                "The host shows another offer than {bound}, to which this site is bound. Under two \
-                 offers of a round two aggregates could be released that differ by a few sites, so \
-                 this site commits to no other."
-            ));
-            format!(
-                "wait for the release under offer {bound}; if its enclave is gone for good, the \
-                 approvers give it up: sealfold study abandon --round {} --offer {bound} --reason \
-                 \"...\"",
-                self.round
-            )
-        };
-        (Standing::Bound, next)
     }
 }

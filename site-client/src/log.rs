@@ -155,7 +155,7 @@ impl Watch<'_> {
         }
         let mut found = Vec::new();
         for witness in self.policy.witnesses() {
-            let path = format!("cosigned/{}", hex::encode(witness.id()));
+            let path = format!("cosigned/{}", hex::encode(witness.digest()));
             let Some(bytes) = self.client.log_file(&path, MAX_NOTE)? else { continue };
             // One that does not verify counts for as much as none.
             let signed = SignedCheckpoint::open(&bytes, key).ok();

@@ -6,6 +6,8 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // What is piped into `head` ends as other commands do.
+    sigpipe::reset();
     let arguments = cli::Arguments::parse();
     let json = arguments.json;
     match cli::run(arguments) {

@@ -14,6 +14,7 @@ pub mod hostile_host;
 pub mod http;
 pub mod launcher;
 pub mod liar;
+pub mod lone;
 pub mod machine;
 pub mod middle;
 pub mod misbehaviour;

@@ -1,12 +1,12 @@
 //! How the sites of a system take part: their updates, by hand and by agents.
 
 use crate::process::Server;
-use crate::system::{Ended, System, first_value, write_tensors};
-use sealfold_protocol::Signed;
-use sealfold_protocol::api::UploadStatus;
+use crate::system::{Ended, PATIENCE, System, first_value, write_tensors};
+use sealfold_protocol::api::{RoundStatus, UploadStatus};
 use sealfold_protocol::update::UpdateHeader;
+use sealfold_protocol::{Digest, Signed};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 impl System {
     /// An agent whose trainer always gives the same value.
@@ -60,6 +60,20 @@ impl System {
     #[must_use]
     pub fn agents(&self, rounds: u32) -> Vec<Server> {
         self.powers().map(|(site, value)| self.agent(site, value, rounds)).collect()
+    }
+
+    /// Waits for the first offer of a study.
+    pub(crate) fn wait_for_offer(&self, study: &Digest) {
+        let start = Instant::now();
+        loop {
+            let reply = self.get(&format!("/v1/studies/{study}/rounds/1"));
+            let round: Result<RoundStatus, _> = serde_json::from_slice(&reply.body);
+            if round.is_ok_and(|round| round.offer.is_some()) {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "{}", self.host.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Submits an update of every site, each its own power of two; returns when

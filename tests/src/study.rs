@@ -37,6 +37,8 @@ pub struct Options {
     pub readers: &'static str,
     /// Whether the study accepts the weaker guarantees that it has.
     pub weak: bool,
+    /// The last site signs only when a round is offered.
+    pub late: bool,
     /// The accepted image, as three lines of TOML.
     pub measurements: String,
     /// A query in place of the model that the fields above describe.
@@ -67,6 +69,7 @@ impl Default for Options {
             deadlines: [60, 60, 600],
             readers: "everyone",
             weak: false,
+            late: false,
             measurements: (0..3)
                 .map(|i| format!("pcr{i} = \"{}\"\n", "11".repeat(48)))
                 .collect::<Vec<_>>()

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long a test waits for something that must happen.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running system with a study.
 pub struct System {
@@ -100,10 +100,13 @@ impl System {
             None => write_tensors(&model, options.parameters, 0.0),
         }
         let manifest = manifest.to_str().unwrap();
+        let with_model = study.sites.len() - if options.late { 2 } else { 1 };
         for (place, site) in study.sites.iter().enumerate() {
             let mut arguments = vec!["study", "approve", manifest, "--host", &self.url, "--yes"];
-            if place + 1 == study.sites.len() {
+            if place == with_model {
                 arguments.extend(["--model", model.to_str().unwrap()]);
+            } else if place > with_model {
+                self.wait_for_offer(&study.id());
             }
             let ended = self.sealfold(&site.name, &arguments).good();
             assert_eq!(ended.json()["study"], study.id().to_string());

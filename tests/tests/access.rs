@@ -11,14 +11,14 @@ use sealfold_protocol::endpoint::Endpoint;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::{Signed, SigningKey};
 use sealfold_tests::http::{self, Reply};
-use sealfold_tests::process::{self, Server};
+use sealfold_tests::lone::Lone;
+use sealfold_tests::process;
 use sealfold_tests::site::{Sealed, Site};
-use sealfold_tests::study::{Options, give_log_key};
+use sealfold_tests::study::Options;
 use sealfold_tests::system::{System, operator};
 use serde_json::json;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::Instant;
 
 fn sealed(system: &System, site: usize, value: f32) -> Sealed {
@@ -30,20 +30,6 @@ fn sealed(system: &System, site: usize, value: f32) -> Sealed {
 fn refused(reply: &Reply, status: u16, check: &str) {
     let text = String::from_utf8_lossy(&reply.body).into_owned();
     assert_eq!((reply.status, reply.check().as_str()), (status, check), "{text}");
-}
-
-/// A host of its own, in front of no enclave.
-fn host(folder: &Path, name: &str, options: &[&str]) -> (Server, String, Endpoint) {
-    let mut command = process::command("sealfold-host");
-    command.args(["serve", "--listen", "tcp://127.0.0.1:0", "--enclave", "unix:///nowhere"]);
-    command.arg("--data").arg(folder.join(name)).arg("--door");
-    command.arg(format!("unix://{}", folder.join(format!("{name}.sock")).display()));
-    command.args(options);
-    give_log_key(&folder.join(name));
-    let server = Server::start(command, &folder.join(format!("{name}.log")));
-    let url = server.place().unwrap();
-    let endpoint = url.replace("http://", "tcp://").parse().unwrap();
-    (server, url, endpoint)
 }
 
 #[test]
@@ -222,8 +208,8 @@ fn a_site_does_nothing_in_anothers_name_nor_an_operators_work() {
 fn what_one_site_takes_is_bounded_and_its_client_waits() {
     let system = System::start(&Options::default());
     let folder = system.folder.path();
-    let (_server, url, endpoint) =
-        host(folder, "slow", &["--any-study", "--site-rate", "2", "--stranger-rate", "2"]);
+    let options = ["--any-study", "--site-rate", "2", "--stranger-rate", "2"];
+    let Lone { url, endpoint, server: _server } = Lone::start(folder, "slow", &options);
     let manifest = folder.join("study.toml");
     let approve = |site: &str| {
         let fixed = ["study", "approve", manifest.to_str().unwrap(), "--host", &url, "--yes"];
@@ -255,7 +241,8 @@ fn what_one_site_takes_is_bounded_and_its_client_waits() {
 #[test]
 fn what_strangers_send_that_is_refused_takes_no_memory() {
     let folder = tempfile::tempdir().unwrap();
-    let (server, _, endpoint) = host(folder.path(), "flooded", &["--stranger-rate", "1"]);
+    let options = ["--stranger-rate", "1"];
+    let Lone { server, endpoint, .. } = Lone::start(folder.path(), "flooded", &options);
     let before = server.peak_memory();
     // Each sends all of a piece but its last byte, and waits.
     let body = vec![7; MAX_PIECE - 1];
@@ -299,13 +286,13 @@ fn studies_are_let_in_by_the_operator_alone() {
     let file = home.join("keys/operator.json");
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let options = ["--operator", key, "--name", "localhost:1", "--name", "localhost"];
-    let (server, url, endpoint) = host(folder, "closed", &options);
+    let Lone { server, url, endpoint } = Lone::start(folder, "closed", &options);
     let manifest = folder.join("study.toml");
     // The client signs for the name that it was given, and the host knows its own.
     let ended = run(&["operator", "introduce", "--host", &url, &system.id()]);
     assert_eq!(ended.check(), "access", "{ended:?}");
     drop(server);
-    let (server, url, _) = host(folder, "closed", &["--operator", key]);
+    let Lone { server, url, .. } = Lone::start(folder, "closed", &["--operator", key]);
     let approve = |url: &str| {
         let fixed = ["study", "approve", manifest.to_str().unwrap(), "--host", url, "--yes"];
         system.sealfold("site-000", &fixed)
@@ -327,7 +314,7 @@ fn studies_are_let_in_by_the_operator_alone() {
     refused(&reply, 403, "right");
     // It is known after a restart as well.
     drop(server);
-    let (_server, url, _) = host(folder, "closed", &["--operator", key]);
+    let Lone { server: _server, url, .. } = Lone::start(folder, "closed", &["--operator", key]);
     let _ = approve(&url).good();
     assert_ne!(endpoint, endpoint_now);
 }

@@ -82,6 +82,20 @@ fn a_trainer_that_fails_is_called_again_and_not_for_ever() {
     );
 }
 
+#[test]
+fn a_site_that_signs_when_a_round_runs_waits_for_the_next() {
+    let system = System::start(&Options { rounds: 2, late: true, ..Options::default() });
+    let agents = system.agents(2);
+    agents[3].hear("signed the manifest when the offer was made");
+    system.finish(agents, PATIENCE);
+    let on_roster = |round| {
+        let told = ["explain", "--host", &system.url, &system.id(), round];
+        let told = system.sealfold("site-003", &told).good().json();
+        told["roster"].as_array().unwrap().len()
+    };
+    assert_eq!((on_roster("1"), on_roster("2")), (3, 4));
+}
+
 /// Sites whose updates take the model, or the momentum, beyond what float32 can
 /// hold have not ended the study: all keep the model that they had, and go on.
 #[test]

@@ -99,6 +99,25 @@ fn a_release_that_claims_another_cost_is_found() {
 }
 
 #[test]
+fn an_offer_may_be_abandoned_when_its_round_is_over_and_counts_then() {
+    let mut audit = audit(&private(5, 100.0));
+    let lost = offered(&mut audit, 1);
+    audit.story.round(1);
+    let second = offered(&mut audit, 2);
+    audit.story.abandon(&lost, 3);
+    assert_eq!(audit.found(&[]), []);
+    let (_, report) = audit.replay(&[]);
+    let privacy = &report["studies"][0]["privacy"];
+    assert_eq!((privacy["releases"].as_u64(), privacy["abandoned"].as_u64()), (Some(1), Some(1)));
+    // Twice is a finding, and so is an offer that never was.
+    let size = audit.story.size();
+    audit.story.abandon(&lost, 3);
+    assert_eq!(audit.found(&[]), [("abandonment".to_owned(), Some(size))]);
+    audit.story.abandon(&second, 3);
+    assert_eq!(audit.found(&[]), [("abandonment".to_owned(), Some(size))]);
+}
+
+#[test]
 fn an_abandoned_offer_counts_and_rounds_beyond_the_budget_are_found() {
     let two = {
         let audit = audit(&private(2, 100.0));

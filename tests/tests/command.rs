@@ -248,6 +248,9 @@ fn a_study_is_read_and_watched_from_the_command_line() {
     let file = system.folder.path().join("study.toml").to_str().unwrap().to_owned();
     let from_file = system.sealfold("site-000", &["study", "show", &file]).good().json();
     assert_eq!(from_file, shown);
+    // The host may stand in the environment: a file is a file all the same.
+    let with_host = ["study", "show", &file, "--host", &system.url];
+    assert_eq!(system.sealfold("site-000", &with_host).good().json(), shown);
     let status = |site| system.on_study(site, &["status"], &[]).good().json();
     let before = status("site-000");
     assert_eq!(

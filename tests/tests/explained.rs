@@ -73,6 +73,8 @@ fn a_round_is_told_from_the_offer_to_an_abandonment_and_the_release() {
     assert!(said.contains("possibly released") && said.contains("verified the release"), "{said}");
     let text = told(&system, SITES[0], 1);
     assert!(text.starts_with("round 1\n") && text.contains("\nnext: nothing"), "{text}");
+    assert!(!said.contains("so is bound") && said.contains("so was bound"), "{said}");
+    assert!(!said.contains("not verified") && !said.contains("no update of this"), "{said}");
     assert_eq!(explain(&system, SITES[0], 2)["standing"], "unbound");
     assert_eq!(explain(&system, SITES[0], 7)["standing"], "ahead");
 }
@@ -90,6 +92,7 @@ fn a_site_that_does_not_commit_is_dropped_unattended_and_is_told_so() {
     assert_eq!(of_agent["dropped"], json!(["site-003"]));
     let dropped = explain(&system, SITES[3], 1);
     assert!(story(&dropped).contains("This site was dropped"), "{dropped}");
+    assert_eq!(dropped["next"], "sealfold fetch, or sealfold run does it");
     // It gets the release all the same.
     let out = system.folder.path().join("out.safetensors");
     let ended = system.on_study(SITES[3], &["fetch"], &["--out", out.to_str().unwrap()]).good();

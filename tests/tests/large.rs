@@ -1,8 +1,15 @@
-//! A large update passes, and the enclave's memory does not grow with it.
+//! Large updates and large studies pass, and the enclave's memory does not grow.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use sealfold_tests::study::Options;
+use sealfold_protocol::MultiSigned;
+use sealfold_protocol::api::{EnvelopeBody, MAX_JSON, OfferRequest};
+use sealfold_protocol::bytes::Envelope;
+use sealfold_protocol::endpoint::Endpoint;
+use sealfold_protocol::manifest::Amends;
+use sealfold_protocol::offer::Offer;
+use sealfold_tests::study::{Options, Study};
 use sealfold_tests::system::System;
+use sealfold_tests::{http, process};
 use std::io::{Read, Seek, SeekFrom};
 use std::time::Duration;
 
@@ -39,4 +46,31 @@ fn four_updates_of_400_mb_pass_through_a_small_enclave() {
     let peak = system.enclave.peak_memory();
     println!("the enclave's peak memory: {} KiB", peak >> 10);
     assert!(peak < MEMORY, "{peak} bytes");
+}
+
+#[test]
+fn a_study_of_two_hundred_sites_is_amended_a_dozen_times() {
+    let folder = tempfile::tempdir().unwrap();
+    let door = Endpoint::Unix(folder.path().join("door.sock"));
+    let (server, endpoint) = process::enclave(folder.path(), "enclave", &door);
+    let options = Options { sites: 200, smallest_roster: 150, ..Options::default() };
+    let study = Study::new(&options);
+    let mut chain = vec![study.manifest.clone()];
+    for rounds in 50..62 {
+        let mut manifest = chain[0].statement().clone();
+        manifest.study.rounds = rounds;
+        let predecessor = chain.last().unwrap().digest();
+        manifest.amends = Some(Amends { study: study.id(), predecessor });
+        let mut signed = MultiSigned::sign(manifest, &study.sites[0].key).unwrap();
+        study.sites[1..].iter().for_each(|site| signed.add_signature(&site.key).unwrap());
+        chain.push(signed);
+    }
+    let manifests: Vec<_> = chain.iter().map(|m| Envelope(m.envelope().unwrap())).collect();
+    let base = study.manifest.statement().model.initial;
+    let request = OfferRequest { manifests, round: 1, base, previous: None, clip: None };
+    assert!(serde_json::to_vec(&request).unwrap().len() > MAX_JSON);
+    let offer: EnvelopeBody = http::call(&endpoint, "POST", "/v1/offer", &request).unwrap();
+    let offer = Offer::open(&offer.envelope.0).unwrap();
+    assert_eq!(offer.statement().manifest, chain[12].digest());
+    assert!(server.peak_memory() < MEMORY);
 }

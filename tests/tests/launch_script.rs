@@ -21,16 +21,28 @@ fn read(name: &str) -> String {
     std::fs::read_to_string(folder().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
+/// The account of the host's machine, which is there before.
+const HOST: &str = "sealfold-host@p.iam.gserviceaccount.com";
+/// What the launcher of a machine that [`Cloud::run`] starts has read.
+const SETTINGS: [&str; 4] = ["TDX", "tcp://10.10.0.2:5001", "https://us", "pki"];
+
+/// What gcloud prints of a machine with that status, image and settings.
+fn started(status: &str, digest: &str, [technology, door, audience, token]: [&str; 4]) -> String {
+    format!("{status}~{technology}~{IMAGE}{digest}~{door}~{audience}~{token}\n")
+}
+
 /// The made-up gcloud notes what it is asked for; what stands in `there` exists,
-/// what stands in `failing` fails.
+/// what stands in `failing` fails; the machine was started as `started` says, in the
+/// script's own words for it.
 const GCLOUD: &str = r#"#!/bin/sh
 cd "$CLOUD" || exit 99
 printf '%s\n' "$*" >>asked
-for word in $(cat failing 2>/dev/null); do
-    case "$*" in *"$word"*) echo "ERROR: (gcloud) $word" >&2 && exit 1 ;; esac
-done
+word=$(cat failing 2>/dev/null) && case "$*" in
+*"$word"*) echo "ERROR: (gcloud) $word" >&2 && exit 1 ;;
+esac
 case "$*" in
-*"--format value"*) echo 10.10.0.3 ;;
+*"--format value("*) echo 10.10.0.3 ;;
+*"--format value[separator='~'](status,"*) cat started 2>/dev/null || exit 1 ;;
 *" describe "*)
     for word in $(cat there 2>/dev/null); do
         case "$*" in *" describe $word"*) exit 0 ;; esac
@@ -52,6 +64,7 @@ impl Cloud {
         let announced =
             format!("[[confidential-space.measurements]]\nimage_digest = \"{DIGEST}\"\n");
         cloud.put("measurements.toml", announced);
+        cloud.put("there", HOST);
         cloud
     }
 
@@ -118,7 +131,8 @@ fn a_project_gets_what_it_lacks_and_an_image_by_its_digest() {
     let roles = cloud.asked().into_iter().filter(|line| line.contains("add-iam-policy-binding"));
     assert_eq!(roles.count(), 3);
     // What is there is left as it is.
-    cloud.put("there", "sealfold-enclave sealfold-enclave-requests sealfold-enclave-door");
+    cloud.put("there", format!("{HOST} sealfold-enclave"));
+    cloud.put("started", started("RUNNING", DIGEST, SETTINGS));
     cloud.put("asked", "");
     assert_eq!(cloud.run("start", &[]).0, 0);
     assert!(cloud.made().is_empty(), "{:#?}", cloud.made());
@@ -139,6 +153,9 @@ fn settings_that_no_site_would_accept_make_nothing() {
         ("SEALFOLD_AUDIENCE", "", "expected SEALFOLD_AUDIENCE"),
         ("SEALFOLD_AUDIENCE", "a~tee-cmd=x", "without spaces and ~"),
         ("SEALFOLD_HOST_ADDRESS", "", "expected SEALFOLD_HOST_ADDRESS"),
+        ("SEALFOLD_HOST_ADDRESS", "tcp://10.10.0.2:5001", "a bare IPv4 address or name"),
+        ("SEALFOLD_HOST_ADDRESS", "10.10.0.2:5001", "a bare IPv4 address or name"),
+        ("SEALFOLD_HOST_ADDRESS", "--help", "a bare IPv4 address or name"),
         ("SEALFOLD_PROJECT", "", "expected SEALFOLD_PROJECT"),
         ("SEALFOLD_TOKEN", "jwt", "expected SEALFOLD_TOKEN=pki or oidc"),
         ("SEALFOLD_TECHNOLOGY", "SGX", "expected SEALFOLD_TECHNOLOGY=TDX or SEV"),
@@ -155,12 +172,92 @@ fn settings_that_no_site_would_accept_make_nothing() {
         assert!(code == 78 && said.contains(expected), "{said}");
     }
     assert_eq!(cloud.run("begin", &[]).0, 78);
+    cloud.put("measurements.toml", format!("image_digest = \"{DIGEST}\"\n"));
+    for (technology, machine, expected) in [
+        ("SEV", "c3-standard-4", "expected a machine of AMD for SEV, found c3-standard-4"),
+        ("TDX", "n2d-standard-8", "expected a machine of Intel for TDX, found n2d-standard-8"),
+    ] {
+        let settings = [("SEALFOLD_TECHNOLOGY", technology), ("SEALFOLD_MACHINE", machine)];
+        let (code, said) = cloud.run("start", &settings);
+        assert!(code == 78 && said.contains(expected) && said.contains("next: "), "{said}");
+    }
     assert!(cloud.asked().is_empty(), "{:#?}", cloud.asked());
 }
 
 #[test]
+fn each_technology_has_its_kind_of_machine() {
+    for (technology, machine) in [("TDX", "c3-standard-4"), ("SEV", "n2d-standard-4")] {
+        let cloud = Cloud::new();
+        let (code, said) = cloud.run("start", &[("SEALFOLD_TECHNOLOGY", technology)]);
+        assert_eq!(code, 0, "{said}");
+        let made = cloud.made();
+        let words = format!("--machine-type {machine} --confidential-compute-type {technology} ");
+        assert!(made.last().unwrap().contains(&words), "{made:#?}");
+    }
+}
+
+#[test]
+fn a_machine_that_was_started_with_other_settings_is_not_taken_for_this_one() {
+    let cloud = Cloud::new();
+    cloud.put("there", format!("{HOST} sealfold-enclave"));
+    let mut others = vec![started("RUNNING", &"ab".repeat(32), SETTINGS)];
+    for (place, other) in [(0, "SEV"), (1, "tcp://10.10.0.9:5001"), (2, "https://eu"), (3, "oidc")]
+    {
+        let mut settings = SETTINGS;
+        settings[place] = other;
+        others.push(started("RUNNING", DIGEST, settings));
+    }
+    // Made by hand, without the metadata.
+    others.push("RUNNING~~~~~\n".to_owned());
+    for other in others {
+        cloud.put("started", &other);
+        let (code, said) = cloud.run("start", &[]);
+        assert_eq!(code, 78, "{other}: {said}");
+        assert!(said.contains("was started with other settings"), "{said}");
+        assert!(said.contains("launch.sh stop, then start"), "{said}");
+        // Both are shown.
+        for (_, settings) in [other.as_str(), &started("", DIGEST, SETTINGS)].map(rest) {
+            assert!(said.contains(settings), "{settings} in {said}");
+        }
+    }
+    // The same, but it has ended.
+    cloud.put("started", started("TERMINATED", DIGEST, SETTINGS));
+    let (code, said) = cloud.run("start", &[]);
+    assert_eq!(code, 78, "{said}");
+    assert!(said.contains("to run, found TERMINATED"), "{said}");
+    // Nothing was made or changed meanwhile.
+    let asked = cloud.asked();
+    assert!(asked.iter().all(|line| line.contains(" describe ")), "{asked:#?}");
+    for status in ["PROVISIONING", "STAGING", "RUNNING"] {
+        cloud.put("started", started(status, DIGEST, SETTINGS));
+        assert_eq!(cloud.run("start", &[]).0, 0, "{status}");
+    }
+    assert!(cloud.made().iter().all(|line| !line.contains("instances create")));
+}
+
+/// What gcloud prints, parted in status and settings.
+fn rest(printed: &str) -> (&str, &str) {
+    printed.trim_end().split_once('~').unwrap()
+}
+
+#[test]
+fn without_the_hosts_account_no_firewall_rule_is_made() {
+    let cloud = Cloud::new();
+    cloud.put("there", "");
+    let (code, said) = cloud.run("start", &[]);
+    assert_eq!(code, 78, "{said}");
+    assert!(
+        said.contains(HOST) && said.contains("service-accounts create sealfold-host"),
+        "{said}"
+    );
+    assert!(cloud.made().is_empty(), "{:#?}", cloud.made());
+}
+
+#[test]
 fn a_gcloud_that_fails_ends_it_at_once() {
-    for failing in ["service-accounts", "workloadUser", "firewall-rules", "instances"] {
+    for failing in
+        ["service-accounts create", "workloadUser", "firewall-rules create", "instances create"]
+    {
         let cloud = Cloud::new();
         cloud.put("failing", failing);
         let (code, said) = cloud.run("start", &[]);
@@ -213,8 +310,26 @@ fn terraform_says_what_the_script_says() {
     let rules = resources["google_compute_firewall"].as_object().unwrap();
     let ports: Vec<_> =
         rules.iter().map(|(name, rule)| (name.as_str(), &rule["allow"]["ports"][0])).collect();
-    for (name, port) in [("requests", "5000"), ("door", "5001"), ("sites", "443")] {
+    for (name, port) in [("requests", "5000"), ("door", "5001"), ("sites", "443"), ("ssh", "22")] {
         assert!(ports.contains(&(name, &port.into())), "{ports:?}");
+    }
+    // Who installs the host comes through Google's proxy, and to the host alone.
+    assert_eq!(rules["ssh"]["source_ranges"], serde_json::json!(["35.235.240.0/20"]));
+    for (name, rule) in rules {
+        let to = &rule["target_service_accounts"].to_string();
+        assert_eq!(to.contains("account.enclave"), name == "requests", "{name}: {to}");
+    }
+    // The sites' address is one that stays.
+    let sites = &resources["google_compute_instance"]["host"]["network_interface"]["access_config"];
+    assert_eq!(sites["nat_ip"], "${google_compute_address.sites.address}");
+    assert!(resources["google_compute_address"]["sites"].get("subnetwork").is_none());
+    // The page enables by hand what the files enable.
+    let page = std::fs::read_to_string(folder().join("../../docs/operating-google.md")).unwrap();
+    let needed = resources["google_project_service"]["needed"]["for_each"].to_string();
+    let services: Vec<_> = needed.split('"').filter(|part| part.contains("googleapis")).collect();
+    assert_eq!(services.len(), 7, "{needed}");
+    for service in services {
+        assert!(page.contains(service.trim_end_matches('\\')), "{service}");
     }
     assert!(dockerfile.contains("\nEXPOSE 5000\n"));
     // The two roles beside the launcher's log are the same in both.

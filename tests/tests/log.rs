@@ -190,7 +190,7 @@ fn a_site_that_has_seen_another_history_commits_to_nothing() {
     let witness = witness.unwrap();
     assert_eq!(signed.cosignatures(std::slice::from_ref(&witness)).len(), 1);
     // The host has it too, one file for each site, and takes nobody else's.
-    let id = hex::encode(witness.id());
+    let id = hex::encode(witness.digest());
     assert_eq!(system.get(&format!("/log/cosigned/{id}")).body, std::fs::read(&kept).unwrap());
     let cosigned = system.log().join("cosigned");
     assert_eq!(std::fs::read_dir(&cosigned).unwrap().count(), 4);

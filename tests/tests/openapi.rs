@@ -61,6 +61,7 @@ impl Api {
     fn ask(&self, method: &str, path: &str, header: &str, body: &Body) -> (u16, Value) {
         let filled = path
             .replace("{study}", &self.system.id())
+            .replace("{manifest}", &self.system.id())
             .replace("{round}", "1")
             .replace("{tile}", "0/000.p/1")
             .replace("{digest}", header)
@@ -223,6 +224,7 @@ fn the_paths_of_the_document_are_those_of_the_server_and_of_the_protocol_page() 
     for path in &paths {
         let filled = path
             .replace("{study}", &api.system.id())
+            .replace("{manifest}", &api.system.id())
             .replace("{round}", "1")
             .replace("{tile}", "0/000.p/1")
             .replace("{digest}", &"00".repeat(32))
@@ -272,6 +274,7 @@ fn bodies_and_replies_are_as_documented_through_a_whole_round() {
     for path in ["/", "/metrics", "/v1/health", "/v1/openapi.json", "/v1/studies/{study}"] {
         get(path);
     }
+    get("/v1/studies/{study}/manifests/{manifest}");
     get("/v1/studies/{study}/model");
     api.good("PUT", "/v1/studies/{study}/model", &none, &Body::Bytes(&[0; 4000]));
     let offer = api.system.round(1).offer.unwrap();
@@ -345,7 +348,7 @@ fn bodies_and_replies_are_as_documented_through_a_whole_round() {
     let mut signed = SignedCheckpoint::open(&checkpoint, &api.system.log_key()).unwrap();
     signed.cosign(&witness, 1_800_000_000).unwrap();
     api.good("POST", "/log/cosignatures", &none, &Body::Bytes(&signed.to_bytes()));
-    let id = hex::encode(witness.key().id());
+    let id = hex::encode(witness.key().digest());
     api.good("GET", "/log/cosigned/{witness}", &id, &Body::None);
     let manifest = Digest::of(&[&api.system.study.manifest.envelope().unwrap()]).to_string();
     api.good("GET", "/log/objects/{digest}", &manifest, &Body::None);

@@ -149,7 +149,9 @@ fn patients_are_clipped_sampled_noised_and_counted_and_the_budget_is_charged() {
     let another = text.replace("name = \"test\"", "name = \"another\"");
     assert_eq!(approve(another.clone()).check(), "budget");
     // Nor does it take a study that cannot be charged.
-    let none = Options { parameters: PARAMETERS, ..Options::default() };
+    let pcrs: Vec<_> = text.lines().filter(|line| line.starts_with("pcr")).collect();
+    let measurements = pcrs.join("\n");
+    let none = Options { parameters: PARAMETERS, measurements, ..Options::default() };
     let none = sealfold_tests::study::toml(&none, &system.study.sites);
     assert_eq!(approve(none).check(), "budget");
     // A cheaper one fits, by name of its source.
@@ -178,6 +180,16 @@ fn what_noise_buys_is_answered_and_shown() {
     assert!((rdp.as_f64().unwrap() - 3.0).abs() < 1e-3 && rdp.as_f64() <= Some(3.0), "{cost}");
     assert!(pld.as_f64() < rdp.as_f64(), "{cost}");
     assert_eq!(cost["epsilon_by_round"].as_array().unwrap().len(), 40);
+    // What is printed buys what was asked for, to the last digit.
+    for (epsilon, rounds, rate) in
+        [("3", "2", "0.5"), ("2", "10", "1"), ("5", "40", "1"), ("5", "10", "0.1")]
+    {
+        let setting = ["--rounds", rounds, "--sampling-rate", rate];
+        let noise = ask(&[&["noise", "--epsilon", epsilon], &setting[..]].concat());
+        let printed = format!("{:.6}", noise["noise_multiplier"].as_f64().unwrap());
+        let cost = ask(&[&["cost", "--noise-multiplier", &printed], &setting[..]].concat());
+        assert!(cost["epsilon"]["rdp"].as_f64() <= epsilon.parse().ok(), "{printed} {cost}");
+    }
     let wrong = process::run(
         "sealfold",
         &["--home", home, "privacy", "cost", "--noise-multiplier", "0", "--rounds", "1"],

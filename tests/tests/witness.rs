@@ -75,7 +75,7 @@ impl Witness {
 
     /// The size of the checkpoint of it that the host has.
     fn seen(&self, system: &System) -> u64 {
-        let path = format!("/log/cosigned/{}", hex::encode(self.key.id()));
+        let path = format!("/log/cosigned/{}", hex::encode(self.key.digest()));
         let reply = system.get(&path);
         if reply.status != 200 {
             return 0;

@@ -81,15 +81,22 @@ impl NoteKey {
         &self.key
     }
 
-    /// What tells keys of one name apart: the first four bytes of SHA-256 over
-    /// name, line feed, kind and key.
+    /// SHA-256 over name, line feed, kind and key: what nobody can give another
+    /// key too.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        let input = [self.name.as_bytes(), b"\n", &[self.kind.byte()], &self.key].concat();
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest(&SHA256, &input).as_ref());
+        bytes
+    }
+
+    /// What tells keys of one name apart in a note: the first four bytes of the
+    /// digest. Somebody with patience finds a second key with the same four.
     #[must_use]
     pub fn id(&self) -> [u8; 4] {
-        let input = [self.name.as_bytes(), b"\n", &[self.kind.byte()], &self.key].concat();
-        let hash = digest(&SHA256, &input);
-        let mut id = [0; 4];
-        id.copy_from_slice(&hash.as_ref()[..4]);
-        id
+        let [first, second, third, fourth, ..] = self.digest();
+        [first, second, third, fourth]
     }
 
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {

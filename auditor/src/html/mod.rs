@@ -5,6 +5,7 @@ use crate::finding::{Finding, Severity};
 use crate::report::Report;
 use crate::summary::{Released, Summary};
 use sealfold_protocol::manifest::in_words;
+use sealfold_protocol::text::is_hidden;
 use std::fmt::Write;
 
 mod plot;
@@ -264,7 +265,7 @@ fn escape(text: &str) -> String {
             '&' => out.push_str("&amp;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            c if c.is_control() => out.push('\u{fffd}'),
+            c if is_hidden(c) => out.push('\u{fffd}'),
             c => out.push(c),
         }
     }
@@ -281,5 +282,7 @@ mod tests {
         let safe = escape(odd);
         assert!(!safe.contains('<') && !safe.contains('"') && !safe.contains('\u{1b}'));
         assert!(safe.starts_with("&lt;script&gt;alert(&#39;x&#39;)"));
+        let turned = escape("a\u{202e}b\u{2066}c\u{2028}d\u{9b}e");
+        assert_eq!(turned, "a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}e");
     }
 }

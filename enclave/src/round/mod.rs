@@ -140,10 +140,10 @@ impl Round<Open> {
         if !terms.participants.contains(&statement.site) {
             return Err(Refusal::new(
                 Check::SiteApproval,
-                "a site that signed the manifest in force",
+                "a site that had signed the manifest when the offer was made",
                 &statement.site,
             )
-            .next("approve the study first: sealfold study approve"));
+            .next("take part from the next offer on; who has not signed, signs: sealfold study approve"));
         }
         let offer = terms.offer.statement();
         if (statement.study, statement.round) != (offer.study, offer.round) {

@@ -5,7 +5,8 @@ use super::rates::{Limits, Place, Who};
 use super::{Caller, drain, too_many};
 use crate::host::Host;
 use crate::routes::{Operation, Refused};
-use crate::state::{Standing, State as Known};
+use crate::state::State as Known;
+use crate::study::Standing;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::Method;
@@ -78,6 +79,10 @@ impl Asker {
     }
 }
 
+/// The key that a request is signed with, for the handler.
+#[derive(Debug, Clone, Copy)]
+pub struct Key(pub VerifyingKey);
+
 /// Lets a request through to its operation, or refuses it.
 pub async fn guard(
     State((host, operation)): State<(Arc<Host>, &'static Operation)>,
@@ -113,6 +118,9 @@ pub async fn guard(
         Err(refusal) => return Refused(refusal).into_response(),
     };
     head.extensions.insert(asker);
+    if let Some(signed) = &caller.signed {
+        head.extensions.insert(Key(signed.key));
+    }
     next.run(Request::from_parts(head, body)).await
 }
 

@@ -24,7 +24,9 @@ use http_body_util::BodyExt;
 use jiff::Timestamp;
 use rates::{Limits, Who};
 use sealfold_protocol::VerifyingKey;
-use sealfold_protocol::access::{CONTENT_DIGEST, Head, INPUT, Role, SIGNATURE, Verified, verify};
+use sealfold_protocol::access::{
+    CLOCK, CONTENT_DIGEST, Head, INPUT, LIFETIME, Role, SIGNATURE, Verified, verify,
+};
 use sealfold_protocol::api::{MAX_PIECE, UPLOAD_OFFSET};
 use sealfold_protocol::refusal::{Check, Refusal};
 use std::fmt;
@@ -38,6 +40,9 @@ pub mod rates;
 
 /// How long a client may still send after it was refused.
 const DRAIN: Duration = Duration::from_secs(30);
+
+/// How long a signature may be valid, in seconds.
+const LASTS: u64 = LIFETIME.unsigned_abs();
 
 /// Where a connection comes from, if it has an address.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +68,14 @@ pub enum Known {
     Party(String),
     /// The operator.
     Operator,
+}
+
+impl Known {
+    /// Whether nonces are remembered. A stranger's are not: it can do nothing that
+    /// matters, and must not fill the memory.
+    const fn is_remembered(&self) -> bool {
+        matches!(self, Self::Party(_) | Self::Operator)
+    }
 }
 
 impl fmt::Display for Known {
@@ -106,10 +119,16 @@ pub async fn accounted(
             drain(request).await;
             Refused(refusal).into_response()
         }
-        (Ok(_place), Ok(caller)) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
+        (Ok(_place), Ok(caller)) => match take_nonce(&host, &caller) {
+            Ok(()) => {
+                request.extensions_mut().insert(caller);
+                next.run(request).await
+            }
+            Err(refusal) => {
+                drain(request).await;
+                Refused(refusal).into_response()
+            }
+        },
     };
     let outcome =
         response.extensions().get::<Check>().map_or("done".to_owned(), ToString::to_string);
@@ -123,7 +142,7 @@ pub async fn accounted(
 }
 
 /// The reply to one request too many, with the seconds to wait.
-fn too_many(limits: &Limits, wait: Duration) -> Response {
+pub(crate) fn too_many(limits: &Limits, wait: Duration) -> Response {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     let found = format!("more; the next in {} s", seconds.max(1));
     let refusal = Refusal::new(Check::Rate, limits, found).next(
@@ -188,12 +207,19 @@ fn signature(host: &Host, request: &Request) -> Result<Option<Verified>, Refusal
 async fn identify(host: &Host, signed: Option<Verified>) -> Result<Caller, Refusal> {
     let Some(signed) = signed else { return Ok(Caller { signed: None, known: Known::Nobody }) };
     let known = know(host, &signed).await;
-    // A stranger's are not remembered: it can do nothing that matters, and must
-    // not fill the memory.
-    if matches!(known, Known::Party(_) | Known::Operator) {
+    if known.is_remembered() {
         host.nonces.expect_new(&signed, Timestamp::now().as_second())?;
     }
     Ok(Caller { signed: Some(signed), known })
+}
+
+/// Takes the nonce of a request that has its place among its key's.
+fn take_nonce(host: &Host, caller: &Caller) -> Result<(), Refusal> {
+    let Some(signed) = caller.signed.as_ref().filter(|_| caller.known.is_remembered()) else {
+        return Ok(());
+    };
+    let most = Limits::of_party(host.terms.site_rate).within(CLOCK.unsigned_abs() + LASTS);
+    host.nonces.take(signed, Timestamp::now().as_second(), most)
 }
 
 /// Who a key belongs to.

@@ -1,11 +1,15 @@
 //! The nonces of signed requests, so that none is taken twice.
 //!
+//! A nonce is taken once its key has a place for the request, so that what is
+//! refused by `rate` leaves nothing here, and each key has a share of its own.
+//!
 //! A nonce is remembered until its signature has ended, in memory and in a file
 //! beside it, so that a host that was killed does not take again what it took
 //! before. The file is not synced: who cuts the power may replay what a site
 //! asked for in the ten minutes before. It would be told the same again, or
 //! refused by what the request is about.
 
+use sealfold_protocol::VerifyingKey;
 use sealfold_protocol::access::{NONCE, Verified};
 use sealfold_protocol::refusal::{Check, Refusal};
 use std::collections::HashMap;
@@ -14,9 +18,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// A key and a nonce.
-type Name = [u8; 32 + NONCE];
-/// A record of the file: a name, and when it ends, big-endian.
+/// A record of the file: a key, a nonce, and when it ends, big-endian.
 const RECORD: usize = 32 + NONCE + 8;
 /// The most that are remembered.
 const MOST: usize = 1 << 22;
@@ -30,9 +32,39 @@ pub struct Nonces {
     inner: Mutex<Inner>,
 }
 
+/// When each nonce ends, by key.
+#[derive(Debug, Default)]
+struct Seen {
+    by_key: HashMap<VerifyingKey, HashMap<[u8; NONCE], i64>>,
+    all: usize,
+}
+
+impl Seen {
+    fn has(&self, verified: &Verified, now: i64) -> bool {
+        let own = self.by_key.get(&verified.key);
+        own.and_then(|own| own.get(&verified.nonce)).is_some_and(|end| *end > now)
+    }
+
+    fn insert(&mut self, key: VerifyingKey, nonce: [u8; NONCE], end: i64) {
+        let before = self.by_key.entry(key).or_default().insert(nonce, end);
+        self.all += usize::from(before.is_none());
+    }
+
+    fn of(&self, key: &VerifyingKey) -> usize {
+        self.by_key.get(key).map_or(0, HashMap::len)
+    }
+
+    /// Forgets what has ended.
+    fn retain(&mut self, now: i64) {
+        self.by_key.values_mut().for_each(|own| own.retain(|_, end| *end > now));
+        self.by_key.retain(|_, own| !own.is_empty());
+        self.all = self.by_key.values().map(HashMap::len).sum();
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
-    seen: HashMap<Name, i64>,
+    seen: Seen,
     file: File,
     /// Records since the file was written anew.
     appended: usize,
@@ -50,61 +82,76 @@ impl Nonces {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        let mut seen = HashMap::new();
+        let mut seen = Seen::default();
         // A record that a crash cut is that of a request that was not answered.
         for record in bytes.as_chunks::<RECORD>().0 {
-            let (mut name, mut end) = ([0; 32 + NONCE], [0; 8]);
-            name.copy_from_slice(&record[..32 + NONCE]);
+            let (mut key, mut nonce, mut end) = ([0; 32], [0; NONCE], [0; 8]);
+            key.copy_from_slice(&record[..32]);
+            nonce.copy_from_slice(&record[32..32 + NONCE]);
             end.copy_from_slice(&record[32 + NONCE..]);
-            seen.insert(name, i64::from_be_bytes(end));
+            seen.insert(VerifyingKey::new(key), nonce, i64::from_be_bytes(end));
         }
-        seen.retain(|_, end| *end > now);
+        seen.retain(now);
         let file = write(path, &seen)?;
         let inner = Mutex::new(Inner { seen, file, appended: 0 });
         Ok(Self { path: path.to_owned(), inner })
     }
 
-    /// Takes a nonce, unless it was taken before.
+    /// Whether a request was not seen before; takes nothing.
+    ///
+    /// # Errors
+    /// A refusal by `replay`.
+    pub fn expect_new(&self, verified: &Verified, now: i64) -> Result<(), Refusal> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.seen.has(verified, now) { Err(replayed()) } else { Ok(()) }
+    }
+
+    /// Takes a nonce, unless it was taken before; of one key at most so many.
     ///
     /// # Errors
     /// A refusal by `replay`, by `rate` if there are too many, by `storage`.
-    pub fn expect_new(&self, verified: &Verified, now: i64) -> Result<(), Refusal> {
-        let mut name = [0; 32 + NONCE];
-        name[..32].copy_from_slice(verified.key.as_bytes());
-        name[32..].copy_from_slice(&verified.nonce);
+    pub fn take(&self, verified: &Verified, now: i64, most: usize) -> Result<(), Refusal> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if inner.seen.get(&name).is_some_and(|end| *end > now) {
-            return Err(Refusal::new(
-                Check::Replay,
-                "a request that was not seen before",
-                "the same again",
-            )
-            .next("sign each request anew, with a new nonce; sealfold does so by itself"));
+        if inner.seen.has(verified, now) {
+            return Err(replayed());
+        }
+        let is_full =
+            |inner: &Inner| inner.seen.of(&verified.key) >= most || inner.seen.all >= MOST;
+        if inner.appended >= COMPACT || is_full(&inner) {
+            inner.seen.retain(now);
         }
         if inner.appended >= COMPACT {
-            inner.seen.retain(|_, end| *end > now);
             inner.file = write(&self.path, &inner.seen).map_err(crate::store::failed)?;
             inner.appended = 0;
         }
-        if inner.seen.len() >= MOST {
-            let expected = format!("at most {MOST} requests in ten minutes");
+        if is_full(&inner) {
+            let expected = format!("at most {most} requests of a key until their signatures end");
             return Err(Refusal::new(Check::Rate, expected, "more"));
         }
-        let record = [&name[..], &verified.expires.to_be_bytes()].concat();
+        let end = verified.expires.to_be_bytes();
+        let record = [verified.key.as_bytes().as_slice(), &verified.nonce, &end].concat();
         inner.file.write_all(&record).map_err(crate::store::failed)?;
-        inner.seen.insert(name, verified.expires);
+        inner.seen.insert(verified.key, verified.nonce, verified.expires);
         inner.appended += 1;
         Ok(())
     }
 }
 
+fn replayed() -> Refusal {
+    Refusal::new(Check::Replay, "a request that was not seen before", "the same again")
+        .next("sign each request anew, with a new nonce; sealfold does so by itself")
+}
+
 /// Writes the file anew; what follows is appended.
-fn write(path: &Path, seen: &HashMap<Name, i64>) -> std::io::Result<File> {
+fn write(path: &Path, seen: &Seen) -> std::io::Result<File> {
     let new = path.with_extension("new");
-    let mut bytes = Vec::with_capacity(seen.len() * RECORD);
-    for (name, end) in seen {
-        bytes.extend_from_slice(name);
-        bytes.extend_from_slice(&end.to_be_bytes());
+    let mut bytes = Vec::with_capacity(seen.all * RECORD);
+    for (key, own) in &seen.by_key {
+        for (nonce, end) in own {
+            bytes.extend_from_slice(key.as_bytes());
+            bytes.extend_from_slice(nonce);
+            bytes.extend_from_slice(&end.to_be_bytes());
+        }
     }
     std::fs::write(&new, bytes)?;
     std::fs::rename(&new, path)?;
@@ -114,7 +161,6 @@ fn write(path: &Path, seen: &HashMap<Name, i64>) -> std::io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sealfold_protocol::VerifyingKey;
     use sealfold_protocol::access::Role;
 
     fn request(key: u8, nonce: u8, expires: i64) -> Verified {
@@ -133,17 +179,31 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("nonces");
         let nonces = Nonces::open(&path, 0).unwrap();
-        nonces.expect_new(&request(1, 1, 100), 0).unwrap();
+        nonces.take(&request(1, 1, 100), 0, 9).unwrap();
+        assert_eq!(nonces.take(&request(1, 1, 100), 50, 9).unwrap_err().check, Check::Replay);
         assert_eq!(nonces.expect_new(&request(1, 1, 100), 50).unwrap_err().check, Check::Replay);
-        nonces.expect_new(&request(2, 1, 200), 0).unwrap();
+        nonces.take(&request(2, 1, 200), 0, 9).unwrap();
         drop(nonces);
         // Cut in the middle of a record.
         let mut file = OpenOptions::new().append(true).open(&path).unwrap();
         file.write_all(&[9; RECORD - 1]).unwrap();
         let nonces = Nonces::open(&path, 100).unwrap();
         assert_eq!(nonces.expect_new(&request(2, 1, 200), 100).unwrap_err().check, Check::Replay);
-        nonces.expect_new(&request(1, 1, 300), 100).unwrap();
+        nonces.take(&request(1, 1, 300), 100, 9).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 2 * RECORD as u64);
+    }
+
+    #[test]
+    fn one_key_takes_no_place_of_anothers() {
+        let folder = tempfile::tempdir().unwrap();
+        let nonces = Nonces::open(&folder.path().join("nonces"), 0).unwrap();
+        for nonce in 0..3 {
+            nonces.take(&request(1, nonce, 100), 0, 3).unwrap();
+        }
+        assert_eq!(nonces.take(&request(1, 3, 100), 99, 3).unwrap_err().check, Check::Rate);
+        nonces.take(&request(2, 3, 100), 99, 3).unwrap();
+        // What has ended makes room.
+        nonces.take(&request(1, 3, 200), 100, 3).unwrap();
     }
 
     #[test]
@@ -154,9 +214,9 @@ mod tests {
         for i in 0..=3 * i64::try_from(COMPACT).unwrap() {
             let mut verified = request(1, 0, i + 10);
             verified.nonce[..8].copy_from_slice(&i.to_be_bytes());
-            nonces.expect_new(&verified, i).unwrap();
+            nonces.take(&verified, i, COMPACT).unwrap();
         }
         assert!(std::fs::metadata(&path).unwrap().len() <= (2 * COMPACT * RECORD) as u64);
-        assert!(nonces.inner.lock().unwrap().seen.len() <= 2 * COMPACT);
+        assert!(nonces.inner.lock().unwrap().seen.all <= 2 * COMPACT);
     }
 }

@@ -31,6 +31,8 @@ pub enum Who {
     Address(Option<IpAddr>),
     /// The pieces of a known key.
     Pieces(VerifyingKey),
+    /// The initial models that a known key sends.
+    Models(VerifyingKey),
 }
 
 /// What a party may take.
@@ -55,6 +57,26 @@ impl Limits {
         Self { rate: Some(f64::from(rate)), at_once: ADDRESS }
     }
 
+    /// The initial models that a party sends: each may be on disk.
+    #[must_use]
+    pub const fn of_models() -> Self {
+        Self { rate: None, at_once: 1 }
+    }
+
+    /// The most requests that this lets through in so many seconds.
+    #[must_use]
+    pub fn within(&self, seconds: u64) -> usize {
+        let rate = self.rate.unwrap_or(f64::INFINITY);
+        // A bound of a few thousand, rounded up; beyond what an integer holds it is none.
+        #[allow(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss
+        )]
+        let most = (rate * (seconds as f64 + BURST)).ceil() as usize;
+        most
+    }
+
     /// A site's pieces.
     #[must_use]
     pub const fn of_pieces() -> Self {
@@ -68,7 +90,7 @@ impl fmt::Display for Limits {
             Some(rate) => {
                 write!(f, "at most {rate} requests a second and {} at a time", self.at_once)
             }
-            None => write!(f, "at most {} pieces at a time", self.at_once),
+            None => write!(f, "at most {} at a time", self.at_once),
         }
     }
 }

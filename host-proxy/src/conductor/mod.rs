@@ -119,16 +119,11 @@ impl Conductor {
         let (number, offer, wait) = {
             let state = self.host.state.lock().await;
             let study = state.study(&id)?;
-            let missing = study.missing();
-            let wait = if !missing.is_empty() {
-                Some(missing.join(" and "))
-            } else if study.rounds_done() >= study.manifest().study.rounds {
-                Some("nothing: all rounds are done".to_owned())
-            } else {
-                None
-            };
             let number = study.current_round();
-            (number, study.rounds.get(&number).and_then(|round| round.offer.clone()), wait)
+            let round = study.rounds.get(&number);
+            let is_running = round.is_some_and(|r| r.offer.is_some() && r.release.is_none());
+            let wait = if is_running { None } else { study.expects_first() };
+            (number, round.and_then(|round| round.offer.clone()), wait)
         };
         self.store_aggregates(id).await?;
         if let Some(wait) = wait {
@@ -343,8 +338,9 @@ impl Conductor {
 
 fn is_abandoned(state: &State, id: Digest, round: &Round, offer: &Digest) -> bool {
     let Ok(study) = state.study(&id) else { return false };
-    let approval = study.manifest().approval;
-    round.abandonments.get(offer).is_some_and(|abandonment| {
-        abandonment.expect_approvals(&approval.approvers, approval.required).is_ok()
-    })
+    let approval = &study.manifest().approval;
+    round
+        .abandonments
+        .get(offer)
+        .is_some_and(|words| words.approved(&approval.approvers, approval.required).is_some())
 }

@@ -35,12 +35,15 @@ impl Conductor {
                     old.digest()
                 )));
             }
+            if let Some(wait) = study.expects_first() {
+                return Ok(Step::Wait(wait));
+            }
             let Some(approved) = study.approved() else {
                 return Ok(Step::Wait("approvals".to_owned()));
             };
             let manifest = approved.current().statement();
             let (base, previous, clip) =
-                match number.checked_sub(1).and_then(|n| study.rounds.get(&n)) {
+                match number.checked_sub(1).filter(|n| *n > 0).and_then(|n| study.rounds.get(&n)) {
                     Some(last) => match next_base(last) {
                         Ok(base) => (
                             base,
@@ -56,8 +59,7 @@ impl Conductor {
                 approved.manifests().iter().map(sealfold_protocol::MultiSigned::envelope);
             let manifests = manifests.map(|e| Ok(Envelope(e?))).collect::<Result<_, Refusal>>()?;
             let request = OfferRequest { manifests, round: number, base, previous, clip };
-            let entries = approved.manifests().iter().map(entries::manifest);
-            (request, entries.collect::<Result<_, _>>()?)
+            (request, entries::manifests(study)?)
         };
         // In the log before an offer is made under them, with the signatures
         // that the enclave sees.

@@ -133,7 +133,7 @@ fn url(host: &Host, headers: &HeaderMap) -> String {
 async fn measured(host: &Host) -> Measured {
     let offers: Vec<_> = {
         let state = host.state.lock().await;
-        let latest = |(id, study): (&Digest, &crate::state::Study)| {
+        let latest = |(id, study): (&Digest, &crate::study::Study)| {
             let mut rounds = study.rounds.iter().rev();
             let (number, offer) =
                 rounds.find_map(|(n, round)| Some((*n, round.offer.as_ref()?)))?;

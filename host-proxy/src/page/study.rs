@@ -2,7 +2,8 @@
 
 use super::html::Html;
 use super::timeline::Progress;
-use crate::state::{Round, State, Study};
+use crate::state::{Round, State};
+use crate::study::Study;
 use sealfold_protocol::api::{UploadState, UploadStatus};
 use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::{Digest, Signed};

@@ -33,10 +33,11 @@ pub async fn cosigned(
     Path(witness): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
-    let is_id = witness.len() == 8 && witness.bytes().all(|b| b.is_ascii_hexdigit());
-    if !is_id {
-        let found = witness.chars().take(80).collect::<String>();
-        return Err(Refusal::new(Check::NotFound, "8 hex digits, the id of a key", found).into());
+    let is_key = witness.len() == 64 && witness.bytes().all(|b| b.is_ascii_hexdigit());
+    if !is_key {
+        let (expected, found) = ("64 hex digits, the digest of a key", witness.chars().take(80));
+        let found = found.collect::<String>();
+        return Err(Refusal::new(Check::NotFound, expected, found).into());
     }
     let name = format!("{FOLDER}/cosigned/{}", witness.to_ascii_lowercase());
     let mut response = object(&host, &name, &headers).await?;

@@ -99,7 +99,7 @@ pub const OPERATIONS: &[Operation] = &[
     Operation { method: "get", path: "/metrics", access: Access::Anyone, content: Content::Nothing, summary: "Metrics in the Prometheus text format", body: "", reply: "text/plain" },
     Operation { method: "get", path: "/log/checkpoint", access: Access::Anyone, content: Content::Nothing, summary: "The log's latest checkpoint, a signed note", body: "", reply: "text/plain" },
     Operation { method: "post", path: "/log/cosignatures", access: Access::Witness, content: Content::Whole(MAX_NOTE), summary: "A checkpoint of the log that a site or a witness has cosigned", body: "bytes", reply: "204" },
-    Operation { method: "get", path: "/log/cosigned/{witness}", access: Access::Anyone, content: Content::Nothing, summary: "The largest checkpoint that a witness has cosigned, by the id of its key", body: "", reply: "text/plain" },
+    Operation { method: "get", path: "/log/cosigned/{witness}", access: Access::Anyone, content: Content::Nothing, summary: "The largest checkpoint that a witness has cosigned, by the digest of its key", body: "", reply: "text/plain" },
     Operation { method: "get", path: "/log/tile/{tile}", access: Access::Anyone, content: Content::Nothing, summary: "A tile or a bundle of entries of the log (C2SP tlog-tiles); the parameter holds slashes, such as 0/x001/234.p/7 or entries/000", body: "", reply: "bytes" },
     Operation { method: "get", path: "/log/objects/{digest}", access: Access::Anyone, content: Content::Nothing, summary: "What a leaf of the log names by its SHA-256", body: "", reply: "bytes" },
     Operation { method: "get", path: "/v1/openapi.json", access: Access::Anyone, content: Content::Nothing, summary: "This document", body: "", reply: "OpenAPI 3.1" },
@@ -108,6 +108,7 @@ pub const OPERATIONS: &[Operation] = &[
     Operation { method: "post", path: "/v1/studies", access: Access::Signer, content: Content::Whole(MAX_JSON), summary: "Publish a manifest, an amendment, or further signatures", body: "EnvelopeBody", reply: "StudyStatus" },
     Operation { method: "post", path: "/v1/operator/studies", access: Access::Operator, content: Content::Whole(MAX_JSON), summary: "Serve a study from now on", body: "Introduction", reply: "{}" },
     Operation { method: "get", path: "/v1/studies/{study}", access: Access::Anyone, content: Content::Nothing, summary: "One study", body: "", reply: "StudyStatus" },
+    Operation { method: "get", path: "/v1/studies/{study}/manifests/{manifest}", access: Access::Anyone, content: Content::Nothing, summary: "A manifest of the study, in force or pending, by its digest", body: "", reply: "EnvelopeBody" },
     Operation { method: "put", path: "/v1/studies/{study}/model", access: Access::Party, content: Content::Named, summary: "Publish the initial model, whose digest the manifest names", body: "bytes", reply: "204" },
     Operation { method: "get", path: "/v1/studies/{study}/model", access: Access::Party, content: Content::Nothing, summary: "The initial model; Range is understood", body: "", reply: "bytes" },
     Operation { method: "get", path: "/v1/studies/{study}/round", access: Access::Party, content: Content::Nothing, summary: "The round that runs", body: "", reply: "RoundStatus" },
@@ -133,6 +134,7 @@ fn handler(operation: &Operation) -> MethodRouter<Arc<Host>> {
         ("post", "/v1/studies") => post(studies::publish),
         ("post", "/v1/operator/studies") => post(studies::introduce),
         ("get", "/v1/studies/{study}") => get(studies::one),
+        ("get", "/v1/studies/{study}/manifests/{manifest}") => get(studies::manifest),
         ("put", "/v1/studies/{study}/model") => {
             axum::routing::put(studies::put_model).layer(DefaultBodyLimit::disable())
         }

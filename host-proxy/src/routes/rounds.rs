@@ -1,7 +1,7 @@
 //! Rounds: evidence, commits, releases, abandonments.
 
 use super::{Refused, Reply, Shared, object};
-use crate::access::guard::Asker;
+use crate::access::guard::{Asker, Key};
 use crate::entries;
 use crate::host::round_folder;
 use crate::state::State as Known;
@@ -16,7 +16,7 @@ use sealfold_protocol::leaf::Kind;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::roster::Commit;
-use sealfold_protocol::{Digest, MultiSigned, Signed};
+use sealfold_protocol::{Digest, Signed, Unverified};
 use serde_json::{Value, json};
 
 /// The round that runs.
@@ -153,29 +153,36 @@ pub async fn aggregate(
     object(&host, &format!("aggregates/{object_name}"), &headers).await
 }
 
-/// Takes an approver's signature of an abandonment.
+/// Takes an approver's signature of an abandonment. Each party backs one wording;
+/// the first that has enough signatures gives the offer up.
 pub async fn abandon(
     State(host): Shared,
     Path((id, number)): Path<(Digest, u32)>,
+    Extension(Key(key)): Extension<Key>,
     Json(body): Json<EnvelopeBody>,
 ) -> Reply<EnvelopeBody> {
-    let mut abandonment = MultiSigned::<Abandonment>::open(&body.envelope.0)?;
-    let statement = abandonment.statement().clone();
+    let brought = Unverified::<Abandonment>::decode(&body.envelope.0)?;
+    let statement = brought.statement().clone();
     if (statement.study, statement.round) != (id, number) {
         let found = format!("round {} of {}", statement.round, statement.study);
         return Err(Refusal::new(Check::Round, format!("round {number} of {id}"), found).into());
     }
     let mut state = host.state.lock().await;
     let study = state.study_mut(&id)?;
-    let approval = study.manifest().approval;
+    let approval = study.manifest().approval.clone();
     let approvers = approval.approvers;
-    abandonment.expect_approvals(&approvers, 1)?;
-    let strangers: Vec<_> =
-        abandonment.signers().into_iter().filter(|key| !approvers.contains(key)).collect();
-    if let Some(stranger) = strangers.first() {
+    let mut entries = entries::manifests(study)?;
+    let strangers = brought.claimed().into_iter().find(|key| !approvers.contains(key));
+    if let Some(stranger) = strangers {
         return Err(Refusal::new(Check::Site, "approvers' signatures only", stranger).into());
     }
-    let round = study.rounds.entry(number).or_default();
+    let abandonment = brought.verify()?;
+    // A round that was never offered is not made by what somebody says of it.
+    let Some(round) = study.rounds.get_mut(&number).filter(|round| round.offer.is_some()) else {
+        let expected = "an offer of a round that was offered";
+        let found = format!("offer {} of round {number}", statement.offer);
+        return Err(Refusal::new(Check::Offer, expected, found).into());
+    };
     let offered = round.offer.as_ref().map(Signed::digest);
     if offered == Some(statement.offer) && round.release.is_some() {
         return Err(Refusal::new(Check::Phase, "an offer without a release", "a released round")
@@ -189,19 +196,22 @@ pub async fn abandon(
         let expected = offered.map_or("an offer of this round".to_owned(), |d| d.to_string());
         return Err(Refusal::new(Check::Offer, expected, statement.offer).into());
     }
-    if let Some(known) = round.abandonments.get(&statement.offer) {
-        abandonment.merge(known)?;
+    let words = round.abandonments.entry(statement.offer).or_default();
+    let given_up = words.approved(&approvers, approval.required);
+    if let Some(given_up) = given_up.filter(|known| known.digest() != abandonment.digest()) {
+        return Ok(Json(EnvelopeBody { envelope: Envelope(given_up.envelope()?) }));
     }
-    let envelope = abandonment.envelope()?;
-    let name = format!("{}/abandonments/{}", round_folder(&id, number), statement.offer);
-    host.store.put(&name, envelope.clone()).await?;
+    let prefix = format!("{}/abandonments/{}.", round_folder(&id, number), statement.offer);
+    let abandonment = words.keep(&host.store, &prefix, key, &abandonment).await?;
     // With fewer signatures it is none yet.
     if abandonment.expect_approvals(&approvers, approval.required).is_ok() {
-        host.record(vec![entries::abandonment(&abandonment)?]).await?;
+        // Behind the manifest whose approvers these are: no offer may have been made
+        // under it yet.
+        entries.push(entries::abandonment(&abandonment)?);
+        host.record(entries).await?;
     }
-    round.abandonments.insert(statement.offer, abandonment);
     host.wake.notify_one();
-    Ok(Json(EnvelopeBody { envelope: Envelope(envelope) }))
+    Ok(Json(EnvelopeBody { envelope: Envelope(abandonment.envelope()?) }))
 }
 
 /// Takes a site's report of the model that the release led to.

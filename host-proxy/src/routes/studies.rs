@@ -1,25 +1,30 @@
 //! Studies: their manifests and their initial models.
 
 use super::{Refused, Reply, Shared, object};
-use crate::access::guard::{Access, Asker};
-use crate::host::study_folder;
-use crate::log_key;
-use crate::state::{MAX_STUDIES, Study};
+use crate::access::guard::{Access, Asker, Key};
+use crate::access::rates::{Limits, Who};
+use crate::access::too_many;
+use crate::host::{Host, study_folder};
+use crate::state::MAX_STUDIES;
 use crate::store::failed;
+use crate::study::Study;
+use crate::{amendments, log_key};
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use futures_util::StreamExt;
 use sealfold_protocol::access::Role;
 use sealfold_protocol::api::{EnvelopeBody, Introduction, StudyStatus};
+use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::content::ContentHasher;
 use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::refusal::{Check, Refusal};
-use sealfold_protocol::study::identity;
-use sealfold_protocol::{Digest, MultiSigned};
+use sealfold_protocol::{Digest, MultiSigned, Unverified, VerifyingKey};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::time::Instant;
 use tokio::io::AsyncWriteExt;
 
 /// All studies.
@@ -33,6 +38,21 @@ pub async fn one(State(host): Shared, Path(study): Path<Digest>) -> Reply<StudyS
     Ok(Json(host.state.lock().await.study(&study)?.status(study)))
 }
 
+/// A manifest that the host has, in force or not.
+pub async fn manifest(
+    State(host): Shared,
+    Path((id, digest)): Path<(Digest, Digest)>,
+) -> Reply<EnvelopeBody> {
+    let state = host.state.lock().await;
+    let study = state.study(&id)?;
+    let known = study.manifests().iter().find(|known| known.digest() == digest);
+    let known = known.or_else(|| study.pending.get(&digest)).ok_or_else(|| {
+        Refusal::new(Check::NotFound, "a manifest of this study", digest)
+            .next("sealfold study show lists the amendments that are pending")
+    })?;
+    Ok(Json(EnvelopeBody { envelope: Envelope(known.envelope()?) }))
+}
+
 /// Takes a manifest that at least one of its own sites or approvers signed: a
 /// new study, an amendment, or further signatures.
 pub async fn publish(
@@ -40,67 +60,99 @@ pub async fn publish(
     Extension(asker): Extension<Asker>,
     Json(body): Json<EnvelopeBody>,
 ) -> Reply<StudyStatus> {
-    let manifest = Manifest::open(&body.envelope.0)?;
-    signed_by_a_party(&manifest)?;
-    let id = identity(&manifest);
-    log_key::expect_own(host.log.key(), &manifest.statement().log)?;
+    let mut brought = Unverified::<Manifest>::decode(&body.envelope.0)?;
+    let id = match &brought.statement().amends {
+        Some(amends) => amends.study,
+        None => brought.digest(),
+    };
+    // What nobody here wants, or brings who may not, is not verified: that hashes
+    // the manifest once for each signature.
+    let key = {
+        let state = host.state.lock().await;
+        host.terms.expect_served(&state.introduced, &id)?;
+        log_key::expect_own(host.log.key(), &brought.statement().log)?;
+        let study = state.studies.get(&id);
+        // Other signatures change nothing, and would take the place of these.
+        let mut listed: BTreeSet<_> = brought.statement().parties().collect();
+        listed.extend(study.iter().flat_map(|study| study.manifest().parties()));
+        brought.keep(&listed);
+        expect_signed_by_a_party(&brought)?;
+        brought_by(&asker, &brought, study)?
+    };
+    let verified = tokio::task::spawn_blocking(move || Manifest::verified(brought));
+    let manifest = verified.await.map_err(failed)??;
     let mut state = host.state.lock().await;
-    host.terms.expect_served(&state.introduced, &id)?;
-    brought_by_a_party(&asker, &manifest, state.studies.get(&id))?;
-    let is_new = !state.studies.contains_key(&id);
-    if is_new && state.studies.len() >= MAX_STUDIES {
-        let expected = format!("at most {MAX_STUDIES} studies");
-        return Err(Refusal::new(Check::Size, expected, "one more").into());
-    }
-    let (place, merged) = match state.studies.get(&id) {
-        None if manifest.statement().amends.is_some() => {
+    let Some(study) = state.studies.get_mut(&id) else {
+        if manifest.statement().amends.is_some() {
             return Err(Refusal::new(Check::NotFound, "the study that is amended", id).into());
         }
-        None => (0, manifest),
-        Some(study) => {
-            let known = study.manifests().iter().position(|m| m.digest() == manifest.digest());
-            if let Some(place) = known {
-                let mut merged = study.manifests()[place].clone();
-                merged.merge(&manifest)?;
-                (place, merged)
-            } else {
-                // An amendment that nobody approved yet can be replaced.
-                let approved = study.approved().map_or(1, |study| study.manifests().len());
-                follows(&study.manifests()[approved - 1], &manifest)?;
-                (approved, manifest)
-            }
+        if state.studies.len() >= MAX_STUDIES {
+            let expected = format!("at most {MAX_STUDIES} studies");
+            return Err(Refusal::new(Check::Size, expected, "one more").into());
         }
+        put_manifest(&host, &id, 0, &manifest).await?;
+        let study = state.studies.entry(id).or_insert_with(|| Study::new(manifest));
+        host.wake.notify_one();
+        return Ok(Json(study.status(id)));
     };
-    let name = format!("{}/manifests/{place:06}", study_folder(&id));
-    host.store.put(&name, merged.envelope()?).await?;
-    let study = match state.studies.entry(id) {
-        std::collections::btree_map::Entry::Vacant(vacant) => vacant.insert(Study::new(merged)),
-        std::collections::btree_map::Entry::Occupied(occupied) => {
-            let study = occupied.into_mut();
-            study.put_manifest(place, merged);
-            study
-        }
-    };
+    let digest = manifest.digest();
+    if digest == study.last().digest() {
+        let mut merged = study.last().clone();
+        merged.merge(&manifest)?;
+        put_manifest(&host, &id, study.manifests().len() - 1, &merged).await?;
+        study.merge(&merged)?;
+    } else if study.manifests().iter().all(|known| known.digest() != digest) {
+        // A signature of one that was amended since changes nothing.
+        study.expect_amendment(&manifest)?;
+        let backer = Some(key).filter(|_| may_propose(&asker, study));
+        let backer = backer.or_else(|| study.pending.backer(&digest)).ok_or_else(|| {
+            let expected = "an amendment that a party of the manifest in force brought before";
+            Refusal::new(Check::Right, expected, digest)
+        })?;
+        let folder = amendments::folder(&id);
+        study.pending.keep(&host.store, &folder, backer, &manifest).await?;
+    }
+    amendments::put_in_force(&host.store, &id, study).await?;
     host.wake.notify_one();
     Ok(Json(study.status(id)))
 }
 
-/// The request must come from a party of this manifest or of the study.
-fn brought_by_a_party(
-    asker: &Asker,
+async fn put_manifest(
+    host: &Host,
+    id: &Digest,
+    place: usize,
     manifest: &MultiSigned<Manifest>,
-    study: Option<&Study>,
 ) -> Result<(), Refusal> {
+    let name = format!("{}/manifests/{place:06}", study_folder(id));
+    host.store.put(&name, manifest.envelope()?).await
+}
+
+/// Whether who asks may bring an amendment: a party of the manifest in force, or
+/// the operator. Whoever an amendment names besides may only sign that one.
+fn may_propose(asker: &Asker, study: &Study) -> bool {
+    match asker {
+        Asker::Signer(_, Role::Operator) => true,
+        Asker::Signer(key, Role::Party) => study.standing(key).is_some(),
+        _ => false,
+    }
+}
+
+/// The key of who brings a manifest: the operator, a party of the study, or, of a
+/// manifest that the study has or that begins one, a party of that manifest.
+fn brought_by(
+    asker: &Asker,
+    manifest: &Unverified<Manifest>,
+    study: Option<&Study>,
+) -> Result<VerifyingKey, Refusal> {
     let Asker::Signer(key, role) = asker else {
         return Err(Refusal::new(Check::Access, "a signed request", "none"));
     };
-    let statement = manifest.statement();
-    let mut named = statement.sites.iter().map(|site| &site.signing_key);
-    let is_party = named.any(|site| site == key)
-        || statement.approval.approvers.contains(key)
-        || study.is_some_and(|study| study.standing(key).is_some());
-    if *role == Role::Operator || is_party {
-        return Ok(());
+    let is_known = study.is_none_or(|study| study.pending.get(&manifest.digest()).is_some());
+    let may = *role == Role::Operator
+        || study.is_some_and(|study| study.standing(key).is_some())
+        || is_known && manifest.statement().parties().any(|party| party == *key);
+    if may {
+        return Ok(*key);
     }
     Err(Refusal::new(Check::Right, Access::Signer.in_words(), format!("one signed by {key}")))
 }
@@ -111,43 +163,32 @@ pub async fn introduce(State(host): Shared, Json(body): Json<Introduction>) -> R
     Ok(Json(json!({})))
 }
 
-fn signed_by_a_party(manifest: &MultiSigned<Manifest>) -> Result<(), Refusal> {
-    let statement = manifest.statement();
-    let signers = manifest.signers();
-    let sites = statement.sites.iter().map(|site| &site.signing_key);
-    if sites.chain(&statement.approval.approvers).any(|key| signers.contains(key)) {
-        return Ok(());
+fn expect_signed_by_a_party(manifest: &Unverified<Manifest>) -> Result<(), Refusal> {
+    if manifest.claimed().is_empty() {
+        let expected = "a signature of one of its sites or approvers";
+        return Err(Refusal::new(Check::Site, expected, "none"));
     }
-    let found = signers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    Err(Refusal::new(Check::Site, "a signature of one of its sites or approvers", found))
-}
-
-/// An amendment must name the manifest in force and be signed by one of its
-/// parties, or a stranger could block the next one.
-fn follows(current: &MultiSigned<Manifest>, next: &MultiSigned<Manifest>) -> Result<(), Refusal> {
-    let predecessor = next.statement().amends.as_ref().map(|amends| amends.predecessor);
-    if predecessor != Some(current.digest()) {
-        let found = predecessor.map_or("none".to_owned(), |digest| digest.to_string());
-        return Err(Refusal::new(Check::Chain, format!("predecessor {}", current.digest()), found));
-    }
-    let signers = next.signers();
-    let (sites, approvers) = (&current.statement().sites, &current.statement().approval.approvers);
-    if sites.iter().map(|site| &site.signing_key).chain(approvers).any(|k| signers.contains(k)) {
-        return Ok(());
-    }
-    Err(Refusal::new(Check::Site, "a signature of a party of the manifest in force", "none"))
+    Ok(())
 }
 
 /// Takes the initial model, if it is the one that the manifest names.
 pub async fn put_model(
     State(host): Shared,
     Path(id): Path<Digest>,
+    Extension(Key(key)): Extension<Key>,
     body: Body,
-) -> Result<StatusCode, Refused> {
+) -> Result<Response, Refused> {
+    // One copy on disk for each party: one at a time for all of them would let the
+    // slowest keep the model out.
+    let limits = Limits::of_models();
+    let _place = match host.rates.enter(Who::Models(key), limits, Instant::now()) {
+        Ok(place) => place,
+        Err(wait) => return Ok(too_many(&limits, wait)),
+    };
     let (expected, length, has_model) = {
         let state = host.state.lock().await;
         let study = state.study(&id)?;
-        let model = study.manifest().model;
+        let model = &study.manifest().model;
         (model.initial, model.bytes(), study.has_model)
     };
     if length > host.terms.largest_model {
@@ -187,7 +228,7 @@ pub async fn put_model(
         host.state.lock().await.study_mut(&id)?.has_model = true;
         host.wake.notify_one();
     }
-    Ok(StatusCode::NO_CONTENT)
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// The initial model.

@@ -3,7 +3,8 @@
 
 use super::{Reply, Shared};
 use crate::access::guard::Asker;
-use crate::host::{Host, open_header};
+use crate::host::Host;
+use crate::index::open_header;
 use crate::state::Upload;
 use crate::store::failed;
 use axum::body::Bytes;
@@ -11,9 +12,9 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::{Extension, Json};
 use metrics::counter;
-use sealfold_protocol::Digest;
 use sealfold_protocol::api::{EnvelopeBody, UPLOAD_OFFSET, UploadState, UploadStatus};
 use sealfold_protocol::refusal::{Check, Refusal};
+use sealfold_protocol::{Digest, Signed};
 use std::sync::Arc;
 
 /// Begins an upload, or finds it.
@@ -39,14 +40,15 @@ pub async fn begin(
     }
     let study = state.study(&id)?;
     let offer = study.rounds.get(&number).and_then(|round| round.offer.as_ref());
-    let standing = offer.map(sealfold_protocol::Signed::digest);
+    let standing = offer.map(Signed::digest);
     if standing != Some(statement.offer) {
         let expected = standing.map_or("an offer, none stands".to_owned(), |d| d.to_string());
         return Err(Refusal::new(Check::Offer, expected, statement.offer)
             .next("verify the offer that stands now and seal to it")
             .into());
     }
-    let expected = study.manifest().update_length();
+    // A round stays under the manifest of its offer, whatever amends it meanwhile.
+    let expected = study.under(offer.map(Signed::statement))?.update_length();
     if statement.plain_length != expected {
         let expected = format!("{expected} bytes of plaintext");
         return Err(Refusal::new(Check::Layout, expected, statement.plain_length).into());
@@ -121,6 +123,10 @@ pub async fn append(
     let upload = host.state.lock().await.uploads.get(&header).cloned();
     let upload = upload.ok_or_else(|| unknown(&header))?;
     let writing = upload.writing.clone().lock_owned().await;
+    // It may have given way to another while this piece waited; bytes of an upload
+    // that is gone would stay for good.
+    let upload = host.state.lock().await.uploads.get(&header).cloned();
+    let upload = upload.ok_or_else(|| unknown(&header))?;
     if offset.saturating_add(piece.len() as u64) > upload.length {
         let expected = format!("at most {} bytes in all", upload.length);
         let found = format!("{} bytes at offset {offset}", piece.len());

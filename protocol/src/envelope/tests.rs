@@ -1,4 +1,5 @@
 use super::*;
+use coset::CoseSign;
 use proptest::prelude::*;
 use serde::Deserialize;
 
@@ -62,6 +63,25 @@ fn a_statement_keeps_its_digest_when_signatures_are_added() {
     ));
     // A list that names one approver twice does not count it twice.
     assert!(opened.expect_approvals(&[public[0], public[0]], 2).is_err());
+}
+
+#[test]
+fn what_is_not_verified_yet_can_lose_signatures_and_nothing_else() {
+    let keys: Vec<_> = (1..=3).map(|i| SigningKey::from_seed(&[i; 32]).unwrap()).collect();
+    let public: Vec<_> = keys.iter().map(SigningKey::verifying_key).collect();
+    let mut signed = MultiSigned::sign(note(), &keys[0]).unwrap();
+    signed.add_signature(&keys[1]).unwrap();
+    // A signature that does not hold is dropped with its key, or refused.
+    signed.insert(public[2], vec![0; 64]).unwrap();
+    let envelope = signed.envelope().unwrap();
+    assert!(matches!(MultiSigned::<Note>::open(&envelope), Err(Error::Signature { .. })));
+    let mut decoded = Unverified::<Note>::decode(&envelope).unwrap();
+    assert_eq!((decoded.claimed().len(), decoded.digest()), (3, signed.digest()));
+    decoded.keep(&public[1..2].iter().copied().collect());
+    let verified = decoded.clone().verify().unwrap();
+    assert_eq!(verified.signers(), BTreeSet::from([public[1]]));
+    decoded.keep(&BTreeSet::new());
+    assert!(matches!(decoded.verify(), Err(Error::Approvals { .. })));
 }
 
 #[test]

@@ -265,8 +265,10 @@ impl Manifest {
             "privacy.epsilon",
             spent <= noise.epsilon,
             format!(
-                "at least {spent:.4}, which {rounds} rounds with noise_multiplier {} cost at \
-                 delta {delta}",
+                "at least {:.4}, which {rounds} rounds with noise_multiplier {} cost at delta \
+                 {delta}, or a larger noise_multiplier",
+                // Never less than it is.
+                (spent * 1e4).ceil() / 1e4,
                 noise.noise_multiplier
             ),
             noise.epsilon,

@@ -15,8 +15,10 @@ use std::path::PathBuf;
 #[command(
     after_help = "Build the image yourself (make eif, make image) or take the operator's, and compare:\n  \
     sealfold measure sealfold.eif >> ~/.sealfold/policy.toml       accept a Nitro image\n  \
-    sealfold measure target/oci/image >> ~/.sealfold/policy.toml   accept an image in a Confidential Space\n  \
-    sealfold measure --manifest sealfold.eif                       for a study's manifest"
+    sealfold measure --manifest sealfold.eif                       for a study's manifest\n  \
+    sealfold measure target/oci/image                              an image in a Confidential Space: \
+    goes below the policy's own\n                                                                 \
+    [confidential-space], which says audience, roots and hardware"
 )]
 pub struct Measure {
     /// The image: a file (EIF), or the folder of an OCI layout.

@@ -61,6 +61,9 @@ pub struct Arguments {
 enum Command {
     /// Make the site's keys and a policy to start from.
     Init(setup::Init),
+    /// Print the site's public keys again: its section of a manifest, and the key
+    /// with which it cosigns checkpoints of a log.
+    Keys,
     /// Check a CSV file against a study's data specification.
     Check(setup::Check),
     /// Read, approve or abandon.
@@ -177,6 +180,7 @@ pub fn run(arguments: Arguments) -> Result<u8> {
     };
     match arguments.command {
         Command::Init(init) => init.run(&context),
+        Command::Keys => setup::keys(&context),
         Command::Check(check) => check.run(&context),
         Command::Study(study) => study.run(&context),
         Command::Privacy(privacy) => privacy.run(&context),

@@ -85,7 +85,10 @@ impl Privacy {
                     rounds.into(),
                     &Orders::integer(),
                 );
-                wanted.setting.cost(context, noise.map_err(refused)?)
+                // Rounded up to the digits that are printed, so that a manifest with
+                // the printed number holds.
+                let noise = (noise.map_err(refused)? * 1e6).ceil() / 1e6;
+                wanted.setting.cost(context, noise)
             }
         }
     }

@@ -6,6 +6,8 @@ use sealfold::home::{read_text, write_file};
 use sealfold::keys::Keys;
 use sealfold::{Error, Result, data};
 use sealfold_attestation::Policy;
+use sealfold_attestation::log::NoteKey;
+use sealfold_attestation::log::note::KeyKind;
 use sealfold_protocol::manifest::{MAX_NAME, Manifest};
 use serde_json::json;
 use std::path::PathBuf;
@@ -52,6 +54,27 @@ impl Init {
         );
         Ok(0)
     }
+}
+
+/// `sealfold keys`
+pub fn keys(context: &Context) -> Result<u8> {
+    let keys = context.keys()?;
+    let public = *keys.signing.verifying_key().as_bytes();
+    let witness = NoteKey::new(&keys.site, KeyKind::CosignatureV1, public);
+    let witness = witness.map_err(|error| Error::input("name", "the name of a key", error))?;
+    context.voice.result(
+        &json!({
+            "site": keys.site,
+            "signing_key": keys.signing.verifying_key(),
+            "release_key": keys.release_key()?,
+            "witness_key": witness.to_string(),
+        }),
+        &format!(
+            "{}\nAs a witness of a log ([log] witnesses of a policy):\n\n{witness}",
+            keys.listing()?
+        ),
+    );
+    Ok(0)
 }
 
 /// `sealfold check`

@@ -3,6 +3,7 @@
 use super::{Context, Target};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
+use sealfold::client::Client;
 use sealfold::error::SiteRefusal;
 use sealfold::home::read_text;
 use sealfold::ledger::Ledger;
@@ -11,6 +12,7 @@ use sealfold::study::{LocalStudy, acceptable};
 use sealfold::{Error, Result, tensors};
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::access::Role;
+use sealfold_protocol::api::{PendingAmendment, RoundStatus, StudyStatus};
 use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::manifest::in_words::describe;
 use sealfold_protocol::study::identity;
@@ -30,6 +32,10 @@ pub enum Study {
         /// The host's URL.
         #[arg(long, env = "SEALFOLD_HOST", value_name = "URL")]
         host: Option<String>,
+        /// The digest of the manifest to show, for example of an amendment that is
+        /// pending; else the one in force.
+        #[arg(long, value_name = "DIGEST", requires = "host")]
+        manifest: Option<Digest>,
     },
     /// Sign a manifest and publish the signature.
     Approve(Approve),
@@ -53,6 +59,10 @@ pub struct Approve {
     /// The host's URL.
     #[arg(long, env = "SEALFOLD_HOST", value_name = "URL")]
     host: String,
+    /// The digest of the manifest to sign, where the host has more than one
+    /// amendment that is not in force yet.
+    #[arg(long, value_name = "DIGEST")]
+    manifest: Option<Digest>,
     /// Do not ask.
     #[arg(long)]
     yes: bool,
@@ -76,9 +86,10 @@ pub struct Abandon {
     /// The digest of the offer that is given up.
     #[arg(long)]
     offer: Digest,
-    /// Why, for those who read it later.
-    #[arg(long)]
-    reason: String,
+    /// Why, for those who read it later. Without it you sign what the other
+    /// approvers have said: an abandonment takes their signatures of the same words.
+    #[arg(long, value_name = "WORDS")]
+    reason: Option<String>,
     /// Do not ask.
     #[arg(long)]
     yes: bool,
@@ -107,21 +118,30 @@ impl Study {
     /// Runs the command.
     pub fn run(&self, context: &Context) -> Result<u8> {
         match self {
-            Self::Show { study, host } => {
-                let (id, manifest) = match host {
-                    Some(host) => {
-                        let id = digest(study)?;
-                        let status = context.client(host)?.study(&id)?;
-                        let last = status.manifests.last();
-                        let last = last.ok_or_else(no_manifest)?;
-                        let last = Manifest::open(&last.0)?;
-                        expect_study(&id, &last)?;
-                        (id, last.statement().clone())
+            Self::Show { study, host, manifest } => {
+                let (id, manifest, pending) = match host {
+                    // The host may stand in the environment.
+                    Some(host) if !Path::new(study).is_file() => {
+                        let (id, client) = (digest(study)?, context.client(host)?);
+                        let status = client.study(&id)?;
+                        let signed = match manifest {
+                            Some(chosen) => fetch(&client, &id, chosen)?,
+                            None => in_force(&status)?,
+                        };
+                        expect_study(&id, &signed)?;
+                        (id, signed.statement().clone(), status.pending)
                     }
-                    None => from_file(Path::new(study))?,
+                    _ => {
+                        let (id, manifest) = from_file(Path::new(study))?;
+                        (id, manifest, Vec::new())
+                    }
                 };
-                let machine = json!({ "study": id, "manifest": manifest });
-                context.voice.result(&machine, &describe(&manifest, &id));
+                let machine = json!({ "study": id, "manifest": manifest, "pending": pending });
+                let mut text = describe(&manifest, &id);
+                for amendment in &pending {
+                    text.push_str(&format!("\nan amendment is pending: {}", named(amendment)));
+                }
+                context.voice.result(&machine, &text);
                 Ok(0)
             }
             Self::Approve(approve) => approve.run(context),
@@ -132,6 +152,48 @@ impl Study {
                 context.voice.result(&json!({ "initial": digest }), &digest.to_string());
                 Ok(0)
             }
+        }
+    }
+}
+
+/// The last manifest of a study's chain.
+fn in_force(status: &StudyStatus) -> Result<MultiSigned<Manifest>> {
+    Ok(Manifest::open(&status.manifests.last().ok_or_else(no_manifest)?.0)?)
+}
+
+/// A manifest that the host has, the very one that was asked for.
+fn fetch(client: &Client, study: &Digest, wanted: &Digest) -> Result<MultiSigned<Manifest>> {
+    let signed = Manifest::open(&client.manifest(study, wanted)?.envelope.0)?;
+    if signed.digest() != *wanted {
+        return Err(SiteRefusal::new("manifest", wanted, signed.digest())
+            .next("stop: the host shows another manifest")
+            .into());
+    }
+    Ok(signed)
+}
+
+/// A pending amendment in words.
+fn named(amendment: &PendingAmendment) -> String {
+    format!("{}, signed by {} keys so far", amendment.manifest, amendment.signers.len())
+}
+
+/// The manifest of a host's study that is to be signed: the one that was chosen,
+/// the one amendment that is pending, or the one in force.
+fn to_sign(client: &Client, id: &Digest, chosen: Option<&Digest>) -> Result<MultiSigned<Manifest>> {
+    let status = client.study(id)?;
+    match (chosen, status.pending.as_slice()) {
+        (Some(chosen), _) => fetch(client, id, chosen),
+        (None, []) => in_force(&status),
+        (None, [only]) => fetch(client, id, &only.manifest),
+        (None, several) => {
+            let found: Vec<_> = several.iter().map(named).collect();
+            let found = format!("{} that are pending: {}", several.len(), found.join("; "));
+            Err(SiteRefusal::new("amendment", "one manifest to sign", found)
+                .next(
+                    "read them (sealfold study show STUDY --manifest DIGEST), then choose: \
+                     sealfold study approve STUDY --manifest DIGEST",
+                )
+                .into())
         }
     }
 }
@@ -175,13 +237,15 @@ impl Approve {
         let keys = context.keys()?;
         let client = context.client(&self.host)?.signed(&keys.signing, Role::Party)?;
         let signed = if PathBuf::from(&self.study).is_file() {
-            MultiSigned::sign(from_file(Path::new(&self.study))?.1, &keys.signing)?
+            let signed = MultiSigned::sign(from_file(Path::new(&self.study))?.1, &keys.signing)?;
+            if let Some(chosen) = self.manifest.filter(|chosen| *chosen != signed.digest()) {
+                let next = "the file is another manifest than --manifest names; nothing was signed";
+                return Err(Error::input("manifest", chosen, signed.digest()).next(next));
+            }
+            signed
         } else {
             let id = digest(&self.study)?;
-            let status = client.study(&id)?;
-            let last = status.manifests.last();
-            let last = last.ok_or_else(no_manifest)?;
-            let mut signed = Manifest::open(&last.0)?;
+            let mut signed = to_sign(&client, &id, self.manifest.as_ref())?;
             expect_study(&id, &signed)?;
             signed.add_signature(&keys.signing)?;
             signed
@@ -215,7 +279,7 @@ impl Approve {
         let machine = json!({ "study": id, "manifest": signed.digest(), "active": status.active,
             "missing": status.missing });
         let state = if status.active {
-            "rounds can run".to_owned()
+            "rounds can run; whoever signs now takes part from the next offer on".to_owned()
         } else {
             format!("still missing: {}", shown(&status.missing.join(" and ")))
         };
@@ -224,31 +288,65 @@ impl Approve {
     }
 }
 
+/// What approvers have signed of an offer, with the most signatures first.
+fn said_of(offer: &Digest, status: &RoundStatus) -> Vec<MultiSigned<Abandonment>> {
+    let opened = status.abandonments.iter().filter_map(|a| MultiSigned::open(&a.0).ok());
+    let mut said: Vec<MultiSigned<Abandonment>> =
+        opened.filter(|said: &MultiSigned<Abandonment>| said.statement().offer == *offer).collect();
+    said.sort_by_key(|said| std::cmp::Reverse(said.signers().len()));
+    said
+}
+
 impl Abandon {
     fn run(&self, context: &Context) -> Result<u8> {
         let keys = context.keys()?;
         let client = context.client(&self.target.host)?.signed(&keys.signing, Role::Party)?;
+        let (study, round) = (self.target.study, self.round);
         eprintln!(
             "An abandoned offer counts as possibly released: if its instance did release, that \
              aggregate stays comparable with the next one on the same model."
         );
-        confirm(&format!("abandon offer {}?", self.offer), self.yes)?;
-        let abandonment = Abandonment {
-            study: self.target.study,
-            round: self.round,
-            offer: self.offer,
-            reason: self.reason.clone(),
+        let reason = match &self.reason {
+            Some(reason) => reason.clone(),
+            None => self.words_of_others(&client.round(&study, round)?)?,
         };
+        let abandonment = Abandonment { study, round, offer: self.offer, reason };
+        let question = format!("abandon offer {}, because: {:?}?", self.offer, abandonment.reason);
+        confirm(&question, self.yes)?;
         let signed = MultiSigned::sign(abandonment, &keys.signing)?;
-        let merged = client.abandon(&self.target.study, self.round, &signed.envelope()?)?;
+        let merged = client.abandon(&study, round, &signed.envelope()?)?;
         let merged = MultiSigned::<Abandonment>::open(&merged.envelope.0)?;
-        let status = client.study(&self.target.study)?;
-        let last = status.manifests.last();
-        let last = last.ok_or_else(no_manifest)?;
-        let approval = Manifest::open(&last.0)?.statement().approval.clone();
+        let approval = in_force(&client.study(&study)?)?.statement().approval.clone();
         let found = merged.expect_approvals(&approval.approvers, 0)?;
-        let text = format!("{found} of {} signatures that an abandonment takes", approval.required);
-        context.voice.result(&json!({ "signatures": found, "required": approval.required }), &text);
+        let mut text =
+            format!("{found} of {} signatures that an abandonment takes", approval.required);
+        let mut others = said_of(&self.offer, &client.round(&study, round)?);
+        others.retain(|other| other.digest() != merged.digest());
+        if found < approval.required {
+            for other in &others {
+                text.push_str(&format!(
+                    "\n{} have signed other words: {:?}; without --reason you sign those of most",
+                    other.signers().len(),
+                    other.statement().reason
+                ));
+            }
+        }
+        let others = others.iter().map(|other| {
+            json!({ "reason": other.statement().reason, "signatures": other.signers().len() })
+        });
+        let machine = json!({ "signatures": found, "required": approval.required,
+            "reason": merged.statement().reason, "others": others.collect::<Vec<_>>() });
+        context.voice.result(&machine, &text);
         Ok(0)
+    }
+
+    /// The words that most have signed so far.
+    fn words_of_others(&self, status: &RoundStatus) -> Result<String> {
+        let said = said_of(&self.offer, status);
+        let most = said.first().ok_or_else(|| {
+            Error::input("reason", "words of your own, or of other approvers", "none of that offer")
+                .next("give --reason")
+        })?;
+        Ok(most.statement().reason.clone())
     }
 }

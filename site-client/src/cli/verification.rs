@@ -85,7 +85,7 @@ impl Verify {
         };
         let (keys, policy) = (context.keys()?, context.policy()?);
         let client = context.client(host)?.signed(&keys.signing, Role::Party)?;
-        let mut table = Table { outcome: Outcome::Undecided, checks: Vec::new() };
+        let mut table = Table { outcome: Outcome::Undecided, simulated: false, checks: Vec::new() };
         let joined = match Joined::open(&context.home, study, &client.study(&study)?) {
             // Nobody makes an offer for a study that lacks approvals.
             Err(Error::Protocol(error @ sealfold_protocol::Error::Approvals { .. })) => {
@@ -134,6 +134,9 @@ impl Verify {
 #[derive(Debug, Serialize)]
 struct Table {
     outcome: Outcome,
+    /// Whether what was accepted is a simulation's.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    simulated: bool,
     checks: Vec<Row>,
 }
 
@@ -158,7 +161,7 @@ impl Table {
             next: None,
         };
         let checks = verdict.checks().iter().map(row).collect();
-        Self { outcome: verdict.outcome(), checks }
+        Self { outcome: verdict.outcome(), simulated: verdict.is_simulated(), checks }
     }
 
     /// Adds a check of this site; `otherwise` is its state if it does not hold.
@@ -219,6 +222,9 @@ impl std::fmt::Display for Table {
             writeln!(f, "{name:<15} {state:<9} expected {expected}; found {found}{next}")?;
         }
         f.write_str(match self.outcome {
+            Outcome::Accepted if self.simulated => {
+                "accepted, as SIMULATED evidence: no hardware vouches for it"
+            }
             Outcome::Accepted => "accepted",
             Outcome::Refused => "REFUSED",
             Outcome::Undecided => {

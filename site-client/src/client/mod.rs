@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use network::Place;
 use sealfold_protocol::SigningKey;
 use sealfold_protocol::access::{self, CONTENT_DIGEST, Head, INPUT, Role, SIGNATURE};
-use sealfold_protocol::api::{MAX_JSON, UPLOAD_OFFSET};
+use sealfold_protocol::api::{MAX_HISTORY, MAX_JSON, UPLOAD_OFFSET};
 use sealfold_protocol::refusal::Refusal;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -174,7 +174,7 @@ impl Client {
     /// Reads a reply's JSON, or the refusal in it.
     fn json<T: DeserializeOwned>(&self, what: &str, mut reply: Response<Body>) -> Result<T> {
         let status = reply.status();
-        let limit = MAX_JSON as u64;
+        let limit = MAX_HISTORY as u64;
         let bytes = reply.body_mut().with_config().limit(limit).read_to_vec();
         let bytes = bytes.map_err(|error| self.network(what, error))?;
         if status.is_success() {

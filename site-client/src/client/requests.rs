@@ -25,6 +25,14 @@ impl Client {
         self.get(&format!("/studies/{study}"))
     }
 
+    /// A manifest of a study, in force or pending.
+    ///
+    /// # Errors
+    /// As [`Client::study`].
+    pub fn manifest(&self, study: &Digest, manifest: &Digest) -> Result<EnvelopeBody> {
+        self.get(&format!("/studies/{study}/manifests/{manifest}"))
+    }
+
     /// Publishes a manifest or signatures of it.
     ///
     /// # Errors
