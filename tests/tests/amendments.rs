@@ -45,28 +45,32 @@ fn a_release_is_stepped_under_its_own_manifest() {
     assert_eq!(Offer::open(&offer.0).unwrap().statement().manifest.to_string(), amendment);
 }
 
+/// Agents train while the study is amended to another type of updates, as wide as
+/// the first or half as wide.
 #[test]
 fn a_round_that_runs_keeps_the_layout_that_it_began_with() {
-    let aggregation =
-        "rule = \"weighted-mean\"\nlargest_weight_share = 0.5\nupdate_type = \"float16\"";
-    let system =
-        System::start(&Options { aggregation: aggregation.to_owned(), ..ten_parameters() });
-    let file = |name: &str| system.folder.path().join(name);
-    let (go, begun) = (file("go"), |site: &str| file(&format!("begun-{site}")));
-    let train = format!(
-        "touch {}$SEALFOLD_SITE; until test -e {}; do sleep 0.02; done; {}",
-        begun("").display(),
-        go.display(),
-        gives(&system.update(1.0))
-    );
-    let agents: Vec<_> = SITES.iter().map(|site| system.agent_with(site, &train, 1)).collect();
-    let start = Instant::now();
-    while SITES.iter().any(|site| !begun(site).exists()) {
-        assert!(start.elapsed() < PATIENCE, "{}", agents[0].log());
-        std::thread::sleep(Duration::from_millis(20));
+    for (before, after) in [("float16", "bfloat16"), ("float32", "float16")] {
+        let rule = "rule = \"weighted-mean\"\nlargest_weight_share = 0.5";
+        let aggregation = format!("{rule}\nupdate_type = \"{before}\"");
+        let system = System::start(&Options { aggregation, ..ten_parameters() });
+        let file = |name: &str| system.folder.path().join(name);
+        let (go, begun) = (file("go"), |site: &str| file(&format!("begun-{site}")));
+        let train = format!(
+            "touch {}$SEALFOLD_SITE; until test -e {}; do sleep 0.02; done; {}",
+            begun("").display(),
+            go.display(),
+            gives(&system.update(1.0))
+        );
+        let agents: Vec<_> = SITES.iter().map(|site| system.agent_with(site, &train, 1)).collect();
+        let start = Instant::now();
+        while SITES.iter().any(|site| !begun(site).exists()) {
+            assert!(start.elapsed() < PATIENCE, "{}", agents[0].log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let of = |name: &str| format!("update_type = \"{name}\"");
+        let _ = system.amend(|text| text.replace(&of(before), &of(after)));
+        std::fs::write(go, "").unwrap();
+        system.finish(agents, PATIENCE);
+        assert_eq!(SITES.map(|site| system.model(site, 1).to_bits()), [1f32.to_bits(); 4]);
     }
-    let _ = system.amend(|text| text.replace("\"float16\"", "\"bfloat16\""));
-    std::fs::write(go, "").unwrap();
-    system.finish(agents, PATIENCE);
-    assert_eq!(SITES.map(|site| system.model(site, 1).to_bits()), [1f32.to_bits(); 4]);
 }

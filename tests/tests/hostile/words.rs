@@ -88,6 +88,7 @@ fn another_studys_terms_under_the_identity_that_was_asked_for() {
         manifests: vec![Envelope(other.manifest.envelope().unwrap())],
         active: true,
         missing: Vec::new(),
+        pending: Vec::new(),
         rounds_done: 0,
         rounds: 99,
     };
