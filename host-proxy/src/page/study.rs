@@ -67,11 +67,11 @@ fn sites(page: &mut Html, manifest: &Manifest, round: Option<&Round>, uploads: &
         let upload = uploads.iter().find(|upload| upload.site == name).map(|upload| &upload.state);
         let (class, update) = match upload {
             _ if is_released && on_roster => ("<span class=good>", "✓ folded"),
-            None => ("<span class=soft>", "○ not yet"),
+            // That one was refused is its own site's business.
+            None | Some(UploadState::Refused(_)) => ("<span class=soft>", "○ not yet"),
             Some(UploadState::Receiving) => ("<span class=now>", "● on its way"),
             Some(UploadState::Stored) => ("<span class=now>", "● uploaded"),
             Some(UploadState::Admitted(_)) => ("<span class=good>", "✓ admitted"),
-            Some(UploadState::Refused(_)) => ("<span class=warn>", "✗ refused; its site knows why"),
         };
         page.within("<tr><th scope=row>", name, "</th><td data-name=Update>");
         page.within(class, update, "</span></td><td data-name=Roster>");
