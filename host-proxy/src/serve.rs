@@ -5,7 +5,7 @@ use crate::access::nonces::Nonces;
 use crate::conductor::Conductor;
 use crate::enclave::Enclave;
 use crate::host::{Host, Terms};
-use crate::limits::Peers;
+use crate::limits::{Peers, Taken};
 use crate::log::Log;
 use crate::staging::Staging;
 use crate::store::Store;
@@ -260,7 +260,7 @@ async fn accept(
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
                 .max_buf_size(MAX_HEAD_READ)
-                .serve_connection(TokioIo::new(stream), service)
+                .serve_connection(TokioIo::new(Taken::new(stream)), service)
                 .await;
             drop((place, peer));
         });
