@@ -105,7 +105,7 @@ mod tests {
         // A byte now and then does not help.
         let reader = tokio::spawn(async move {
             loop {
-                tokio::time::sleep(Duration::from_secs(10)).await;
+                sleep(Duration::from_secs(10)).await;
                 if theirs.read_u8().await.is_err() {
                     return;
                 }
@@ -121,7 +121,7 @@ mod tests {
         let reader = tokio::spawn(async move {
             let mut piece = vec![0; 16 << 10];
             while theirs.read_exact(&mut piece).await.is_ok() {
-                tokio::time::sleep(Duration::from_millis(900)).await;
+                sleep(Duration::from_millis(900)).await;
             }
         });
         let start = Instant::now();

@@ -40,8 +40,8 @@ pub fn section(
     if let Some(offer) = offer {
         page.within("<p class=soft>Offer <code>", offer, "</code></p>");
     }
-    sites(page, &manifest, round, &uploads);
-    measurements(page, &manifest, measured);
+    sites(page, manifest, round, &uploads);
+    measurements(page, manifest, measured);
     page.markup(
         "<h3>Check it yourself</h3><p>A site of this study, with its own policy, asks the enclave \
          for fresh evidence and compares every measurement:</p><pre>",

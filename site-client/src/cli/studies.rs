@@ -118,20 +118,17 @@ impl Study {
     pub fn run(&self, context: &Context) -> Result<u8> {
         match self {
             Self::Show { study, host, manifest } => {
-                let (id, manifest, pending) = match host {
-                    Some(host) => {
-                        let (id, client) = (digest(study)?, context.client(host)?);
-                        let status = client.study(&id)?;
-                        let signed = match manifest {
-                            Some(chosen) => fetch(&client, &id, chosen)?,
-                            None => in_force(&status)?,
-                        };
-                        (id, signed.statement().clone(), status.pending)
-                    }
-                    None => {
-                        let (id, manifest) = from_file(Path::new(study))?;
-                        (id, manifest, Vec::new())
-                    }
+                let (id, manifest, pending) = if let Some(host) = host {
+                    let (id, client) = (digest(study)?, context.client(host)?);
+                    let status = client.study(&id)?;
+                    let signed = match manifest {
+                        Some(chosen) => fetch(&client, &id, chosen)?,
+                        None => in_force(&status)?,
+                    };
+                    (id, signed.statement().clone(), status.pending)
+                } else {
+                    let (id, manifest) = from_file(Path::new(study))?;
+                    (id, manifest, Vec::new())
                 };
                 let machine = json!({ "study": id, "manifest": manifest, "pending": pending });
                 let mut text = describe(&manifest, &id);
