@@ -310,7 +310,7 @@ impl System {
     /// The host's metrics.
     #[must_use]
     pub fn metrics(&self) -> String {
-        let place = Endpoint::Unix(metrics(self.folder.path()));
+        let place = Endpoint::Unix(self.folder.path().join("metrics.sock"));
         String::from_utf8(http::send(&place, "GET", "/metrics", &[], b"").unwrap().body).unwrap()
     }
 
@@ -384,18 +384,13 @@ fn policy_of(study: &Study, platform: &str) -> String {
     )
 }
 
-/// Where the host of a folder serves its metrics.
-fn metrics(folder: &Path) -> PathBuf {
-    folder.join("metrics.sock")
-}
-
 fn host(folder: &Path, port: u16, platform: &Platform, options: &[String]) -> Server {
     let (enclave, door) = (platform.enclave(folder), platform.door(folder));
     let mut command = process::command("sealfold-host");
     command.args(["serve", "--listen", &format!("tcp://127.0.0.1:{port}")]);
     command.args(["--enclave", &enclave.to_string(), "--door", &door.to_string()]);
     command.arg("--data").arg(folder.join("host"));
-    command.arg("--metrics").arg(Endpoint::Unix(metrics(folder)).to_string());
+    command.arg("--metrics").arg(Endpoint::Unix(folder.join("metrics.sock")).to_string());
     study::give_log_key(&folder.join("host"));
     command.args(options);
     Server::start(command, &folder.join("host.log"))
