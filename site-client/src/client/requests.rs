@@ -20,7 +20,7 @@ impl Client {
     /// A study.
     ///
     /// # Errors
-    /// The host's refusal, or [`Error::Network`]; so for every request here.
+    /// The host's refusal, or [`crate::Error::Network`]; so for every request here.
     pub fn study(&self, study: &Digest) -> Result<StudyStatus> {
         self.get(&format!("/studies/{study}"))
     }
