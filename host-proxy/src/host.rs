@@ -34,6 +34,8 @@ pub struct Terms {
     pub site_rate: u32,
     /// Requests a second of an address without a known key.
     pub stranger_rate: u32,
+    /// Requests a minute of a party for evidence.
+    pub evidence_rate: u32,
     /// The largest initial model in bytes.
     pub largest_model: u64,
     /// Whose cosignatures of the log are kept, besides the sites'.

@@ -11,6 +11,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+mod taken;
+pub use taken::Taken;
+
 /// The most connections of one address at a time. Loopback has no such limit:
 /// behind a reverse proxy every site comes from there.
 const PER_PEER: usize = 64;

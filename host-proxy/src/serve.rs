@@ -5,7 +5,7 @@ use crate::access::nonces::Nonces;
 use crate::conductor::Conductor;
 use crate::enclave::Enclave;
 use crate::host::{Host, Terms};
-use crate::limits::Peers;
+use crate::limits::{Peers, Taken};
 use crate::log::Log;
 use crate::staging::Staging;
 use crate::store::Store;
@@ -88,6 +88,16 @@ pub struct Options {
     /// reverse proxy all of them have one address.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     pub stranger_rate: u32,
+    /// Requests a minute for fresh evidence that each site may make, one at a time.
+    /// A platform may sign few documents: Confidential Space ten tokens a minute,
+    /// for all sites and for the host's own offers.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    pub evidence_rate: u32,
+    /// Where metrics are served, at /metrics in the Prometheus text format and
+    /// without TLS, for example tcp://127.0.0.1:9464; nowhere without it. They tell
+    /// sizes, progress and refusals: keep them from strangers and from sites.
+    #[arg(long, value_name = "ENDPOINT")]
+    pub metrics: Option<Endpoint>,
     /// The log's name, such as log.hospital.example/heart; chosen once, when the
     /// log begins. Its key is made then and kept in the data folder; readers
     /// know the log by the key that is printed when the host starts.
@@ -137,6 +147,7 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
         names: options.names.iter().map(|name| name.to_ascii_lowercase()).collect(),
         site_rate: options.site_rate,
         stranger_rate: options.stranger_rate,
+        evidence_rate: options.evidence_rate,
         largest_model: options.largest_model,
         witnesses: options.witnesses,
     };
@@ -158,8 +169,15 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen at {}", options.door))?;
     witness::start(&host);
     let conductor = tokio::spawn(Conductor::new(host.clone()).run());
+    let metrics = async {
+        match &options.metrics {
+            Some(at) => accept("metrics", at, None, routes::metrics(host.clone())).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
-        result = accept(&options.listen, tls, routes::router(host)) => result?,
+        result = accept("listening", &options.listen, tls, routes::router(host.clone())) => result?,
+        result = metrics => result?,
         result = conductor => result?,
         () = stop() => tracing::info!("stopping; nothing acknowledged is lost"),
     }
@@ -195,7 +213,9 @@ fn acceptor(certificate: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
+/// Serves at an endpoint, and says what and where.
 async fn accept(
+    what: &str,
     endpoint: &Endpoint,
     tls: Option<TlsAcceptor>,
     router: axum::Router,
@@ -204,8 +224,8 @@ async fn accept(
         endpoint.listen_async().with_context(|| format!("cannot listen at {endpoint}"))?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     match listener.place(endpoint) {
-        Endpoint::Tcp(address) => eprintln!("listening on {scheme}://{address}"),
-        place => eprintln!("listening on {place}"),
+        Endpoint::Tcp(address) => eprintln!("{what} on {scheme}://{address}"),
+        place => eprintln!("{what} on {place}"),
     }
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let peers = Peers::default();
@@ -240,7 +260,7 @@ async fn accept(
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
                 .max_buf_size(MAX_HEAD_READ)
-                .serve_connection(TokioIo::new(stream), service)
+                .serve_connection(TokioIo::new(Taken::new(stream)), service)
                 .await;
             drop((place, peer));
         });

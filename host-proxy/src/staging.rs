@@ -159,15 +159,16 @@ impl Staging {
     /// Forgets the bytes of updates and aggregates that are not to be kept, by
     /// their names: those that belong to no upload, and what a fold never finished.
     pub fn sweep(&self, update: impl Fn(&str) -> bool, aggregate: impl Fn(&str) -> bool) {
-        let folders: [(_, &dyn Fn(&str) -> bool); 2] =
-            [("updates", &update), ("aggregates", &aggregate)];
-        for (folder, keep) in folders {
-            let Ok(entries) = fs::read_dir(self.folder.join(folder)) else { continue };
-            for entry in entries.flatten() {
-                if !entry.file_name().to_str().is_some_and(keep) {
-                    let _ = fs::remove_file(entry.path());
-                }
-            }
+        clear(&self.folder.join("updates"), update);
+        clear(&self.folder.join("aggregates"), aggregate);
+    }
+}
+
+/// Removes the files of a folder whose names are not to be kept.
+fn clear(folder: &Path, keep: impl Fn(&str) -> bool) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if !entry.file_name().to_str().is_some_and(&keep) {
+            let _ = fs::remove_file(entry.path());
         }
     }
 }

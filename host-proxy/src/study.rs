@@ -35,14 +35,17 @@ pub struct Study {
 #[derive(Debug)]
 enum Chain {
     /// The first, which lacks approvals.
-    Proposed(MultiSigned<Manifest>),
+    Proposed(Box<MultiSigned<Manifest>>),
     /// Those that are approved, from the first to the one in force.
     Approved(Approved),
 }
 
 impl Chain {
     fn of(first: MultiSigned<Manifest>) -> Self {
-        Approved::open(first.clone()).map_or_else(|_| Self::Proposed(first), Self::Approved)
+        match Approved::open(first.clone()) {
+            Ok(study) => Self::Approved(study),
+            Err(_) => Self::Proposed(Box::new(first)),
+        }
     }
 }
 
@@ -85,7 +88,7 @@ impl Study {
     #[must_use]
     pub fn manifests(&self) -> &[MultiSigned<Manifest>] {
         match &self.chain {
-            Chain::Proposed(first) => std::slice::from_ref(first),
+            Chain::Proposed(first) => std::slice::from_ref(&**first),
             Chain::Approved(study) => study.manifests(),
         }
     }
@@ -108,7 +111,7 @@ impl Study {
             Chain::Approved(study) => study.merge(manifest)?,
             Chain::Proposed(first) => {
                 first.merge(manifest)?;
-                self.chain = Chain::of(first.clone());
+                self.chain = Chain::of(*first.clone());
             }
         }
         self.index();
@@ -140,7 +143,7 @@ impl Study {
         amendment: &MultiSigned<Manifest>,
     ) -> sealfold_protocol::Result<()> {
         match &self.chain {
-            Chain::Proposed(first) => Approved::open(first.clone()).map(|_| ()),
+            Chain::Proposed(first) => Approved::open(*first.clone()).map(|_| ()),
             Chain::Approved(study) => match study.clone().amend(amendment.clone()) {
                 Ok(()) | Err(sealfold_protocol::Error::Approvals { .. }) => Ok(()),
                 Err(error) => Err(error),

@@ -27,5 +27,6 @@ pub mod space;
 pub mod story;
 pub mod study;
 pub mod system;
+pub mod tensors;
 pub mod tls;
 pub mod workload;

@@ -8,6 +8,7 @@ pub use crate::platform::{Company, Platform};
 use crate::process::{self, Server};
 use crate::site::Site;
 use crate::study::{self, Options, Study};
+pub use crate::tensors::{first_value, write_tensors};
 use sealfold_attestation::log::note::KeyKind;
 use sealfold_attestation::log::tile::{Content, WIDTH, decode_entries};
 use sealfold_attestation::log::{Checkpoint, Edge, NoteKey, NoteSigner, SignedCheckpoint, Tile};
@@ -16,7 +17,6 @@ use sealfold_protocol::api::{RoundStatus, StudyStatus, UPLOAD_OFFSET};
 use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::endpoint::Endpoint;
 use sealfold_protocol::{Digest, SigningKey};
-use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -70,7 +70,7 @@ impl System {
         let (enclave, company) = platform.boot(folder.path());
         let study = Study::new(options);
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let host = host(folder.path(), port, &platform);
+        let host = host(folder.path(), port, &platform, &trial());
         let url = format!("http://127.0.0.1:{port}");
         let policy = policy(folder.path());
         let mut system = Self { folder, enclave, host, url, study, platform, company, port };
@@ -301,8 +301,20 @@ impl System {
 
     /// kill -9 on the host, and a new one on the same folder.
     pub fn restart_host(&mut self) {
+        self.restart_host_with(&trial());
+    }
+
+    /// The same, with other options than [`trial`].
+    pub fn restart_host_with(&mut self, options: &[String]) {
         self.host.kill();
-        self.host = host(self.folder.path(), self.port, &self.platform);
+        self.host = host(self.folder.path(), self.port, &self.platform, options);
+    }
+
+    /// The host's metrics.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let place = Endpoint::Unix(self.folder.path().join("metrics.sock"));
+        String::from_utf8(http::send(&place, "GET", "/metrics", &[], b"").unwrap().body).unwrap()
     }
 
     /// kill -9 on the enclave, and a new instance at the same place.
@@ -341,8 +353,14 @@ pub fn operator() -> SigningKey {
 #[must_use]
 pub fn trial() -> Vec<String> {
     let operator = operator().verifying_key().to_string();
-    let rates = ["--any-study", "--site-rate", "1000", "--stranger-rate", "1000", "--operator"];
-    rates.into_iter().map(str::to_owned).chain([operator]).collect()
+    let rates = [
+        ["--site-rate", "1000"],
+        ["--stranger-rate", "1000"],
+        ["--evidence-rate", "60000"],
+        ["--operator", &operator],
+    ];
+    let options = ["--any-study"].into_iter().chain(rates.into_iter().flatten());
+    options.map(str::to_owned).collect()
 }
 
 /// What a manifest lists under `measurements.nitro`, and the other platforms'
@@ -369,41 +387,14 @@ fn policy_of(study: &Study, platform: &str) -> String {
     )
 }
 
-fn host(folder: &Path, port: u16, platform: &Platform) -> Server {
+fn host(folder: &Path, port: u16, platform: &Platform, options: &[String]) -> Server {
     let (enclave, door) = (platform.enclave(folder), platform.door(folder));
     let mut command = process::command("sealfold-host");
     command.args(["serve", "--listen", &format!("tcp://127.0.0.1:{port}")]);
     command.args(["--enclave", &enclave.to_string(), "--door", &door.to_string()]);
     command.arg("--data").arg(folder.join("host"));
+    command.arg("--metrics").arg(Endpoint::Unix(folder.join("metrics.sock")).to_string());
     study::give_log_key(&folder.join("host"));
-    command.args(trial());
+    command.args(options);
     Server::start(command, &folder.join("host.log"))
-}
-
-/// A safetensors file of one tensor, `weights`, of one value.
-pub fn write_tensors(path: &Path, parameters: usize, value: f32) {
-    let header = format!(
-        "{{\"weights\":{{\"dtype\":\"F32\",\"shape\":[{parameters}],\"data_offsets\":[0,{}]}}}}",
-        parameters * 4
-    );
-    let header = format!("{header:width$}", width = header.len().next_multiple_of(8));
-    let mut out = std::io::BufWriter::new(std::fs::File::create(path).unwrap());
-    out.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
-    out.write_all(header.as_bytes()).unwrap();
-    let piece = value.to_le_bytes().repeat(1 << 16);
-    let mut left = parameters * 4;
-    while left > 0 {
-        let take = left.min(piece.len());
-        out.write_all(&piece[..take]).unwrap();
-        left -= take;
-    }
-    out.flush().unwrap();
-}
-
-/// The first value of a model in a safetensors file.
-#[must_use]
-pub fn first_value(path: &Path) -> f32 {
-    let bytes = std::fs::read(path).unwrap();
-    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    crate::site::floats(tensors.tensor("weights").unwrap().data())[0]
 }

@@ -8,9 +8,12 @@ use sealfold_protocol::offer::Offer;
 use sealfold_protocol::update::PREAMBLE;
 use sealfold_protocol::{MultiSigned, SigningKey};
 use sealfold_tests::http;
+use sealfold_tests::launcher::Manner;
 use sealfold_tests::lone::{self, Lone};
+use sealfold_tests::site::nonce;
+use sealfold_tests::space::Space;
 use sealfold_tests::study::{Options, Study};
-use sealfold_tests::system::System;
+use sealfold_tests::system::{Platform, System, operator};
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
@@ -173,4 +176,30 @@ fn one_key_has_one_copy_of_an_initial_model_on_the_disk() {
     let files = std::fs::read_dir(folder.path().join("host/staging/temporary")).unwrap();
     let held: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
     assert!(held <= LENGTH as u64, "{held} bytes");
+}
+
+/// A launcher that signs ten tokens a minute, and a site that would have all.
+#[test]
+fn one_site_does_not_take_every_token_of_the_platform() {
+    let mut system = System::start_on(Platform::Space(Space::of("PKI")), &Options::default());
+    let limited = ["--any-study", "--site-rate", "1000", "--operator"].map(str::to_owned);
+    let operator = operator().verifying_key().to_string();
+    system.restart_host_with(&[&limited[..], &[operator]].concat());
+    let _ = system.wait_for(1, "an offer", |round| round.offer.is_some());
+    system.launcher().behave(Manner::Limited(10));
+    let path = format!("/v1/studies/{}/rounds/1/evidence", system.id());
+    let headers = [("content-type", "application/json")];
+    let mut given = 0;
+    for _ in 0..30 {
+        let body = serde_json::json!({ "nonce": nonce() }).to_string();
+        let site = &system.study.sites[3];
+        let reply = system.send_as(site, "POST", &path, &headers, body.as_bytes());
+        match reply.status {
+            200 => given += 1,
+            _ => assert_eq!(reply.check(), "rate"),
+        }
+    }
+    assert_eq!(given, 4);
+    // There is evidence left for another site.
+    let _ = system.on_study("site-000", &["verify"], &[]).good();
 }

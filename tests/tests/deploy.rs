@@ -79,7 +79,7 @@ fn the_hosts_unit_starts_it_as_it_understands() {
         words.push("--no-such-option");
         assert!(understands(&words).unwrap_err().contains("--no-such-option"));
     }
-    assert_eq!(tried, 3);
+    assert_eq!(tried, 4);
     // The key's names are those of the credentials.
     for credential in ["tls-cert", "tls-key"] {
         assert!(unit.contains(&format!("LoadCredential={credential}:/etc/sealfold/tls/")));

@@ -76,12 +76,14 @@ fn requests_that_are_too_large_or_no_requests_are_refused_by_name() {
 fn metrics_and_the_status_page_say_what_happened() {
     let system = System::start(&Options::default());
     let _ = system.submit("site-000", 1.0).good();
-    let metrics = String::from_utf8(system.get("/metrics").body).unwrap();
+    let metrics = system.metrics();
     for name in
         ["sealfold_upload_bytes_total", "sealfold_admissions_total 1", "sealfold_enclave_up 1"]
     {
         assert!(metrics.contains(name), "{name}: {metrics}");
     }
+    // They tell what is a site's own business, and stand where strangers do not come.
+    assert_eq!(system.get("/metrics").status, 404);
     let page = String::from_utf8(system.get("/").body).unwrap();
     assert!(page.contains("0 of 5") && page.contains("open"), "{page}");
 }

@@ -134,6 +134,7 @@ pub async fn accounted(
         response.extensions().get::<Check>().map_or("done".to_owned(), ToString::to_string);
     let (status, milliseconds) = (response.status().as_u16(), start.elapsed().as_millis());
     let address = peer.map_or("local".to_owned(), |address| address.to_string());
+    let path = shown(&path);
     tracing::info!(
         target: "access",
         who = %known, %address, %method, %path, status, %outcome, milliseconds,
@@ -141,12 +142,22 @@ pub async fn accounted(
     response
 }
 
+/// A path as a line of the log shows it: what a terminal or an editor would act on,
+/// or show in another order, is escaped.
+fn shown(path: &str) -> String {
+    let is_plain = |c: &char| c.is_ascii_graphic() && *c != '\\';
+    path.chars()
+        .map(|c| if is_plain(&c) { c.to_string() } else { c.escape_unicode().to_string() })
+        .collect()
+}
+
 /// The reply to one request too many, with the seconds to wait.
 pub(crate) fn too_many(limits: &Limits, wait: Duration) -> Response {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     let found = format!("more; the next in {} s", seconds.max(1));
     let refusal = Refusal::new(Check::Rate, limits, found).next(
-        "wait as retry-after says; the operator sets the limit: --site-rate, --stranger-rate",
+        "wait as retry-after says; the operator sets the limits: --site-rate, --stranger-rate, \
+         --evidence-rate",
     );
     let mut response = Refused(refusal).into_response();
     response.headers_mut().insert(header::RETRY_AFTER, seconds.max(1).into());

@@ -19,6 +19,8 @@ const ADDRESS: usize = 64;
 const PIECES: usize = 4;
 /// How long a party waits that has too much under way.
 const BUSY: Duration = Duration::from_secs(1);
+/// How long a party is idle until its share is a whole one again, whatever of.
+const IDLE: Duration = Duration::from_mins(1);
 /// Above this many parties those that are idle are forgotten.
 const MANY: usize = 4096;
 
@@ -33,6 +35,8 @@ pub enum Who {
     Pieces(VerifyingKey),
     /// The initial models that a known key sends.
     Models(VerifyingKey),
+    /// The evidence that a known key asks for.
+    Evidence(VerifyingKey),
 }
 
 /// What a party may take.
@@ -40,6 +44,8 @@ pub enum Who {
 pub struct Limits {
     /// Requests a second; none is bounded by time.
     rate: Option<f64>,
+    /// How many may come at once.
+    burst: f64,
     /// At a time.
     at_once: usize,
 }
@@ -48,19 +54,27 @@ impl Limits {
     /// A party's, at so many requests a second.
     #[must_use]
     pub fn of_party(rate: u32) -> Self {
-        Self { rate: Some(f64::from(rate)), at_once: PARTY }
+        Self { rate: Some(f64::from(rate)), burst: f64::from(rate) * BURST, at_once: PARTY }
     }
 
     /// An address's, at so many requests a second.
     #[must_use]
     pub fn of_stranger(rate: u32) -> Self {
-        Self { rate: Some(f64::from(rate)), at_once: ADDRESS }
+        Self { rate: Some(f64::from(rate)), burst: f64::from(rate) * BURST, at_once: ADDRESS }
     }
 
     /// The initial models that a party sends: each may be on disk.
     #[must_use]
     pub const fn of_models() -> Self {
-        Self { rate: None, at_once: 1 }
+        Self { rate: None, burst: 0.0, at_once: 1 }
+    }
+
+    /// The evidence that a party asks the enclave for, so many times a minute. A
+    /// platform may give few documents, to all of them and to the host's own offers.
+    #[must_use]
+    pub fn of_evidence(a_minute: u32) -> Self {
+        let a_minute = f64::from(a_minute);
+        Self { rate: Some(a_minute / 60.0), burst: a_minute, at_once: 1 }
     }
 
     /// The most requests that this lets through in so many seconds.
@@ -73,20 +87,23 @@ impl Limits {
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss
         )]
-        let most = (rate * (seconds as f64 + BURST)).ceil() as usize;
+        let most = (rate * seconds as f64 + self.burst).ceil() as usize;
         most
     }
 
     /// A site's pieces.
     #[must_use]
     pub const fn of_pieces() -> Self {
-        Self { rate: None, at_once: PIECES }
+        Self { rate: None, burst: 0.0, at_once: PIECES }
     }
 }
 
 impl fmt::Display for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.rate {
+            Some(rate) if self.at_once == 1 => {
+                write!(f, "at most {} requests a minute and one at a time", rate * 60.0)
+            }
             Some(rate) => {
                 write!(f, "at most {rate} requests a second and {} at a time", self.at_once)
             }
@@ -123,11 +140,10 @@ impl Rates {
     pub fn enter(&self, who: Who, limits: Limits, now: Instant) -> Result<Place, Duration> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() > MANY {
-            buckets.retain(|_, bucket| {
-                bucket.under_way > 0 || now.duration_since(bucket.at).as_secs_f64() < BURST
-            });
+            buckets
+                .retain(|_, bucket| bucket.under_way > 0 || now.duration_since(bucket.at) < IDLE);
         }
-        let full = limits.rate.unwrap_or_default() * BURST;
+        let full = limits.burst;
         let bucket = buckets.entry(who).or_insert(Bucket { tokens: full, at: now, under_way: 0 });
         if let Some(rate) = limits.rate {
             let since = now.duration_since(bucket.at).as_secs_f64();
@@ -185,6 +201,23 @@ mod tests {
     }
 
     #[test]
+    fn evidence_has_a_share_of_its_own() {
+        let (rates, now) = (Rates::default(), Instant::now());
+        let limits = Limits::of_evidence(4);
+        let ask = |now| rates.enter(Who::Evidence(VerifyingKey::new([1; 32])), limits, now);
+        assert_eq!(limits.to_string(), "at most 4 requests a minute and one at a time");
+        let first = ask(now).unwrap();
+        assert_eq!(ask(now).unwrap_err(), BUSY);
+        drop(first);
+        (0..3).for_each(|_| drop(ask(now).unwrap()));
+        assert_eq!(ask(now).unwrap_err(), Duration::from_secs(15));
+        drop(ask(now + Duration::from_secs(15)).unwrap());
+        assert!(ask(now + Duration::from_secs(16)).is_err());
+        // Its other requests are served meanwhile.
+        assert!(rates.enter(A, Limits::of_party(2), now).is_ok());
+    }
+
+    #[test]
     fn what_is_under_way_is_bounded_and_given_back() {
         let (rates, now) = (Rates::default(), Instant::now());
         let pieces = |who| rates.enter(who, Limits::of_pieces(), now);
@@ -204,7 +237,7 @@ mod tests {
             let who = Who::Address(Some(IpAddr::from(address)));
             drop(rates.enter(who, Limits::of_stranger(1), now).unwrap());
         }
-        let later = now + Duration::from_secs(11);
+        let later = now + Duration::from_secs(61);
         drop(rates.enter(A, Limits::of_party(1), later).unwrap());
         assert_eq!(rates.buckets.lock().unwrap().len(), 1);
     }

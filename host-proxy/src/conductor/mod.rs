@@ -112,7 +112,15 @@ impl Conductor {
         if last.as_ref() != Some(&text) && refusal.check != Check::Enclave {
             tracing::warn!(%study, %refusal, "a round does not go on");
         }
-        Step::Wait(text)
+        // Everybody reads it: where the enclave is and what the system said is the
+        // operator's business, and stands in the log.
+        Step::Wait(match refusal.check {
+            Check::Enclave => "the enclave, which does not answer; the host tries again, and \
+                the operator starts the enclave"
+                .to_owned(),
+            Check::Storage => "the host's store, which fails; the host's log says why".to_owned(),
+            _ => text,
+        })
     }
 
     async fn step(&mut self, id: Digest) -> Result<Step, Refusal> {

@@ -48,7 +48,7 @@ impl Conductor {
                         Ok(base) => (
                             base,
                             last.release.as_ref().map(Signed::digest),
-                            next_clip(&approved, last),
+                            next_clip(approved, last),
                         ),
                         Err(waiting) => return Ok(Step::Wait(waiting)),
                     },

@@ -72,8 +72,7 @@ pub async fn page(
     drop(state);
     log_section(&mut page, &host, log.as_deref());
     page.markup(
-        "</main><footer class=soft><p><a href=\"/v1/health\">health</a> · <a \
-         href=\"/metrics\">metrics</a> · <a href=\"/v1/openapi.json\">the API</a></p></footer>",
+        "</main><footer class=soft><p><a href=\"/v1/health\">health</a> · <a href=\"/v1/openapi.json\">the API</a></p></footer>",
     );
     guarded(page.finish())
 }

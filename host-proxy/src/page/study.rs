@@ -40,8 +40,8 @@ pub fn section(
     if let Some(offer) = offer {
         page.within("<p class=soft>Offer <code>", offer, "</code></p>");
     }
-    sites(page, &manifest, round, &uploads);
-    measurements(page, &manifest, measured);
+    sites(page, manifest, round, &uploads);
+    measurements(page, manifest, measured);
     page.markup(
         "<h3>Check it yourself</h3><p>A site of this study, with its own policy, asks the enclave \
          for fresh evidence and compares every measurement:</p><pre>",
@@ -67,11 +67,11 @@ fn sites(page: &mut Html, manifest: &Manifest, round: Option<&Round>, uploads: &
         let upload = uploads.iter().find(|upload| upload.site == name).map(|upload| &upload.state);
         let (class, update) = match upload {
             _ if is_released && on_roster => ("<span class=good>", "✓ folded"),
-            None => ("<span class=soft>", "○ not yet"),
+            // That one was refused is its own site's business.
+            None | Some(UploadState::Refused(_)) => ("<span class=soft>", "○ not yet"),
             Some(UploadState::Receiving) => ("<span class=now>", "● on its way"),
             Some(UploadState::Stored) => ("<span class=now>", "● uploaded"),
             Some(UploadState::Admitted(_)) => ("<span class=good>", "✓ admitted"),
-            Some(UploadState::Refused(_)) => ("<span class=warn>", "✗ refused; its site knows why"),
         };
         page.within("<tr><th scope=row>", name, "</th><td data-name=Update>");
         page.within(class, update, "</span></td><td data-name=Roster>");

@@ -96,7 +96,6 @@ pub struct Operation {
 #[rustfmt::skip]
 pub const OPERATIONS: &[Operation] = &[
     Operation { method: "get", path: "/", access: Access::Anyone, content: Content::Nothing, summary: "A status page for people", body: "", reply: "text/html" },
-    Operation { method: "get", path: "/metrics", access: Access::Anyone, content: Content::Nothing, summary: "Metrics in the Prometheus text format", body: "", reply: "text/plain" },
     Operation { method: "get", path: "/log/checkpoint", access: Access::Anyone, content: Content::Nothing, summary: "The log's latest checkpoint, a signed note", body: "", reply: "text/plain" },
     Operation { method: "post", path: "/log/cosignatures", access: Access::Witness, content: Content::Whole(MAX_NOTE), summary: "A checkpoint of the log that a site or a witness has cosigned", body: "bytes", reply: "204" },
     Operation { method: "get", path: "/log/cosigned/{witness}", access: Access::Anyone, content: Content::Nothing, summary: "The largest checkpoint that a witness has cosigned, by the digest of its key", body: "", reply: "text/plain" },
@@ -127,7 +126,6 @@ pub const OPERATIONS: &[Operation] = &[
 fn handler(operation: &Operation) -> MethodRouter<Arc<Host>> {
     match (operation.method, operation.path) {
         ("get", "/") => get(page::page),
-        ("get", "/metrics") => get(|State(host): Shared| async move { host.metrics.render() }),
         ("get", "/v1/openapi.json") => get(|| async { Json(openapi::document()) }),
         ("get", "/v1/health") => get(health),
         ("get", "/v1/studies") => get(studies::list),
@@ -159,6 +157,13 @@ fn handler(operation: &Operation) -> MethodRouter<Arc<Host>> {
         }
         (method, path) => unreachable!("no handler for {method} {path}"),
     }
+}
+
+/// The metrics, for the operator: they stand at an endpoint of their own, since
+/// they tell what is a site's business.
+pub fn metrics(host: Arc<Host>) -> Router {
+    let render = |State(host): Shared| async move { host.metrics.render() };
+    Router::new().route("/metrics", get(render)).with_state(host)
 }
 
 /// The router.

@@ -2,15 +2,17 @@
 
 use super::{Refused, Reply, Shared, object};
 use crate::access::guard::{Asker, Key};
+use crate::access::rates::{Limits, Who};
+use crate::access::too_many;
 use crate::entries;
 use crate::host::round_folder;
 use crate::state::State as Known;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use sealfold_protocol::abandonment::Abandonment;
-use sealfold_protocol::api::{EnvelopeBody, EvidenceReply, EvidenceRequest, RoundStatus};
+use sealfold_protocol::api::{EnvelopeBody, EvidenceRequest, RoundStatus};
 use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::leaf::Kind;
 use sealfold_protocol::offer::Offer;
@@ -18,6 +20,7 @@ use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::roster::Commit;
 use sealfold_protocol::{Digest, Signed, Unverified};
 use serde_json::{Value, json};
+use std::time::Instant;
 
 /// The round that runs.
 pub async fn current(
@@ -62,10 +65,16 @@ fn offer(state: &Known, id: &Digest, number: u32) -> Result<Signed<Offer>, Refus
 pub async fn evidence(
     State(host): Shared,
     Path((id, number)): Path<(Digest, u32)>,
+    Extension(Key(key)): Extension<Key>,
     Json(body): Json<EvidenceRequest>,
-) -> Reply<EvidenceReply> {
+) -> Result<Response, Refused> {
     offer(&*host.state.lock().await, &id, number)?;
-    Ok(Json(host.enclave.evidence(body.nonce).await?))
+    let limits = Limits::of_evidence(host.terms.evidence_rate);
+    let _place = match host.rates.enter(Who::Evidence(key), limits, Instant::now()) {
+        Ok(place) => place,
+        Err(wait) => return Ok(too_many(&limits, wait)),
+    };
+    Ok(Json(host.enclave.evidence(body.nonce).await?).into_response())
 }
 
 /// The evidence that was kept when the offer was made.

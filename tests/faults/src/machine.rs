@@ -93,11 +93,17 @@ impl Machine {
         let enclave = Enclave::over(self.enclaves.clone());
         let metrics = PrometheusBuilder::new().build_recorder().handle();
         // As many requests as a schedule has: time passes without being waited for.
-        let (site_rate, stranger_rate) = (1 << 20, 1 << 20);
+        let (site_rate, stranger_rate, evidence_rate) = (1 << 20, 1 << 20, 1 << 26);
         let any_study = true;
         let largest_model = 1 << 20;
-        let terms =
-            Terms { any_study, site_rate, stranger_rate, largest_model, ..Terms::default() };
+        let terms = Terms {
+            any_study,
+            site_rate,
+            stranger_rate,
+            evidence_rate,
+            largest_model,
+            ..Terms::default()
+        };
         let nonces = Nonces::open(&self.folder.join("nonces"), Timestamp::now().as_second())?;
         let host = runtime.block_on(async {
             let log = Log::open(&store, &self.folder, None).await?;
