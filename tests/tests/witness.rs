@@ -144,22 +144,27 @@ fn a_witness_that_is_not_ours_cosigns_and_a_site_that_demands_it_waits_for_it() 
     let output = process::run("sealfold-audit", &arguments);
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && said.contains("completeness   shown"), "{said}");
-    // The witness gives a fork no cosignature: it has seen another root.
-    let known = SignedCheckpoint::open(&system.get("/log/checkpoint").body, &log).unwrap();
+    // The witness gives a fork no cosignature: it has seen another root. The log may
+    // grow while it is asked, which it answers with 409.
     let signer = sealfold_attestation::log::NoteSigner::from_seed(
         LOG_ORIGIN,
         sealfold_attestation::log::note::KeyKind::Ed25519,
         &study::log_key().seed(),
     );
-    let fork = SignedCheckpoint::sign(
-        known.size(),
-        sealfold_attestation::log::Hash([7; 32]),
-        &signer.unwrap(),
-    );
-    let body = [format!("old {}\n\n", known.size()).as_bytes(), &fork.unwrap().to_bytes()].concat();
+    let signer = signer.unwrap();
     let at = witness.url.replace("http://", "tcp://").parse().unwrap();
-    let reply = http::send(&at, "POST", "/add-checkpoint", &[], &body).unwrap();
-    assert_eq!(reply.status, 422, "{}", String::from_utf8_lossy(&reply.body));
+    let start = Instant::now();
+    let refused = loop {
+        let size = witness.seen(&system);
+        let other = sealfold_attestation::log::Hash([7; 32]);
+        let fork = SignedCheckpoint::sign(size, other, &signer).unwrap();
+        let body = [format!("old {size}\n\n").as_bytes(), &fork.to_bytes()].concat();
+        let reply = http::send(&at, "POST", "/add-checkpoint", &[], &body).unwrap();
+        if reply.status != 409 || start.elapsed() > PATIENCE {
+            break reply;
+        }
+    };
+    assert_eq!(refused.status, 422, "{}", String::from_utf8_lossy(&refused.body));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! HTML that is put together in two ways only: markup that stands in this
 //! program, and text, which is escaped.
 
+use sealfold_protocol::text::is_hidden;
 use std::fmt::Display;
 
 /// A piece of HTML.
@@ -24,11 +25,7 @@ impl Html {
                 '>' => self.0.push_str("&gt;"),
                 '"' => self.0.push_str("&quot;"),
                 '\'' => self.0.push_str("&#39;"),
-                // Marks that turn the direction of what stands around them.
-                '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                    self.0.push('\u{fffd}');
-                }
-                c if c.is_control() && c != '\n' => self.0.push('\u{fffd}'),
+                c if is_hidden(c) && c != '\n' => self.0.push('\u{fffd}'),
                 c => self.0.push(c),
             }
         }
