@@ -7,7 +7,7 @@
 //!
 //! - [`copy`]: the copy on disk, which may be cut, changed or huge; [`given`]: what
 //!   the auditor brings;
-//! - [`opening`]: from a leaf's bytes to its statement;
+//! - `opening`: from a leaf's bytes to its statement;
 //! - [`replay`], [`study`], [`round`], [`agreement`]: what must follow from what;
 //! - [`privacy`]: what was spent of the budget;
 //! - [`finding`]: what is wrong, or missing, by name, and where to look;

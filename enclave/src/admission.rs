@@ -1,9 +1,10 @@
 //! Admission: the pass over one update that earns it a receipt.
 //!
 //! Every record is opened; the values must be finite, and other sites' parts of
-//! the evaluation zero; their exact norm and a keyed hash of the plaintext are remembered, so that the bytes that are
-//! folded later are the bytes that were admitted, even if the site that knows
-//! the key and the host that keeps the bytes work together.
+//! the evaluation zero; their exact norm and a keyed hash of the plaintext are
+//! remembered, so that the bytes that are folded later are the bytes that were
+//! admitted, even if the site that knows the key and the host that keeps the bytes
+//! work together.
 
 use crate::door::{Doors, RecordDoor};
 use crate::erasure::with_wiped_stack;
