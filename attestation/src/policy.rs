@@ -6,8 +6,8 @@
 
 mod images;
 
-use crate::chain::{Trusted, fingerprint};
-use crate::confidential_space::{Accepted, Section};
+use crate::chain::fingerprint;
+use crate::confidential_space::Section;
 use crate::log::NoteKey;
 use crate::log::note::KeyKind;
 use crate::nitro::AWS_ROOT_G1;
@@ -365,31 +365,6 @@ impl Policy {
     #[must_use]
     pub fn allows_simulation(&self) -> bool {
         self.simulation.is_some()
-    }
-
-    /// The roots of Nitro documents, and the images under each.
-    pub(crate) fn nitro(&self) -> Vec<Trusted<'_, &[Measurement]>> {
-        let nitro = self.nitro.iter().map(|nitro| Trusted {
-            root: AWS_ROOT_G1,
-            accepted: nitro.measurements.as_slice(),
-            simulated: false,
-        });
-        let simulation = self.simulation.iter().map(|simulation| Trusted {
-            root: &simulation.der,
-            accepted: simulation.measurements.as_slice(),
-            simulated: true,
-        });
-        nitro.chain(simulation).filter(|trusted| !trusted.accepted.is_empty()).collect()
-    }
-
-    /// The sections on Confidential Space.
-    pub(crate) fn confidential_space(&self) -> Vec<Accepted<'_>> {
-        let genuine = self.confidential_space.iter().map(|section| section.accepted(None));
-        let simulation = self.simulation.iter().filter_map(|simulation| {
-            let section = simulation.confidential_space.as_ref()?;
-            Some(section.accepted(Some(&simulation.der)))
-        });
-        genuine.chain(simulation).collect()
     }
 }
 

@@ -2,7 +2,6 @@
 
 use crate::copy::LogCopy;
 use crate::given::CannotTell;
-use crate::text::printable;
 use sealfold_attestation::Policy;
 use sealfold_attestation::log::proof::Tree;
 use sealfold_attestation::log::tile::{Content, WIDTH, decode_entries};
@@ -15,6 +14,7 @@ use sealfold_protocol::offer::Offer;
 use sealfold_protocol::release::{Disclosure, Release};
 use sealfold_protocol::roster::{Commit, Roster};
 use sealfold_protocol::study::identity;
+use sealfold_protocol::text::shown;
 use sealfold_protocol::{Digest, MultiSigned, encoding};
 use serde::Serialize;
 use std::fmt::Write;
@@ -54,7 +54,7 @@ impl Explained {
     /// For people.
     #[must_use]
     pub fn text(&self) -> String {
-        let (leaf, size, log) = (self.leaf, self.size, printable(&self.log));
+        let (leaf, size, log) = (self.leaf, self.size, shown(&self.log));
         let mut text = format!("leaf {leaf} of {size} in the log {log}\n");
         let by = if self.checkpoint_signed {
             "the checkpoint that the policy's log key signed"
@@ -69,14 +69,14 @@ impl Explained {
         let _ = writeln!(text, "{:<12} {}", "statement", self.statement);
         let _ = writeln!(text, "{:<12} {}", "envelope", self.envelope);
         if let Some(evidence) = &self.evidence {
-            let _ = writeln!(text, "{:<12} {}", "evidence", printable(evidence));
+            let _ = writeln!(text, "{:<12} {}", "evidence", shown(evidence));
         }
         text.push('\n');
         for (term, value) in &self.says {
-            let _ = writeln!(text, "{term:<12} {}", printable(value));
+            let _ = writeln!(text, "{term:<12} {}", shown(value));
         }
         if let Some(error) = &self.not_shown {
-            let _ = writeln!(text, "The statement cannot be shown: {}.", printable(error));
+            let _ = writeln!(text, "The statement cannot be shown: {}.", shown(error));
         }
         text
     }

@@ -9,10 +9,10 @@ use crate::given::{CannotTell, Kept};
 use crate::replay::Replay;
 use crate::report::Report;
 use crate::summary::{Released, Summary};
-use crate::text::printable;
 use jiff::Timestamp;
 use sealfold_attestation::Policy;
 use sealfold_protocol::Digest;
+use sealfold_protocol::text::shown;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -92,7 +92,7 @@ impl Lineage {
             "model {}\n{} of study {} ({})\ninitial model {}\n",
             self.model,
             self.names,
-            printable(&study.name),
+            shown(&study.name),
             self.study.study,
             self.study.manifest.model.initial
         );
@@ -108,7 +108,7 @@ impl Lineage {
                 round.release_leaf,
                 round.base,
                 round.release,
-                round.sites.iter().map(|site| printable(site)).collect::<Vec<_>>().join(", ")
+                round.sites.iter().map(|site| shown(site)).collect::<Vec<_>>().join(", ")
             );
         }
         text.push_str(&format!("completeness {}\n", self.completeness));
@@ -255,7 +255,7 @@ impl Lineage {
 
 /// Text that stays on its line and in its cell.
 fn escaped(text: &str) -> String {
-    let text = printable(text);
+    let text = shown(text);
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if matches!(c, '|' | '<' | '>' | '`' | '*' | '_' | '[' | ']' | '#' | '\\') {

@@ -3,7 +3,7 @@
 use crate::finding::Finding;
 use crate::report::Report;
 use crate::summary::{Released, Summary};
-use sealfold_protocol::text::is_hidden;
+use sealfold_protocol::text::shown;
 use std::fmt::Write;
 
 /// The rounds that the text lists; JSON and HTML have more.
@@ -14,7 +14,7 @@ const ROUNDS: usize = 20;
 pub fn text(report: &Report) -> String {
     let mut text = String::new();
     let out = &mut text;
-    let _ = writeln!(out, "log            {}", printable(&report.log));
+    let _ = writeln!(out, "log            {}", shown(&report.log));
     let _ = writeln!(out, "leaves         {}", report.size);
     let _ = writeln!(out, "root           {}", report.root);
     let kinds: Vec<_> = report.leaves.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
@@ -22,7 +22,7 @@ pub fn text(report: &Report) -> String {
     let _ = writeln!(out, "completeness   {}", report.completeness.words);
     for cosigned in &report.completeness.cosigned {
         let time = cosigned.time.map_or("at no time".to_owned(), |time| time.to_string());
-        let _ = writeln!(out, "cosigned       {} {time}", printable(&cosigned.name));
+        let _ = writeln!(out, "cosigned       {} {time}", shown(&cosigned.name));
     }
     let _ = writeln!(out, "\n{}", report.verdict());
     for finding in &report.findings {
@@ -52,8 +52,8 @@ pub fn finding(finding: &Finding) -> String {
     if let Some(round) = finding.round {
         let _ = write!(text, ", round {round}");
     }
-    let _ = writeln!(text, "\n  expected {}", printable(&finding.expected));
-    let _ = writeln!(text, "  found    {}", printable(&finding.found));
+    let _ = writeln!(text, "\n  expected {}", shown(&finding.expected));
+    let _ = writeln!(text, "  found    {}", shown(&finding.found));
     let _ = writeln!(text, "  look at  {}", finding.look);
     if let Some(leaf) = finding.follows {
         let _ =
@@ -68,7 +68,7 @@ fn study(summary: &Summary) -> String {
         "study {}  {}\n  {} of {} rounds released; {} manifests; {} of {} approvers signed; \
          k = {}, c = {}\n",
         summary.study,
-        printable(&manifest.study.name),
+        shown(&manifest.study.name),
         summary.released,
         manifest.study.rounds,
         summary.manifests,
@@ -118,10 +118,4 @@ fn round(round: &Released) -> String {
         let _ = write!(text, "  {} offers abandoned, perhaps released", round.abandoned);
     }
     text
-}
-
-/// Foreign text without what would act on its surroundings.
-#[must_use]
-pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
 }

@@ -16,6 +16,7 @@ use sealfold_attestation::log::note::{KeyKind, MAX_NOTE};
 use sealfold_attestation::log::proof::Tree;
 use sealfold_attestation::log::tile::narrow;
 use sealfold_attestation::log::{LogError, NoteKey, SignedCheckpoint, Tile, TileReader};
+use sealfold_protocol::text::shown;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -184,15 +185,16 @@ fn post(url: &Url, request: &[u8]) -> Result<Answer, String> {
         200 => Ok(Answer::Cosigned(text)),
         409 => match text.trim_end().parse() {
             Ok(seen) => Ok(Answer::Seen(seen)),
-            Err(_) => Err(format!("status 409 without a size: {}", shown(&text))),
+            Err(_) => Err(format!("status 409 without a size: {}", beginning(&text))),
         },
         404 => Err("it does not know this log; give its operator the log's key".to_owned()),
-        status => Err(format!("status {status}: {}", shown(&text))),
+        status => Err(format!("status {status}: {}", beginning(&text))),
     }
 }
 
-fn shown(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(200).collect()
+/// The beginning of what a witness answered.
+fn beginning(text: &str) -> String {
+    shown(text).chars().take(200).collect()
 }
 
 /// The store's tiles, for code that waits.

@@ -10,6 +10,7 @@ pub mod audit;
 pub mod browser;
 pub mod elsewhere;
 pub mod ended;
+pub mod history;
 pub mod hostile_host;
 pub mod http;
 pub mod launcher;

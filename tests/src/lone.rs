@@ -44,6 +44,12 @@ impl Lone {
         http::send_as(signer, &self.endpoint, method, path, &headers, body).unwrap()
     }
 
+    /// Publishes what may be a manifest.
+    #[must_use]
+    pub fn bring(&self, key: &SigningKey, envelope: Vec<u8>) -> Reply {
+        bring(&self.endpoint, key, envelope)
+    }
+
     /// Publishes a manifest with the signatures that it has.
     #[must_use]
     pub fn publish(&self, key: &SigningKey, manifest: &MultiSigned<Manifest>) -> Reply {
@@ -54,8 +60,11 @@ impl Lone {
 /// Publishes a manifest at a host, in a request signed with a party's key.
 #[must_use]
 pub fn publish(endpoint: &Endpoint, key: &SigningKey, manifest: &MultiSigned<Manifest>) -> Reply {
-    let envelope = Envelope(manifest.envelope().unwrap());
-    let body = serde_json::json!({ "envelope": envelope }).to_string();
+    bring(endpoint, key, manifest.envelope().unwrap())
+}
+
+fn bring(endpoint: &Endpoint, key: &SigningKey, envelope: Vec<u8>) -> Reply {
+    let body = serde_json::json!({ "envelope": Envelope(envelope) }).to_string();
     let headers = [("content-type", "application/json")];
     let signer = (key, Role::Party);
     http::send_as(signer, endpoint, "POST", "/v1/studies", &headers, body.as_bytes()).unwrap()

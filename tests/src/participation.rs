@@ -1,12 +1,12 @@
 //! How the sites of a system take part: their updates, by hand and by agents.
 
 use crate::process::Server;
-use crate::system::{Ended, PATIENCE, System, first_value, write_tensors};
-use sealfold_protocol::api::{RoundStatus, UploadStatus};
+use crate::system::{Ended, System, first_value, write_tensors};
+use sealfold_protocol::Signed;
+use sealfold_protocol::api::UploadStatus;
 use sealfold_protocol::update::UpdateHeader;
-use sealfold_protocol::{Digest, Signed};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 impl System {
     /// An agent whose trainer always gives the same value.
@@ -62,20 +62,6 @@ impl System {
         self.powers().map(|(site, value)| self.agent(site, value, rounds)).collect()
     }
 
-    /// Waits for the first offer of a study.
-    pub(crate) fn wait_for_offer(&self, study: &Digest) {
-        let start = Instant::now();
-        loop {
-            let reply = self.get(&format!("/v1/studies/{study}/rounds/1"));
-            let round: Result<RoundStatus, _> = serde_json::from_slice(&reply.body);
-            if round.is_ok_and(|round| round.offer.is_some()) {
-                return;
-            }
-            assert!(start.elapsed() < PATIENCE, "{}", self.host.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
     /// Submits an update of every site, each its own power of two; returns when
     /// there is a roster of them.
     pub fn submit_all(&self) {
@@ -97,10 +83,9 @@ impl System {
         }
     }
 
-    /// An amendment of the study's first manifest, approved by all sites; its
+    /// An amendment of the study's first manifest, approved by these sites; its
     /// digest.
-    #[must_use]
-    pub fn amend(&self, change: impl FnOnce(&str) -> String) -> String {
+    pub fn amend(&self, sites: &[&str], change: impl FnOnce(&str) -> String) -> String {
         let id = self.id();
         let amends = format!("[amends]\nstudy = \"{id}\"\npredecessor = \"{id}\"\n[data]");
         let text = std::fs::read_to_string(self.folder.path().join("study.toml")).unwrap();
@@ -110,9 +95,10 @@ impl System {
         std::fs::write(&amended, changed.replace("[data]", &amends)).unwrap();
         let amended = amended.to_str().unwrap();
         let mut digest = String::new();
-        for site in &self.study.sites {
+        for site in sites {
             let approve = ["study", "approve", amended, "--host", &self.url, "--yes"];
-            let approved = self.sealfold(&site.name, &approve).good().json();
+            let approved = self.sealfold(site, &approve).good().json();
+            assert_eq!(approved["study"], id);
             approved["manifest"].as_str().unwrap().clone_into(&mut digest);
         }
         digest

@@ -9,9 +9,6 @@ use crate::process::{self, Server};
 use crate::site::Site;
 use crate::study::{self, Options, Study};
 pub use crate::tensors::{first_value, write_tensors};
-use sealfold_attestation::log::note::KeyKind;
-use sealfold_attestation::log::tile::{Content, WIDTH, decode_entries};
-use sealfold_attestation::log::{Checkpoint, Edge, NoteKey, NoteSigner, SignedCheckpoint, Tile};
 use sealfold_protocol::access::Role;
 use sealfold_protocol::api::{RoundStatus, StudyStatus, UPLOAD_OFFSET};
 use sealfold_protocol::bytes::Envelope;
@@ -25,7 +22,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long a test waits for something that must happen.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running system with a study.
 pub struct System {
@@ -106,7 +103,8 @@ impl System {
             if place == with_model {
                 arguments.extend(["--model", model.to_str().unwrap()]);
             } else if place > with_model {
-                self.wait_for_offer(&study.id());
+                let id = study.id().to_string();
+                let _ = self.wait_in(&id, 1, "an offer", |round| round.offer.is_some());
             }
             let ended = self.sealfold(&site.name, &arguments).good();
             assert_eq!(ended.json()["study"], study.id().to_string());
@@ -133,53 +131,6 @@ impl System {
     #[must_use]
     pub fn policy(&self, platform: &str) -> String {
         policy_of(&self.study, platform)
-    }
-
-    /// The host's log.
-    #[must_use]
-    pub fn log(&self) -> PathBuf {
-        self.folder.path().join("host/store/log")
-    }
-
-    /// The key of the host's log, as policies name it.
-    #[must_use]
-    pub fn log_key(&self) -> NoteKey {
-        let file = std::fs::read_to_string(self.folder.path().join("host/log.key")).unwrap();
-        let (name, seed) = file.trim().split_once(' ').unwrap();
-        let seed = hex::decode(seed).unwrap().try_into().unwrap();
-        NoteSigner::from_seed(name, KeyKind::Ed25519, &seed).unwrap().key().clone()
-    }
-
-    /// The digest of the checkpoint that ends with a round's roster, from the
-    /// leaves themselves.
-    #[must_use]
-    pub fn roster_checkpoint(&self, round: &RoundStatus) -> Digest {
-        let size = round.roster_leaf.unwrap() + 1;
-        let known = self.get("/log/checkpoint").body;
-        let now = SignedCheckpoint::open(&known, &self.log_key()).unwrap();
-        let mut edge = Edge::new();
-        for index in 0..size.div_ceil(WIDTH) {
-            let bundle = Tile::of(Content::Entries, index, now.size()).unwrap();
-            let bytes = self.get(&format!("/log/{bundle}")).body;
-            let left = usize::try_from(size - edge.size()).unwrap();
-            for entry in decode_entries(&bundle, &bytes).unwrap().into_iter().take(left) {
-                edge.push(entry, &mut Vec::new()).unwrap();
-            }
-        }
-        let origin = now.checkpoint().origin.clone();
-        let (size, root) = (edge.size(), edge.root());
-        Digest::new(Checkpoint { origin, size, root }.digest())
-    }
-
-    /// A policy for an auditor of the host's log, in a file.
-    #[must_use]
-    pub fn audit_policy(&self) -> PathBuf {
-        let platform = self.platform.policy(self.folder.path());
-        let policy = self.policy(&platform);
-        let policy = format!("{policy}\n[log]\nkey = \"{}\"\n", self.log_key());
-        let path = self.folder.path().join("audit.toml");
-        std::fs::write(&path, policy).unwrap();
-        path
     }
 
     /// A site's folder.
@@ -269,7 +220,11 @@ impl System {
     /// A round as the host knows it.
     #[must_use]
     pub fn round(&self, number: u32) -> RoundStatus {
-        let reply = self.get(&format!("/v1/studies/{}/rounds/{number}", self.id()));
+        self.round_of(&self.id(), number)
+    }
+
+    fn round_of(&self, study: &str, number: u32) -> RoundStatus {
+        let reply = self.get(&format!("/v1/studies/{study}/rounds/{number}"));
         serde_json::from_slice(&reply.body).unwrap()
     }
 
@@ -288,9 +243,20 @@ impl System {
         what: &str,
         holds: impl Fn(&RoundStatus) -> bool,
     ) -> RoundStatus {
+        self.wait_in(&self.id(), number, what, holds)
+    }
+
+    /// The same of another study of the host.
+    fn wait_in(
+        &self,
+        study: &str,
+        number: u32,
+        what: &str,
+        holds: impl Fn(&RoundStatus) -> bool,
+    ) -> RoundStatus {
         let start = Instant::now();
         loop {
-            let round = self.round(number);
+            let round = self.round_of(study, number);
             if holds(&round) {
                 return round;
             }

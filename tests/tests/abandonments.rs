@@ -99,17 +99,8 @@ fn an_honest_history_with_an_abandonment_under_an_amendment_holds() {
     system.commit(&sites[..1]);
     let first = offer(&system);
     let gone = format!(", {}]", system.study.sites[3].quoted_key());
-    let folder = system.folder.path().to_owned();
-    let text = std::fs::read_to_string(folder.join("study.toml")).unwrap();
-    let id = system.id();
-    let amends = format!("format = 1\n[amends]\nstudy = \"{id}\"\npredecessor = \"{id}\"\n");
-    let text = text.replace("required = 3", "required = 2").replace(&gone, "]");
-    let amended = folder.join("amended.toml");
-    std::fs::write(&amended, text.replace("format = 1\n", &amends)).unwrap();
-    for site in sites {
-        let fixed = ["study", "approve", amended.to_str().unwrap(), "--host", &system.url, "--yes"];
-        let _ = system.sealfold(site, &fixed).good();
-    }
+    let _ = system
+        .amend(&sites, |text| text.replace("required = 3", "required = 2").replace(&gone, "]"));
     system.abandon(&first.to_string(), &sites[..2]);
     system.restart_enclave();
     let _ = system.wait_for(1, "another offer", |round| {

@@ -343,18 +343,10 @@ fn a_new_key_by_amendment_takes_the_place_of_the_old_one() {
     let roster = Signed::open(&round.roster.unwrap().0, &offer.statement().instance_key).unwrap();
 
     let folder = system.folder.path();
-    let text = std::fs::read_to_string(folder.join("study.toml")).unwrap();
     let [from, to] =
         [old, &replaced].map(|site| format!("signing_key = \"{}\"", site.key.verifying_key()));
-    let id = system.id();
-    let amends = format!("format = 1\n[amends]\nstudy = \"{id}\"\npredecessor = \"{id}\"\n");
-    let amended = folder.join("amended.toml");
-    std::fs::write(&amended, text.replace(&from, &to).replace("format = 1\n", &amends)).unwrap();
-    let amended = amended.to_str().unwrap();
-    for site in ["site-000", "site-001", "site-002"] {
-        let fixed = ["study", "approve", amended, "--host", &system.url, "--yes"];
-        let _ = system.sealfold(site, &fixed).good();
-    }
+    let approving = ["site-000", "site-001", "site-002"];
+    let _ = system.amend(&approving, |text| text.replace(&from, &to));
     // In force: the new key is the site's; the old one too, while its round runs.
     assert_eq!((standing(old).as_str(), standing(&replaced).as_str()), ("encoding", "encoding"));
     let commit = old.commit_at(&roster, update.header.digest(), checkpoint);

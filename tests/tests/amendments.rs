@@ -33,7 +33,7 @@ fn a_release_is_stepped_under_its_own_manifest() {
     let _ = system.wait_for(1, "a release", |round| round.release.is_some());
     let before = [fetch(&system, SITES[0]), fetch(&system, SITES[1])];
     // Another rate, and values in the aggregate that were not there.
-    let amendment = system.amend(|text| {
+    let amendment = system.amend(&SITES, |text| {
         text.replace("learning_rate = 1\n", "learning_rate = 2\n")
             .replace("[quorum]", "[evaluation]\nbins = 4\n[quorum]")
     });
@@ -68,7 +68,7 @@ fn a_round_that_runs_keeps_the_layout_that_it_began_with() {
             std::thread::sleep(Duration::from_millis(20));
         }
         let of = |name: &str| format!("update_type = \"{name}\"");
-        let _ = system.amend(|text| text.replace(&of(before), &of(after)));
+        let _ = system.amend(&SITES, |text| text.replace(&of(before), &of(after)));
         std::fs::write(go, "").unwrap();
         system.finish(agents, PATIENCE);
         assert_eq!(SITES.map(|site| system.model(site, 1).to_bits()), [1f32.to_bits(); 4]);

@@ -15,7 +15,7 @@ use sealfold_tests::space::Space;
 use sealfold_tests::study::{Options, Study};
 use sealfold_tests::system::{Platform, System, operator};
 use std::io::{Read, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const SLOW: [&str; 5] = ["--any-study", "--site-rate", "2", "--stranger-rate", "2"];
 
@@ -34,7 +34,8 @@ fn amendment(study: &Study, change: impl Fn(&mut Manifest)) -> Manifest {
 }
 
 /// Verifying a manifest hashes it once for each signature: a stranger's is not
-/// verified, nor is one of a study that is not served.
+/// verified, nor is one of a study that is not served. So it is refused for what it
+/// is, though the last of its signatures does not hold.
 #[test]
 fn a_strangers_manifests_do_not_take_the_processor() {
     let folder = tempfile::tempdir().unwrap();
@@ -53,14 +54,14 @@ fn a_strangers_manifests_do_not_take_the_processor() {
     for (manifest, check) in [(unknown, "not-found"), (own, "right")] {
         let mut signed = MultiSigned::sign(manifest, &study.sites[0].key).unwrap();
         keys.iter().for_each(|key| signed.add_signature(key).unwrap());
-        let (before, start) = (host.server.cpu_seconds().unwrap(), Instant::now());
-        for _ in 0..10 {
-            let reply = host.publish(&keys[0], &signed);
-            assert_eq!(reply.check(), check, "{}", String::from_utf8_lossy(&reply.body));
+        let mut envelope = signed.envelope().unwrap();
+        *envelope.last_mut().unwrap() ^= 1;
+        let brought = |key: &SigningKey| host.bring(key, envelope.clone());
+        assert_eq!(brought(&keys[0]).check(), check);
+        // The same from a party of the study, which is looked at to the end.
+        if check == "right" {
+            assert_eq!(brought(&study.sites[0].key).check(), "signature");
         }
-        let taken = (host.server.cpu_seconds().unwrap() - before) / 10.0;
-        println!("{check}: {taken:.4} s of the processor a request, in {:?}", start.elapsed());
-        assert!(taken < 0.05, "{check}: {taken} s a request");
     }
 }
 

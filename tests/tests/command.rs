@@ -336,9 +336,6 @@ fn find(folder: &Path, size: u64) -> Vec<PathBuf> {
 fn an_amendment_is_in_force_after_the_release() {
     let system = System::start(&Options::default());
     let id = system.id();
-    let amends = format!("[amends]\nstudy = \"{id}\"\npredecessor = \"{id}\"\n[data]");
-    let text = manifest_text(&system).replace("[data]", &amends);
-    let amended = write(&system, "amended.toml", &text.replace("rounds = 5", "rounds = 2"));
     for site in SITES {
         let _ = system.submit(site, 1.0).good();
     }
@@ -347,13 +344,7 @@ fn an_amendment_is_in_force_after_the_release() {
     for site in [SITES[0], SITES[1], SITES[3]] {
         let _ = commit(site);
     }
-    let mut manifest = Value::Null;
-    for site in &SITES[..3] {
-        let approve = ["study", "approve", &amended, "--host", &system.url, "--yes"];
-        let approved = system.sealfold(site, &approve).good().json();
-        assert_eq!(approved["study"], id);
-        manifest = approved["manifest"].clone();
-    }
+    let manifest = system.amend(&SITES[..3], |text| text.replace("rounds = 5", "rounds = 2"));
     assert_ne!(manifest, id);
     // The round that runs ends under the manifest that it began with.
     let _ = commit(SITES[2]);
@@ -362,7 +353,7 @@ fn an_amendment_is_in_force_after_the_release() {
     let out = system.folder.path().join("out.safetensors");
     let fetch = |site| system.on_study(site, &["fetch"], &["--out", out.to_str().unwrap()]);
     // The fourth has not signed the amendment: it reads it, then approves it.
-    let found = format!("manifest {}", manifest.as_str().unwrap());
+    let found = format!("manifest {manifest}");
     let expected = "a manifest that this site signed";
     expect_refusal(&fetch(SITES[3]), 1, "not-approved", expected, &found);
     let approve = ["study", "approve", &id, "--host", &system.url, "--yes"];

@@ -138,26 +138,14 @@ fn a_site_that_lost_its_state_goes_on_with_a_new_key_after_the_next_release() {
         std::fs::remove_dir_all(&home).unwrap();
         let keys = system.sealfold(lost, &["init", "--name", lost]).good().json();
         std::fs::write(home.join("policy.toml"), policy).unwrap();
-        let text = std::fs::read_to_string(system.folder.path().join("study.toml")).unwrap();
-        let (kept, gone) = text.split_at(text.find("[[site]]\nname = \"site-003\"").unwrap());
-        assert!(gone.matches("[[site]]").count() == 1);
-        let id = system.id();
-        let amended = format!(
-            "{}[[site]]\nname = \"{lost}\"\nsigning_key = {}\nrelease_key = {}\n",
-            kept.replace(
-                "[data]",
-                &format!("[amends]\nstudy = \"{id}\"\npredecessor = \"{id}\"\n[data]")
-            ),
-            keys["signing_key"],
-            keys["release_key"],
-        );
-        let file = system.folder.path().join("amended.toml");
-        std::fs::write(&file, amended).unwrap();
-        for site in SITES {
-            let approve =
-                ["study", "approve", file.to_str().unwrap(), "--host", &system.url, "--yes"];
-            let _ = system.sealfold(site, &approve).good();
-        }
+        let _ = system.amend(&SITES, |text| {
+            let (kept, gone) = text.split_at(text.find("[[site]]\nname = \"site-003\"").unwrap());
+            assert!(gone.matches("[[site]]").count() == 1);
+            format!(
+                "{kept}[[site]]\nname = \"{lost}\"\nsigning_key = {}\nrelease_key = {}\n",
+                keys["signing_key"], keys["release_key"],
+            )
+        });
         if readers == "sites" {
             // Round 1 was sealed to the key that is gone, so a model that the old
             // folder had would do; here another site gives its own.

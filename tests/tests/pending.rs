@@ -19,22 +19,6 @@ fn offer(round: &RoundStatus) -> Signed<Offer> {
     Offer::open(&round.offer.as_ref().unwrap().0).unwrap()
 }
 
-/// Some sites approve an amendment of the first manifest, a text of which is
-/// another; whether they could.
-fn amend(system: &System, [from, to]: [&str; 2], sites: &[&str]) {
-    let folder = system.folder.path();
-    let text = std::fs::read_to_string(folder.join("study.toml")).unwrap();
-    let id = system.id();
-    let amends = format!("format = 1\n[amends]\nstudy = \"{id}\"\npredecessor = \"{id}\"\n");
-    let amended = folder.join("amended.toml");
-    assert!(text.contains(from), "{text}");
-    std::fs::write(&amended, text.replace("format = 1\n", &amends).replace(from, to)).unwrap();
-    for site in sites {
-        let fixed = ["study", "approve", amended.to_str().unwrap(), "--host", &system.url, "--yes"];
-        let _ = system.sealfold(site, &fixed).good();
-    }
-}
-
 /// A site uploads an update to the standing offer, by hand.
 fn upload(system: &System, site: usize, value: f32) {
     let (offer, site) = (offer(&system.round(1)), &system.study.sites[site]);
@@ -139,8 +123,9 @@ fn a_running_round_stays_under_its_own_manifest() {
     upload(&system, 1, 2.0);
     // In force for want of nothing but the signature of the fourth site, without
     // whom there is no roster under it; and updates have another length.
-    let narrow = ["[aggregation]\n", "[aggregation]\nupdate_type = \"float16\"\n"];
-    amend(&system, narrow, &SITES[..3]);
+    let narrow =
+        |text: &str| text.replace("[aggregation]\n", "[aggregation]\nupdate_type = \"float16\"\n");
+    let _ = system.amend(&SITES[..3], narrow);
     let missing = system.status().missing;
     assert_eq!(missing, ["signatures of sites: 3 of at least 4 are there"]);
     upload(&system, 2, 4.0);
@@ -159,7 +144,7 @@ fn a_running_round_stays_under_its_own_manifest() {
     let _ = system.wait_for(2, "a site's signature", |round| {
         round.waiting_for.starts_with("signatures of sites: 3 of")
     });
-    amend(&system, narrow, &SITES[3..]);
+    let _ = system.amend(&SITES[3..], narrow);
     let release = Signed::<Release>::open(&released.release.unwrap().0, &key).unwrap();
     for site in &system.study.sites {
         let report = ModelReport {
@@ -183,7 +168,8 @@ fn a_round_that_an_amendment_leaves_out_is_finished_if_it_runs() {
     let agents = system.agents(1);
     system.finish(agents, std::time::Duration::from_mins(1));
     let _ = system.wait_for(2, "the second offer", |round| round.offer.is_some());
-    amend(&system, ["rounds = 2\n", "rounds = 1\n"], &SITES[..3]);
+    let shorter = |text: &str| text.replace("rounds = 2\n", "rounds = 1\n");
+    let _ = system.amend(&SITES[..3], shorter);
     assert_eq!(system.status().rounds, 1);
     let second = system.round(2);
     assert!(second.waiting_for.starts_with("updates: "), "{second:?}");

@@ -1,6 +1,9 @@
-//! The images that a policy accepts, whichever evidence they come with.
+//! The roots and images that a policy accepts, whichever evidence they come with.
 
-use super::Policy;
+use super::{Measurement, Policy};
+use crate::chain::Trusted;
+use crate::confidential_space::Accepted;
+use crate::nitro::AWS_ROOT_G1;
 
 impl Policy {
     /// Whether evidence of an image could be accepted at all. The image is given
@@ -26,5 +29,30 @@ impl Policy {
                 .any(|image| holds(&[("image-digest", &image.image_digest.0)])),
             _ => false,
         }
+    }
+
+    /// The roots of Nitro documents, and the images under each.
+    pub(crate) fn nitro(&self) -> Vec<Trusted<'_, &[Measurement]>> {
+        let nitro = self.nitro.iter().map(|nitro| Trusted {
+            root: AWS_ROOT_G1,
+            accepted: nitro.measurements.as_slice(),
+            simulated: false,
+        });
+        let simulation = self.simulation.iter().map(|simulation| Trusted {
+            root: &simulation.der,
+            accepted: simulation.measurements.as_slice(),
+            simulated: true,
+        });
+        nitro.chain(simulation).filter(|trusted| !trusted.accepted.is_empty()).collect()
+    }
+
+    /// The sections on Confidential Space.
+    pub(crate) fn confidential_space(&self) -> Vec<Accepted<'_>> {
+        let genuine = self.confidential_space.iter().map(|section| section.accepted(None));
+        let simulation = self.simulation.iter().filter_map(|simulation| {
+            let section = simulation.confidential_space.as_ref()?;
+            Some(section.accepted(Some(&simulation.der)))
+        });
+        genuine.chain(simulation).collect()
     }
 }

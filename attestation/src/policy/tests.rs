@@ -1,6 +1,13 @@
 use super::*;
 use crate::log::NoteSigner;
 
+/// The example with the section that stands there as a comment.
+fn of_both_platforms() -> Policy {
+    let (first, second) = Policy::example().split_once("# [confidential-space]").unwrap();
+    let second: Vec<_> = second.lines().map(|line| line.trim_start_matches("# ")).collect();
+    Policy::from_toml(&format!("{first}[confidential-space]{}\n", second.join("\n"))).unwrap()
+}
+
 #[test]
 fn the_example_parses_and_allows_no_simulation() {
     let policy = Policy::from_toml(Policy::example()).unwrap();
@@ -12,10 +19,7 @@ fn the_example_parses_and_allows_no_simulation() {
 
 #[test]
 fn the_examples_second_platform_parses() {
-    let (first, second) = Policy::example().split_once("# [confidential-space]").unwrap();
-    let second: Vec<_> = second.lines().map(|line| line.trim_start_matches("# ")).collect();
-    let text = format!("{first}[confidential-space]{}\n", second.join("\n"));
-    let policy = Policy::from_toml(&text).unwrap();
+    let policy = of_both_platforms();
     assert_eq!((policy.nitro().len(), policy.confidential_space().len()), (1, 1));
     let policy = Policy::from_toml(Policy::example()).unwrap();
     assert_eq!((policy.nitro().len(), policy.confidential_space().len()), (1, 0));
@@ -23,10 +27,7 @@ fn the_examples_second_platform_parses() {
 
 #[test]
 fn an_image_is_listed_under_its_platform_with_all_its_measurements() {
-    let (first, second) = Policy::example().split_once("# [confidential-space]").unwrap();
-    let second: Vec<_> = second.lines().map(|line| line.trim_start_matches("# ")).collect();
-    let text = format!("{first}[confidential-space]{}\n", second.join("\n"));
-    let policy = Policy::from_toml(&text).unwrap();
+    let policy = of_both_platforms();
     let nitro = policy.nitro()[0].accepted[0].clone();
     let space = policy.confidential_space()[0].section.measurements[0].image_digest;
     let other = [7; 48];

@@ -17,6 +17,7 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use sealfold_attestation::confidential_space::{MAX_TOKEN, NAME};
 use sealfold_protocol::Secret;
+use sealfold_protocol::text::shown;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -129,12 +130,12 @@ impl Launcher {
             return Err(failed(format!(
                 "expected a token, found status {}: {}",
                 head.status.as_u16(),
-                shown(&body)
+                beginning(&body)
             )));
         }
         let token = body.trim_ascii_end();
         if !is_compact(token) {
-            return Err(failed(format!("expected a token, found {}", shown(&body))));
+            return Err(failed(format!("expected a token, found {}", beginning(&body))));
         }
         Ok(token.to_vec())
     }
@@ -148,9 +149,8 @@ fn is_compact(token: &[u8]) -> bool {
 }
 
 /// The beginning of a foreign text, fit to be printed.
-fn shown(text: &[u8]) -> String {
-    let text = String::from_utf8_lossy(text);
-    let text: String = text.chars().filter(|c| !c.is_control()).take(SHOWN).collect();
+fn beginning(text: &[u8]) -> String {
+    let text: String = shown(&String::from_utf8_lossy(text)).chars().take(SHOWN).collect();
     if text.is_empty() { "nothing".to_owned() } else { text }
 }
 
@@ -243,7 +243,8 @@ mod tests {
     #[test]
     fn an_error_of_the_launcher_is_passed_on_in_its_own_words_and_not_at_any_length() {
         let text = reason(http("400 Bad Request", "invalid \u{1b}[31m nonce"));
-        assert!(text.contains("found status 400: invalid [31m nonce"), "{text}");
+        assert!(text.contains(r"found status 400: invalid \u{1b}[31m nonce"), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
         let text = reason(http("429 Too Many Requests", &"w".repeat(1000)));
         assert!(text.contains("status 429") && text.len() < 400, "{text}");
         let text = reason(http("500 Internal Server Error", ""));

@@ -29,6 +29,7 @@ use sealfold_protocol::access::{
 };
 use sealfold_protocol::api::{MAX_PIECE, UPLOAD_OFFSET};
 use sealfold_protocol::refusal::{Check, Refusal};
+use sealfold_protocol::text::shown;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -110,17 +111,13 @@ pub async fn accounted(
         _ => (Who::Address(peer.map(counted)), Limits::of_stranger(host.terms.stranger_rate)),
     };
     let entered = host.rates.enter(who, limits, Instant::now());
-    let response = match (entered, caller) {
-        (Err(wait), _) => {
+    let response = match entered {
+        Err(wait) => {
             drain(request).await;
             too_many(&limits, wait)
         }
-        (Ok(_place), Err(refusal)) => {
-            drain(request).await;
-            Refused(refusal).into_response()
-        }
-        (Ok(_place), Ok(caller)) => match take_nonce(&host, &caller) {
-            Ok(()) => {
+        Ok(_place) => match caller.and_then(|caller| take_nonce(&host, caller)) {
+            Ok(caller) => {
                 request.extensions_mut().insert(caller);
                 next.run(request).await
             }
@@ -140,15 +137,6 @@ pub async fn accounted(
         who = %known, %address, %method, %path, status, %outcome, milliseconds,
     );
     response
-}
-
-/// A path as a line of the log shows it: what a terminal or an editor would act on,
-/// or show in another order, is escaped.
-fn shown(path: &str) -> String {
-    let is_plain = |c: &char| c.is_ascii_graphic() && *c != '\\';
-    path.chars()
-        .map(|c| if is_plain(&c) { c.to_string() } else { c.escape_unicode().to_string() })
-        .collect()
 }
 
 /// The reply to one request too many, with the seconds to wait.
@@ -219,18 +207,19 @@ async fn identify(host: &Host, signed: Option<Verified>) -> Result<Caller, Refus
     let Some(signed) = signed else { return Ok(Caller { signed: None, known: Known::Nobody }) };
     let known = know(host, &signed).await;
     if known.is_remembered() {
+        // Before its place is taken: who plays a request again spends nobody's share.
         host.nonces.expect_new(&signed, Timestamp::now().as_second())?;
     }
     Ok(Caller { signed: Some(signed), known })
 }
 
 /// Takes the nonce of a request that has its place among its key's.
-fn take_nonce(host: &Host, caller: &Caller) -> Result<(), Refusal> {
-    let Some(signed) = caller.signed.as_ref().filter(|_| caller.known.is_remembered()) else {
-        return Ok(());
-    };
-    let most = Limits::of_party(host.terms.site_rate).within(CLOCK.unsigned_abs() + LASTS);
-    host.nonces.take(signed, Timestamp::now().as_second(), most)
+fn take_nonce(host: &Host, caller: Caller) -> Result<Caller, Refusal> {
+    if let Some(signed) = caller.signed.as_ref().filter(|_| caller.known.is_remembered()) {
+        let most = Limits::of_party(host.terms.site_rate).within(CLOCK.unsigned_abs() + LASTS);
+        host.nonces.take(signed, Timestamp::now().as_second(), most)?;
+    }
+    Ok(caller)
 }
 
 /// Who a key belongs to.

@@ -101,8 +101,9 @@ impl Limits {
 impl fmt::Display for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.rate {
-            Some(rate) if self.at_once == 1 => {
-                write!(f, "at most {} requests a minute and one at a time", rate * 60.0)
+            Some(rate) if rate < 1.0 => {
+                let (a_minute, at_once) = (rate * 60.0, self.at_once);
+                write!(f, "at most {a_minute} requests a minute and {at_once} at a time")
             }
             Some(rate) => {
                 write!(f, "at most {rate} requests a second and {} at a time", self.at_once)
@@ -205,7 +206,7 @@ mod tests {
         let (rates, now) = (Rates::default(), Instant::now());
         let limits = Limits::of_evidence(4);
         let ask = |now| rates.enter(Who::Evidence(VerifyingKey::new([1; 32])), limits, now);
-        assert_eq!(limits.to_string(), "at most 4 requests a minute and one at a time");
+        assert_eq!(limits.to_string(), "at most 4 requests a minute and 1 at a time");
         let first = ask(now).unwrap();
         assert_eq!(ask(now).unwrap_err(), BUSY);
         drop(first);
