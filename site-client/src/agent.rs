@@ -288,7 +288,14 @@ impl Agent<'_> {
         let known = status.uploads.iter().find(|upload| upload.header == digest);
         match known.map(|upload| &upload.state) {
             None | Some(UploadState::Receiving) => {
-                site.upload(offer, update)?;
+                match site.upload(offer, update) {
+                    // It gave way meanwhile: to the round's end, or to another of
+                    // this site that was begun. Where things stand says which.
+                    Err(Error::Host(refusal)) if refusal.check == Check::NotFound => {
+                        return Ok(Look::Wait(refusal.to_string()));
+                    }
+                    other => _ = other?,
+                }
                 self.voice.event("uploaded", json!({ "round": offer.statement().round }));
                 return Ok(Look::Again);
             }

@@ -54,6 +54,11 @@ impl Memory {
         if moved_on(refusal.check) {
             return Err(Error::Host(refusal.clone()));
         }
+        // It signed after the offer was made. What it sealed is kept, so that the
+        // same is not brought again under this offer.
+        if refusal.check == Check::SiteApproval {
+            return Ok(Look::Wait(refusal.to_string()));
+        }
         let error = site.take_refusal(&self.binding, offer, update, refusal)?;
         match refusal.check {
             Check::Layout
@@ -66,8 +71,6 @@ impl Memory {
                 let again = self.refused.replace(update.content) == Some(update.content);
                 if again { Err(error) } else { Ok(Look::Failed(error)) }
             }
-            // It signed after the offer was made.
-            Check::SiteApproval => Ok(Look::Wait(refusal.to_string())),
             // Bytes that were damaged on their way can be sealed and sent again.
             Check::Encapsulation | Check::Record => Ok(Look::Failed(error)),
             _ => Err(error),

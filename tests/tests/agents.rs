@@ -2,9 +2,17 @@
 //! does not help.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use sealfold_protocol::SigningKey;
+use sealfold_protocol::access::Role;
+use sealfold_protocol::bytes::Envelope;
+use sealfold_protocol::offer::Offer;
+use sealfold_tests::http;
+use sealfold_tests::liar::Liar;
 use sealfold_tests::participation::gives;
 use sealfold_tests::study::Options;
 use sealfold_tests::system::{System, write_tensors};
+use serde_json::json;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -85,9 +93,14 @@ fn a_trainer_that_fails_is_called_again_and_not_for_ever() {
 #[test]
 fn a_site_that_signs_when_a_round_runs_waits_for_the_next() {
     let system = System::start(&Options { rounds: 2, late: true, ..Options::default() });
-    let agents = system.agents(2);
-    agents[3].hear("signed the manifest when the offer was made");
-    system.finish(agents, PATIENCE);
+    // Alone at first, so that the round does not close before it is refused.
+    let late = system.agent("site-003", 8.0, 2);
+    late.hear("signed the manifest when the offer was made");
+    // It does not bring the same again and again.
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(late.log().matches("\"uploaded\"").count(), 1, "{}", late.log());
+    let others = ["site-000", "site-001", "site-002"].map(|site| system.agent(site, 1.0, 2));
+    system.finish([late].into_iter().chain(others).collect(), PATIENCE);
     let on_roster = |round| {
         let told = ["explain", "--host", &system.url, &system.id(), round];
         let told = system.sealfold("site-003", &told).good().json();
@@ -127,4 +140,37 @@ fn a_step_that_is_not_finite_is_not_taken_by_anybody() {
         assert_eq!(lines.len(), 1, "{said}");
         assert!(lines[0].contains("weights") && lines[0].contains("norm_limit"), "{}", lines[0]);
     }
+}
+
+/// While it uploads, another update of the same site takes the place, as one of its
+/// own that was begun before a restart would, or the round's end.
+#[test]
+fn an_upload_that_gave_way_is_begun_again() {
+    let system = System::start(&Options { parameters: 1000, ..Options::default() });
+    let offer = Offer::open(&system.round(1).offer.unwrap().0).unwrap();
+    let layout = system.study.manifest.statement().layout_digest().unwrap();
+    let site = &system.study.sites[3];
+    let other = site.seal(&offer, layout, 1, &[9.0; 1000]);
+    let body = json!({ "envelope": Envelope(other.header.envelope().to_vec()) }).to_string();
+    let (key, host) = (SigningKey::from_seed(&site.key.seed()).unwrap(), system.endpoint());
+    let came = AtomicBool::new(false);
+    let between = Liar::before(&host.clone(), move |asked, _| {
+        let begun = asked.method == "POST" && asked.path.ends_with("/rounds/1/updates");
+        if !begun || came.swap(true, Ordering::Relaxed) {
+            return false;
+        }
+        let headers = [("content-type", "application/json")];
+        let signer = (&key, Role::Party);
+        let reply = http::send_as(signer, &host, "POST", &asked.path, &headers, body.as_bytes());
+        assert_eq!(reply.unwrap().status, 200);
+        true
+    });
+    let train = gives(&system.update(8.0));
+    let agent = system.agent_at(&between.url, "site-003", &train, 1);
+    agent.hear("an upload that this site began");
+    let others = ["site-000", "site-001", "site-002"].map(|site| system.agent(site, 1.0, 1));
+    system.finish([agent].into_iter().chain(others).collect(), PATIENCE);
+    assert_eq!(between.lies(), 1);
+    // Its own update is in the model, and not the other.
+    assert!((system.model("site-000", 1) - 2.75).abs() < 1e-6);
 }
