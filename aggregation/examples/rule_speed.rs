@@ -5,7 +5,7 @@
 
 #![allow(clippy::cast_precision_loss)] // sizes become rates
 
-use sealfold_aggregation::accumulate::Row;
+use sealfold_aggregation::accumulate::weighted_sum;
 use sealfold_aggregation::rule::coordinate::Columns;
 use sealfold_aggregation::rule::gram::PartialGram;
 use sealfold_aggregation::rule::{Combination, Rule};
@@ -69,13 +69,8 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
             });
             Ok(())
         })?;
-        let mut row = Row::new();
-        measure("weighted mean", &updates, |rows| {
-            row.reset(RECORD / 4);
-            rows.iter().for_each(|values| row.add(0, 0.1, values));
-            row.write_f32(&mut out);
-            Ok(())
-        })?;
+        let factors = vec![0.1; sites];
+        measure("weighted mean", &updates, |rows| weighted_sum(&factors, rows, &mut out))?;
         let mut gram = PartialGram::new(sites);
         measure("gram matrix", &updates, |rows| gram.add(rows))?;
         let gram = gram.finish();

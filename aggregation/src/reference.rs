@@ -34,7 +34,7 @@ pub fn aggregate(rule: Rule, examples: &[u64], share: f64, updates: &[Vec<f32>])
 
 mod tests {
     use super::*;
-    use crate::accumulate::Row;
+    use crate::accumulate;
     use crate::exact_sum::ExactSum;
     use crate::norm;
     use proptest::prelude::*;
@@ -53,13 +53,9 @@ mod tests {
             .collect();
         let shares = weights::bounded(examples, share).unwrap();
         let factors = rule.factors(&shares, &norms).unwrap();
-        let mut row = Row::new();
-        row.reset(updates[0].len());
-        for (factor, bytes) in factors.iter().zip(&bytes) {
-            row.add(0, *factor, bytes);
-        }
+        let rows: Vec<_> = bytes.iter().map(Vec::as_slice).collect();
         let mut out = vec![0; updates[0].len() * 4];
-        row.write_f32(&mut out);
+        accumulate::weighted_sum(&factors, &rows, &mut out).unwrap();
         out.as_chunks::<4>().0.iter().map(|v| f32::from_le_bytes(*v)).collect()
     }
 

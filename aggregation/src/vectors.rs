@@ -1,7 +1,7 @@
 //! The test vectors in `aggregation/vectors/`: a whole fold, number by number.
 //! With `SEALFOLD_WRITE_VECTORS=1` they are written instead of compared.
 
-use crate::accumulate::Row;
+use crate::accumulate::weighted_sum;
 use crate::exact_sum::ExactSum;
 use crate::optimiser::{Dtype, Optimiser, TensorStep};
 use crate::rule::Rule;
@@ -43,13 +43,9 @@ fn fold(name: &str, rule: Rule, examples: &[u64], largest: f64, learning_rate: f
     let norms: Vec<_> = updates.iter().map(|update| norm(update)).collect();
     let shares = weights::bounded(examples, largest).unwrap();
     let factors = rule.factors(&shares, &norms).unwrap();
-    let mut row = Row::new();
-    row.reset(usize::from(count));
-    for (factor, update) in factors.iter().zip(&updates) {
-        row.add(0, *factor, update);
-    }
+    let rows: Vec<_> = updates.iter().map(Vec::as_slice).collect();
     let mut aggregate = vec![0; updates[0].len()];
-    row.write_f32(&mut aggregate);
+    weighted_sum(&factors, &rows, &mut aggregate).unwrap();
     let base = values(count, 0);
     let mut next = base.clone();
     let step = TensorStep::new(Optimiser::FedAvg { learning_rate }, Dtype::Float32).unwrap();

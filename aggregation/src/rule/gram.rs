@@ -28,32 +28,51 @@ use multiversion::multiversion;
 use multiversion::target::target_cfg_f;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// The values whose products are added before the sum becomes exact: 16 KiB of
-/// each site, so that a block of a few dozen sites stays in the second cache.
+/// The values whose products are added before the sum becomes exact.
 const BLOCK: usize = 4096;
+/// The values that are multiplied at a time: in binary64, those of a dozen sites
+/// stay in the first cache.
+const STEP: usize = 256;
 /// Independent sums of one pair.
 const LANES: usize = 32;
+/// Sites that another is multiplied with at a time, so that each of its values is
+/// loaded once for all of them.
+const TOGETHER: usize = 4;
 
 /// A [`Gram`] matrix while the updates stream by.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct PartialGram {
     sites: usize,
     sums: Vec<ExactSum>,
-    /// One site's block in binary64: it is multiplied with many others.
-    block: Vec<Lanes>,
+    /// The sums of a block: each site's with the first others, then its with the
+    /// next, up to itself.
+    tiles: Vec<Tile>,
+    /// Each site's values in binary64: they are multiplied with many others.
+    wide: Vec<Wide>,
 }
 
-/// Values or sums side by side, aligned to a cache line.
+/// The sums of products of a site with [`TOGETHER`] others. Where there are fewer
+/// others, what stands in the last places counts for nothing.
+type Tile = [Lanes; TOGETHER];
+
+/// Sums side by side, aligned to a cache line.
 #[derive(Clone, Copy, Default, Zeroize)]
 #[repr(align(64))]
 struct Lanes([f64; LANES]);
+
+/// Values of a site, aligned to a cache line.
+#[derive(Clone, Copy, Zeroize)]
+#[repr(align(64))]
+struct Wide([f64; STEP]);
 
 impl PartialGram {
     /// The matrix of so many sites, all 0.
     #[must_use]
     pub fn new(sites: usize) -> Self {
         let sums = vec![ExactSum::new(); sites * (sites + 1) / 2];
-        Self { sites, sums, block: vec![Lanes::default(); BLOCK / LANES] }
+        let tiles = (1..=sites).map(|others| others.div_ceil(TOGETHER)).sum();
+        let (tiles, wide) = (vec![Tile::default(); tiles], vec![Wide([0.0; STEP]); sites]);
+        Self { sites, sums, tiles, wide }
     }
 
     /// Adds a run of little-endian float32 values of every site, the same
@@ -71,15 +90,44 @@ impl PartialGram {
         let length = rows.first().map_or(0, |row| row.len());
         for start in (0..length).step_by(BLOCK) {
             let end = length.min(start + BLOCK);
-            let mut sums = self.sums.iter_mut();
-            for (place, one) in rows.iter().enumerate() {
-                fill(&mut self.block, &one[start..end]);
-                for (other, sum) in rows[..=place].iter().zip(&mut sums) {
-                    sum.add(product(&self.block, &other[start..end]));
-                }
+            for start in (start..end).step_by(STEP) {
+                self.add_step(rows.iter().map(|row| &row[start..end.min(start + STEP)]));
             }
+            self.end_block();
         }
         Ok(())
+    }
+
+    /// Adds the products of some values of all sites to the block's sums.
+    fn add_step<'v>(&mut self, values: impl Iterator<Item = &'v [[u8; 4]]>) {
+        let mut length = 0;
+        for (wide, values) in self.wide.iter_mut().zip(values) {
+            // Zeros behind the last values change no sum.
+            length = values.len().next_multiple_of(LANES);
+            widen(&mut wide.0, values);
+            wide.0[values.len()..length].fill(0.0);
+        }
+        let mut tiles = self.tiles.iter_mut();
+        for (place, one) in self.wide.iter().enumerate() {
+            for (others, tile) in self.wide[..=place].chunks(TOGETHER).zip(&mut tiles) {
+                let other = |place: usize| &others.get(place).unwrap_or(one).0[..length];
+                multiply(tile, &one.0[..length], [other(0), other(1), other(2), other(3)]);
+            }
+        }
+    }
+
+    /// Adds the block's sums to the matrix.
+    fn end_block(&mut self) {
+        let (mut sums, mut tiles) = (self.sums.iter_mut(), self.tiles.iter_mut());
+        for others in 1..=self.sites {
+            for (start, tile) in (0..others).step_by(TOGETHER).zip(&mut tiles) {
+                let whole = TOGETHER.min(others - start);
+                for (lanes, sum) in tile[..whole].iter().zip(&mut sums) {
+                    sum.add(lanes.0.iter().sum());
+                }
+                *tile = Tile::default();
+            }
+        }
     }
 
     /// Adds what another thread has added.
@@ -162,7 +210,7 @@ impl Gram {
 
 /// Each site's bytes as values, if there is one run for each site and all have
 /// the same number of whole values.
-pub(super) fn whole_values<'a>(
+pub(crate) fn whole_values<'a>(
     what: &'static str,
     sites: usize,
     rows: &[&'a [u8]],
@@ -184,54 +232,32 @@ pub(super) fn whole_values<'a>(
     rows.iter().map(whole).collect()
 }
 
-/// The inner product of a block with as many values of another site.
-fn product(block: &[Lanes], values: &[[u8; 4]]) -> f64 {
-    let mut sums = Lanes::default();
-    let (steps, rest) = values.as_chunks::<LANES>();
-    multiply(&mut sums, block, steps);
-    if let Some(last) = block.get(steps.len()..).filter(|_| !rest.is_empty()) {
-        multiply(&mut sums, last, &[whole(rest)]);
-    }
-    sums.0.iter().sum()
-}
-
-/// Some values, and zeros behind them, which change no sum.
-fn whole(values: &[[u8; 4]]) -> [[u8; 4]; LANES] {
-    let mut whole = [[0; 4]; LANES];
-    whole[..values.len()].copy_from_slice(values);
-    whole
-}
-
-/// Fills a block with values, and zeros in the lanes behind the last.
-fn fill(block: &mut [Lanes], values: &[[u8; 4]]) {
-    let (steps, rest) = values.as_chunks::<LANES>();
-    widen(block, steps);
-    if let Some(last) = block.get_mut(steps.len()..).filter(|_| !rest.is_empty()) {
-        widen(last, &[whole(rest)]);
-    }
-}
-
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2", "aarch64+neon"))]
-fn widen(block: &mut [Lanes], steps: &[[[u8; 4]; LANES]]) {
-    for (wide, values) in block.iter_mut().zip(steps) {
-        for (wide, value) in wide.0.iter_mut().zip(values) {
-            *wide = f64::from(f32::from_le_bytes(*value));
-        }
+fn widen(wide: &mut [f64], values: &[[u8; 4]]) {
+    for (wide, value) in wide.iter_mut().zip(values) {
+        *wide = f64::from(f32::from_le_bytes(*value));
     }
 }
 
 /// Adds the products to the sums, lane by lane.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn multiply(sums: &mut Lanes, block: &[Lanes], steps: &[[[u8; 4]; LANES]]) {
+fn multiply(sums: &mut Tile, one: &[f64], others: [&[f64]; TOGETHER]) {
     let fused = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
-    let mut lanes = sums.0;
-    for (wide, values) in block.iter().zip(steps) {
-        for (lane, (wide, value)) in lanes.iter_mut().zip(wide.0.iter().zip(values)) {
-            let value = f64::from(f32::from_le_bytes(*value));
-            *lane = if fused { wide.mul_add(value, *lane) } else { *lane + wide * value };
+    let [first, second, third, fourth] = others.map(|other| other.as_chunks::<LANES>().0);
+    let [mut a, mut b, mut c, mut d] = sums.map(|lanes| lanes.0);
+    let with = |sums: &mut [f64; LANES], one: &[f64; LANES], other: &[f64; LANES]| {
+        for (sum, (one, other)) in sums.iter_mut().zip(one.iter().zip(other)) {
+            *sum = if fused { one.mul_add(*other, *sum) } else { *sum + one * other };
         }
+    };
+    let others = first.iter().zip(second).zip(third.iter().zip(fourth));
+    for (one, ((first, second), (third, fourth))) in one.as_chunks::<LANES>().0.iter().zip(others) {
+        with(&mut a, one, first);
+        with(&mut b, one, second);
+        with(&mut c, one, third);
+        with(&mut d, one, fourth);
     }
-    sums.0 = lanes;
+    *sums = [a, b, c, d].map(Lanes);
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::coordinate::Columns;
 use super::{Combination, Rule, reference_gram};
-use crate::accumulate::Row;
+use crate::accumulate::weighted_sum;
 use serde_json::Value;
 
 /// The largest difference: honest values are below 4, and the aggregate is
@@ -45,15 +45,10 @@ fn fold(rule: Rule, shares: &[f64], updates: &[Vec<u8>]) -> Vec<f32> {
     let gram = reference_gram(&values);
     let norms: Vec<_> = (0..updates.len()).map(|site| gram.product(site, site).sqrt()).collect();
     let mut out = vec![0; updates[0].len()];
+    let rows: Vec<_> = updates.iter().map(Vec::as_slice).collect();
     match rule.combine(shares, &norms, Some(&gram)).unwrap() {
-        Combination::Sum(factors) => {
-            let mut row = Row::new();
-            row.reset(values[0].len());
-            factors.iter().zip(updates).for_each(|(factor, update)| row.add(0, *factor, update));
-            row.write_f32(&mut out);
-        }
+        Combination::Sum(factors) => weighted_sum(&factors, &rows, &mut out).unwrap(),
         Combination::Coordinates(coordinates) => {
-            let rows: Vec<_> = updates.iter().map(Vec::as_slice).collect();
             coordinates.combine(&mut Columns::new(), &rows, &mut out).unwrap();
         }
     }

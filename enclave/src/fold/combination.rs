@@ -70,14 +70,12 @@ fn gram<D: Doors>(plan: &Plan, values: &Values, door: &D, threads: usize) -> Res
     let parts = pass.run(door, threads, |reader| {
         let mut gram = PartialGram::new(reader.sites());
         let mut decoded: Vec<_> = (0..reader.sites()).map(|_| values.scratch()).collect();
-        while let Some((record, ())) = reader.next()? {
-            reader.open_all(record)?;
-            for (offset, chunks) in reader.chunks(record) {
+        while let Some((record, ())) = reader.next() {
+            reader.open(record, |offset, chunks| {
                 let floats = values.decode_all(record, offset, chunks, &mut decoded)?;
-                if let Some((_, floats)) = floats {
-                    gram.add(&floats).map_err(|e| refused("values of all sites", &e))?;
-                }
-            }
+                let added = floats.map(|(_, floats)| gram.add(&floats));
+                added.unwrap_or(Ok(())).map_err(|e| refused("values of all sites", &e))
+            })?;
         }
         Ok(gram)
     })?;

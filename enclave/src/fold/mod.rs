@@ -1,10 +1,11 @@
 //! The fold: passes over all updates of a roster, in lock-step.
 //!
-//! Record j of every site is read, opened in place and made into the rows j of
-//! the aggregate, which go out sealed under a key that stays here. Records are
-//! independent, so every thread takes its share of them; what is summed over
-//! records is combined in a way that does not depend on who did which. Memory
-//! is threads x sites x record at most, whatever the size of the model.
+//! Record j of every site is read, a few chunks of each at a time, opened in place
+//! and made into the rows j of the aggregate, which go out sealed under a key that
+//! stays here. Records are independent, so every thread takes its share of them;
+//! what is summed over records is combined in a way that does not depend on who
+//! did which. Memory is threads x (sites x some chunks + a row), whatever the size
+//! of the model.
 //!
 //! A rule that needs the distances between updates takes one pass for them and
 //! another for the rows.
@@ -18,6 +19,7 @@ mod pass;
 mod rows;
 mod values;
 
+pub use pass::chunks_at_once;
 pub(crate) use values::Values;
 
 use crate::admission::panicked;

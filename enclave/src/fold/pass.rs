@@ -5,16 +5,31 @@
 //! at each site's admitted hash, or its result is thrown away.
 
 use super::{Failure, panicked_failure};
-use crate::admission::{Admitted, record_buffer, usize_of};
+use crate::admission::{Admitted, usize_of};
 use crate::door::{Doors, RecordDoor};
 use crate::erasure::with_wiped_stack;
-use crate::keyed_hash::{KeyedHash, Tag};
+use crate::keyed_hash::{KeyedHash, RecordHasher, Tag};
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::seal::{self, CHUNK, TAG};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use zeroize::Zeroizing;
+
+/// The answers that a thread has asked for and not taken, at most. Requests that
+/// wait fill the connection: without a bound, with hundreds of sites, enclave and
+/// host would each wait for the other to read.
+const AHEAD: usize = 16;
+
+/// The chunks that are read at once of each of so many sites: what all of them
+/// have should lie in the second-level cache, and no read be too small.
+#[must_use]
+pub fn chunks_at_once(sites: usize) -> u64 {
+    const HELD: usize = 1 << 20;
+    let fits = HELD / (sites.max(1) * CHUNK);
+    [16, 8, 4].into_iter().find(|run| *run <= fits).unwrap_or(4) as u64
+}
 
 /// What the threads of a pass share. With each record goes a `T`, given once.
 pub(super) struct Pass<'a, T> {
@@ -100,21 +115,42 @@ impl<'a, T: Send> Pass<'a, T> {
 /// One thread's part of a pass.
 pub(super) struct Reader<'p, 'a, T, D> {
     pass: &'p Pass<'a, T>,
-    /// Reads ahead: the host fetches the next records while these are opened.
+    /// The host fetches what is asked for while this opens what came before.
     door: D,
-    ahead: Option<(u64, T)>,
+    /// The records that are this thread's to open, the oldest first.
+    ours: VecDeque<(u64, T)>,
+    asking: Asking,
     tags: Vec<Tag>,
-    /// Records are opened in place, so these hold plaintext in the end. They
-    /// are as long as they ever get from the start: one that grows leaves what
-    /// it held behind.
+    /// Of each site the chunks that are being opened, in place, so these hold
+    /// plaintext in the end. They are as long as they ever get from the start:
+    /// one that grows leaves what it held behind.
     sealed: Vec<Zeroizing<Vec<u8>>>,
+}
+
+/// What a reader asks the host for next, and how far it is ahead.
+struct Asking {
+    /// What is left of a record, from a site's part of the first run on.
+    chunks: Range<u64>,
+    site: usize,
+    /// The chunks of a run.
+    run: u64,
+    /// Answers that were not taken yet.
+    under_way: usize,
 }
 
 impl<'p, 'a, T: Send, D: RecordDoor> Reader<'p, 'a, T, D> {
     fn new(pass: &'p Pass<'a, T>, door: D) -> Result<Self, Failure> {
-        let tags = vec![Tag::default(); pass.members.len()];
-        let mut reader = Self { pass, door, ahead: None, tags, sealed: vec![record_buffer()] };
-        reader.ahead = reader.ask()?;
+        let (sites, run) = (pass.members.len(), chunks_at_once(pass.members.len()));
+        let length = usize_of(run)? * (CHUNK + TAG);
+        let mut reader = Self {
+            pass,
+            door,
+            ours: VecDeque::new(),
+            asking: Asking { chunks: 0..0, site: 0, run, under_way: 0 },
+            tags: vec![Tag::default(); sites],
+            sealed: (0..sites).map(|_| Zeroizing::new(Vec::with_capacity(length))).collect(),
+        };
+        reader.ask()?;
         Ok(reader)
     }
 
@@ -125,84 +161,99 @@ impl<'p, 'a, T: Send, D: RecordDoor> Reader<'p, 'a, T, D> {
 
     /// The next record that no thread has; none when all are given out, or
     /// another thread has failed. Each record has to be opened.
-    pub fn next(&mut self) -> Result<Option<(u64, T)>, Failure> {
+    pub fn next(&mut self) -> Option<(u64, T)> {
         if self.pass.stop.load(Ordering::Relaxed) {
-            return Ok(None);
+            return None;
         }
-        let next = self.ahead.take();
-        if next.is_some() {
-            self.ahead = self.ask()?;
-        }
-        Ok(next)
+        self.ours.pop_front()
     }
 
-    /// Takes a record and asks for every site's part of it.
-    fn ask(&mut self) -> Result<Option<(u64, T)>, Failure> {
-        let next = self.pass.records.lock().map_err(|_| panicked_failure())?.next();
-        if let Some((record, _)) = &next {
-            let range = seal::record_range(self.pass.length, *record);
-            let length = usize_of(range.end - range.start)?;
-            for member in self.pass.members {
-                self.door.ask(member.header.digest().as_bytes(), range.start, length)?;
+    /// Asks for runs of chunks, every site's part of one before the next, until
+    /// enough are under way.
+    fn ask(&mut self) -> Result<(), Failure> {
+        let (pass, asking) = (self.pass, &mut self.asking);
+        while asking.under_way < AHEAD {
+            if asking.chunks.is_empty() {
+                let next = pass.records.lock().map_err(|_| panicked_failure())?.next();
+                let Some(next) = next else { break };
+                asking.chunks = seal::record_chunks(pass.length, next.0);
+                self.ours.push_back(next);
             }
-        }
-        Ok(next)
-    }
-
-    /// Opens a record of one site after the other, and hands over each chunk:
-    /// the site's place on the roster, the offset in the record, the plaintext.
-    /// The first failure ends it.
-    pub fn open_each(
-        &mut self,
-        record: u64,
-        mut each: impl FnMut(usize, usize, &[u8]) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        for place in 0..self.sites() {
-            self.open(record, place, 0, |offset, chunk| each(place, offset, chunk))?;
+            let end = asking.chunks.end.min(asking.chunks.start + asking.run);
+            let range = seal::chunks_range(pass.length, &(asking.chunks.start..end));
+            let object = pass.members[asking.site].header.digest();
+            let length = usize_of(range.end - range.start)?;
+            self.door.ask(object.as_bytes(), range.start, length)?;
+            asking.under_way += 1;
+            asking.site += 1;
+            if asking.site == pass.members.len() {
+                (asking.site, asking.chunks.start) = (0, end);
+            }
         }
         Ok(())
     }
 
-    /// Opens a record of all sites, to look at them side by side.
-    pub fn open_all(&mut self, record: u64) -> Result<(), Failure> {
-        self.sealed.resize_with(self.sites(), record_buffer);
-        (0..self.sites()).try_for_each(|place| self.open(record, place, place, |_, _| Ok(())))
-    }
-
-    /// The chunks of the record that [`Reader::open_all`] has opened, from all
-    /// sites: the offset in the record, and the plaintexts in the roster's order.
-    pub fn chunks(&self, record: u64) -> impl Iterator<Item = (usize, Vec<&[u8]>)> {
-        let plain = seal::record_plain_len(self.pass.length, record);
-        let plain = usize::try_from(plain).unwrap_or(0);
-        (0..plain).step_by(CHUNK).map(move |offset| {
-            let (start, length) = (offset / CHUNK * (CHUNK + TAG), CHUNK.min(plain - offset));
-            (offset, self.sealed.iter().map(|sealed| &sealed[start..start + length]).collect())
-        })
-    }
-
-    /// Opens one site's record in a buffer and hashes it.
-    fn open(
+    /// Opens a record of all sites, and hands over chunk after chunk: the offset
+    /// in the record, and the plaintexts in the roster's order.
+    pub fn open(
         &mut self,
         record: u64,
-        place: usize,
-        buffer: usize,
-        mut each: impl FnMut(usize, &[u8]) -> Result<(), Failure>,
+        mut each: impl FnMut(usize, &[&[u8]]) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let member = &self.pass.members[place];
-        let sealed = &mut self.sealed[buffer];
-        self.door.take(sealed)?;
-        let mut hasher = self.pass.hash.record(member.header.digest().as_bytes(), record);
-        let mut taken = Ok(());
-        let opened = member.opener.open_record(record, sealed, |offset, chunk| {
-            hasher.chunk(chunk);
-            if taken.is_ok() {
-                taken = each(offset, chunk);
+        let pass = self.pass;
+        let hasher =
+            |member: &Arc<Admitted>| pass.hash.record(member.header.digest().as_bytes(), record);
+        let mut hashers: Vec<_> = pass.members.iter().map(hasher).collect();
+        let chunks = seal::record_chunks(pass.length, record);
+        let (mut offset, mut start) = (0, chunks.start);
+        while start < chunks.end {
+            let end = chunks.end.min(start + self.asking.run);
+            self.open_run(record, start..end, &mut hashers)?;
+            for place in 0..usize_of(end - start)? {
+                let plains: Vec<_> = self.sealed.iter().map(|run| plain_of(run, place)).collect();
+                let length = plains.first().map_or(0, |plain| plain.len());
+                if length > 0 {
+                    each(offset, &plains)?;
+                }
+                offset += length;
             }
-        });
-        opened.map_err(|error| record_failure(member, record, &error))?;
-        self.tags[place].combine(&hasher.finish());
-        taken
+            start = end;
+        }
+        for (tag, hasher) in self.tags.iter_mut().zip(hashers) {
+            tag.combine(&hasher.finish());
+        }
+        Ok(())
     }
+
+    /// Takes the oldest run of every site, opens it in place and hashes it.
+    fn open_run(
+        &mut self,
+        record: u64,
+        chunks: Range<u64>,
+        hashers: &mut [RecordHasher<'_>],
+    ) -> Result<(), Failure> {
+        for (site, (member, hasher)) in self.pass.members.iter().zip(hashers).enumerate() {
+            self.door.take(&mut self.sealed[site])?;
+            self.asking.under_way -= 1;
+            self.ask()?;
+            let mut sealed = self.sealed[site].chunks_mut(CHUNK + TAG);
+            for chunk in chunks.clone() {
+                let opened = member.opener.open_chunk(chunk, sealed.next().unwrap_or_default());
+                let plain = opened.map_err(|error| record_failure(member, record, &error))?;
+                // The empty last chunk is no part of what was admitted.
+                if !plain.is_empty() {
+                    hasher.chunk(plain);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The plaintext of the chunk at a place of a run that is open.
+fn plain_of(run: &[u8], place: usize) -> &[u8] {
+    let sealed = run.chunks(CHUNK + TAG).nth(place).unwrap_or_default();
+    &sealed[..sealed.len().saturating_sub(TAG)]
 }
 
 fn record_failure(member: &Admitted, record: u64, error: &seal::SealError) -> Failure {

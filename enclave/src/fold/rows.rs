@@ -5,9 +5,9 @@ use super::pass::Reader;
 use super::values::Values;
 use super::{Failure, Output};
 use crate::door::{Doors, RecordDoor};
-use sealfold_aggregation::accumulate::Row;
+use sealfold_aggregation::accumulate::weighted_sum;
 use sealfold_aggregation::integer::IntegerRow;
-use sealfold_aggregation::rule::coordinate::{Columns, CoordinateRule};
+use sealfold_aggregation::rule::coordinate::Columns;
 use sealfold_protocol::seal::{RECORD, RecordSeal};
 use sealfold_protocol::update::PREAMBLE;
 use sealfold_protocol::{Error, content, seal};
@@ -45,7 +45,7 @@ pub fn make<D: Doors>(
     let mut plain = Zeroizing::new(Vec::with_capacity(RECORD * 4 / values.width()));
     let mut sealed = Vec::with_capacity(sealfold_protocol::door::MAX_LENGTH as usize);
     let mut hashes = Vec::new();
-    while let Some((record, seals)) = reader.next()? {
+    while let Some((record, seals)) = reader.next() {
         maker.make(reader, record, &mut plain)?;
         if record == 0 {
             plain[..PREAMBLE].copy_from_slice(&output.preamble);
@@ -66,7 +66,6 @@ pub fn make<D: Doors>(
 struct Maker<'a> {
     combination: &'a Combination,
     values: &'a Values,
-    floats: Row,
     integers: IntegerRow,
     columns: Columns,
     /// A chunk of each site, decoded.
@@ -76,14 +75,8 @@ struct Maker<'a> {
 impl<'a> Maker<'a> {
     fn new(combination: &'a Combination, values: &'a Values, sites: usize) -> Self {
         let decoded = (0..sites).map(|_| values.scratch()).collect();
-        Self {
-            combination,
-            values,
-            floats: Row::new(),
-            integers: IntegerRow::new(),
-            columns: Columns::new(),
-            decoded,
-        }
+        let (integers, columns) = (IntegerRow::new(), Columns::new());
+        Self { combination, values, integers, columns, decoded }
     }
 
     /// Makes the row of a record: little-endian float32 values. What stands in
@@ -96,52 +89,46 @@ impl<'a> Maker<'a> {
     ) -> Result<(), Failure> {
         let count = self.values.in_record(record)?;
         plain.resize(4 * count, 0);
+        let (values, decoded, columns) = (self.values, &mut self.decoded, &mut self.columns);
         match self.combination {
-            Combination::Sum(factors) => {
-                let (row, values, decoded) = (&mut self.floats, self.values, &mut self.decoded);
-                row.reset(count);
-                reader.open_each(record, |site, offset, chunk| {
-                    let floats = values.decode(record, offset, chunk, &mut decoded[site])?;
-                    if let Some((at, floats)) = floats {
-                        row.add(at, factors[site], floats);
-                    }
-                    Ok(())
-                })?;
-                row.write_f32(plain);
-            }
-            Combination::Coordinates(rule) => {
-                reader.open_all(record)?;
-                self.compare(rule, reader, record, plain)?;
-            }
+            Combination::Sum(factors) => reader.open(record, |offset, chunks| {
+                side_by_side(values, record, (offset, chunks), decoded, plain, |floats, out| {
+                    weighted_sum(factors, floats, out)
+                })
+            }),
+            Combination::Coordinates(rule) => reader.open(record, |offset, chunks| {
+                side_by_side(values, record, (offset, chunks), decoded, plain, |floats, out| {
+                    rule.combine(columns, floats, out)
+                })
+            }),
             Combination::Noisy(noisy) => {
-                let (row, values, decoded) = (&mut self.integers, self.values, &mut self.decoded);
+                let row = &mut self.integers;
                 row.reset(count);
-                reader.open_each(record, |site, offset, chunk| {
-                    noisy.add(row, site, values, (record, offset, chunk), &mut decoded[site])
+                reader.open(record, |offset, chunks| {
+                    let mut sites = chunks.iter().zip(&mut *decoded).enumerate();
+                    sites.try_for_each(|(site, (chunk, decoded))| {
+                        noisy.add(row, site, values, (record, offset, chunk), decoded)
+                    })
                 })?;
-                noisy.finish(row, record, plain)?;
+                noisy.finish(row, record, plain)
             }
         }
-        Ok(())
     }
+}
 
-    /// Looks at the opened chunks of all sites side by side.
-    fn compare<D: RecordDoor>(
-        &mut self,
-        rule: &CoordinateRule,
-        reader: &Reader<'_, '_, Seals, D>,
-        record: u64,
-        plain: &mut [u8],
-    ) -> Result<(), Failure> {
-        for (offset, chunks) in reader.chunks(record) {
-            let floats = self.values.decode_all(record, offset, chunks, &mut self.decoded)?;
-            if let Some((at, floats)) = floats {
-                let length = floats.first().map_or(0, |floats| floats.len());
-                let out = &mut plain[4 * at..4 * at + length];
-                rule.combine(&mut self.columns, &floats, out)
-                    .map_err(|e| refused("values of all sites", &e))?;
-            }
-        }
-        Ok(())
-    }
+/// Combines the values that all sites have in one chunk into theirs of the row.
+fn side_by_side(
+    values: &Values,
+    record: u64,
+    (offset, chunks): (usize, &[&[u8]]),
+    decoded: &mut [Zeroizing<Vec<u8>>],
+    plain: &mut [u8],
+    combine: impl FnOnce(&[&[u8]], &mut [u8]) -> sealfold_aggregation::Result<()>,
+) -> Result<(), Failure> {
+    let Some((at, floats)) = values.decode_all(record, offset, chunks, decoded)? else {
+        return Ok(());
+    };
+    let length = floats.first().map_or(0, |floats| floats.len());
+    combine(&floats, &mut plain[4 * at..4 * at + length])
+        .map_err(|error| refused("values of all sites", &error))
 }

@@ -141,12 +141,12 @@ impl Values {
         &self,
         record: u64,
         offset: usize,
-        chunks: Vec<&'c [u8]>,
+        chunks: &[&'c [u8]],
         scratch: &'c mut [Zeroizing<Vec<u8>>],
     ) -> Result<Option<SideBySide<'c>>, Refusal> {
         let mut decoded = Vec::with_capacity(chunks.len());
         let mut place = None;
-        for (chunk, scratch) in chunks.into_iter().zip(scratch) {
+        for (chunk, scratch) in chunks.iter().zip(scratch) {
             if let Some((at, values)) = self.decode(record, offset, chunk, scratch)? {
                 place = Some(at);
                 decoded.push(values);

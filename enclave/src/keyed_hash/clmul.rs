@@ -8,6 +8,11 @@
 // - loading 16, 32 or 64 bytes from a slice: each load takes a pointer from a
 //   slice of that length, and the instructions used need no alignment.
 
+/// The pairs by which the second sum's keys are shifted: as many as one
+/// instruction multiplies, so that its loads are aligned, and the keys of its
+/// next step are the second sum's of this one.
+pub const SHIFT: usize = 4;
+
 /// The two sums of one chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sums(pub [u128; 2]);
@@ -53,13 +58,13 @@ impl Product {
         Self::available().pop().unwrap_or(Self::Portable)
     }
 
-    /// Both sums of a chunk. `keys` is 16 bytes longer than the chunk, rounded
-    /// up to whole pairs.
+    /// Both sums of a chunk. `keys` is [`SHIFT`] pairs longer than the chunk,
+    /// rounded up to whole pairs.
     ///
     /// A [`Product`] other than `Portable` comes from [`Product::available`]
     /// only; the check is repeated here all the same, it costs one load.
     pub fn sums(self, keys: &[u8], chunk: &[u8]) -> Sums {
-        assert!(keys.len() >= chunk.len().next_multiple_of(16) + 16, "too few keys");
+        assert!(keys.len() >= chunk.len().next_multiple_of(16) + 16 * SHIFT, "too few keys");
         match self {
             Self::Portable => portable(keys, chunk),
             #[cfg(target_arch = "x86_64")]
@@ -107,7 +112,7 @@ fn portable(keys: &[u8], chunk: &[u8]) -> Sums {
     for (place, pair) in pairs.iter().chain(last).enumerate() {
         let pair = u128::from_le_bytes(*pair);
         for (shift, sum) in sums.iter_mut().enumerate() {
-            *sum ^= multiply_halves(pair ^ u128::from_le_bytes(keys[place + shift]));
+            *sum ^= multiply_halves(pair ^ u128::from_le_bytes(keys[place + SHIFT * shift]));
         }
     }
     Sums(sums)
@@ -122,13 +127,16 @@ fn multiply_halves(pair: u128) -> u128 {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Sums, portable};
+    use super::{SHIFT, Sums, portable};
     use std::arch::x86_64::{
         __m128i, __m256i, __m512i, _mm_clmulepi64_si128, _mm_loadu_si128, _mm_setzero_si128,
         _mm_storeu_si128, _mm_xor_si128, _mm256_clmulepi64_epi128, _mm256_loadu_si256,
         _mm256_setzero_si256, _mm256_storeu_si256, _mm256_xor_si256, _mm512_clmulepi64_epi128,
         _mm512_loadu_si512, _mm512_setzero_si512, _mm512_storeu_si512, _mm512_xor_si512,
     };
+
+    // The second sum's keys of four pairs are the first's of the next four.
+    const _: () = assert!(SHIFT * 16 == 64);
 
     /// Multiplies the low half of each pair by its high half.
     const LOW_BY_HIGH: i32 = 0x10;
@@ -141,7 +149,7 @@ mod x86 {
         for (place, pair) in pairs.iter().enumerate() {
             let pair = load(pair);
             for (shift, sum) in sums.iter_mut().enumerate() {
-                let mixed = _mm_xor_si128(pair, load(&key_pairs[place + shift]));
+                let mixed = _mm_xor_si128(pair, load(&key_pairs[place + SHIFT * shift]));
                 *sum = _mm_xor_si128(*sum, _mm_clmulepi64_si128::<LOW_BY_HIGH>(mixed, mixed));
             }
         }
@@ -163,24 +171,22 @@ mod x86 {
 
     #[target_feature(enable = "avx2,vpclmulqdq,pclmulqdq")]
     pub fn vpclmul_256(keys: &[u8], chunk: &[u8]) -> Sums {
-        let (twos, rest) = chunk.as_chunks::<32>();
-        // The second sum's keys are the first's, one pair on.
-        let (first_keys, _) = keys.as_chunks::<32>();
-        let (second_keys, _) = keys[16..].as_chunks::<32>();
+        let (quads, rest) = chunk.as_chunks::<64>();
+        let (quad_keys, _) = keys.as_chunks::<64>();
         // Two sums each, so that no addition waits for the one before.
         let mut sums = [[_mm256_setzero_si256(); 2]; 2];
-        let steps = twos.chunks(2).zip(first_keys.chunks(2)).zip(second_keys.chunks(2));
-        for ((twos, first), second) in steps {
-            for (lane, two) in twos.iter().enumerate() {
-                let two = load_two(two);
-                for (sum, key) in sums.iter_mut().zip([&first[lane], &second[lane]]) {
-                    let mixed = _mm256_xor_si256(two, load_two(key));
+        for (quad, keys) in quads.iter().zip(quad_keys.array_windows::<2>()) {
+            let (twos, _) = quad.as_chunks::<32>();
+            for (sum, keys) in sums.iter_mut().zip(keys) {
+                let (keys, _) = keys.as_chunks::<32>();
+                for (sum, (two, key)) in sum.iter_mut().zip(twos.iter().zip(keys)) {
+                    let mixed = _mm256_xor_si256(load_two(two), load_two(key));
                     let product = _mm256_clmulepi64_epi128::<LOW_BY_HIGH>(mixed, mixed);
-                    sum[lane] = _mm256_xor_si256(sum[lane], product);
+                    *sum = _mm256_xor_si256(*sum, product);
                 }
             }
         }
-        let Sums(mut total) = pclmul(&keys[twos.len() * 32..], rest);
+        let Sums(mut total) = pclmul(&keys[quads.len() * 64..], rest);
         for (total, [one, two]) in total.iter_mut().zip(sums) {
             let mut bytes = [0; 32];
             // SAFETY: the pointer is to 32 bytes that are ours.
@@ -199,24 +205,21 @@ mod x86 {
 
     #[target_feature(enable = "avx512f,vpclmulqdq,pclmulqdq")]
     pub fn vpclmul_512(keys: &[u8], chunk: &[u8]) -> Sums {
-        let (quads, rest) = chunk.as_chunks::<64>();
-        // The second sum's keys are the first's, one pair on.
-        let (first_keys, _) = keys.as_chunks::<64>();
-        let (second_keys, _) = keys[16..].as_chunks::<64>();
+        let (eights, rest) = chunk.as_chunks::<128>();
+        let (quad_keys, _) = keys.as_chunks::<64>();
         // Two sums each, so that no addition waits for the one before.
         let mut sums = [[_mm512_setzero_si512(); 2]; 2];
-        let quads_of_two = quads.chunks(2).zip(first_keys.chunks(2)).zip(second_keys.chunks(2));
-        for ((quads, first), second) in quads_of_two {
-            for (lane, quad) in quads.iter().enumerate() {
-                let quad = load_quad(quad);
-                for (sum, key) in sums.iter_mut().zip([&first[lane], &second[lane]]) {
-                    let mixed = _mm512_xor_si512(quad, load_quad(key));
+        for (eight, keys) in eights.iter().zip(quad_keys.array_windows::<3>().step_by(2)) {
+            let (quads, _) = eight.as_chunks::<64>();
+            for (shift, sum) in sums.iter_mut().enumerate() {
+                for (sum, (quad, key)) in sum.iter_mut().zip(quads.iter().zip(&keys[shift..])) {
+                    let mixed = _mm512_xor_si512(load_quad(quad), load_quad(key));
                     let product = _mm512_clmulepi64_epi128::<LOW_BY_HIGH>(mixed, mixed);
-                    sum[lane] = _mm512_xor_si512(sum[lane], product);
+                    *sum = _mm512_xor_si512(*sum, product);
                 }
             }
         }
-        let Sums(mut total) = pclmul(&keys[quads.len() * 64..], rest);
+        let Sums(mut total) = pclmul(&keys[eights.len() * 128..], rest);
         for (total, [one, two]) in total.iter_mut().zip(sums) {
             let mut bytes = [0; 64];
             // SAFETY: the pointer is to 64 bytes that are ours.

@@ -13,17 +13,18 @@
 //!   (Black et al., UMAC, 1999; Lemire and Kaser, CLHASH, 2016): with 64-bit
 //!   words m and keys k, the sum over i of (m\[2i\] + k\[2i\]) x
 //!   (m\[2i+1\] + k\[2i+1\]) in GF(2)\[x\]. Two sums are taken, the second
-//!   with the keys shifted by one pair (Toeplitz). The difference of the sums
+//!   with the keys shifted by four pairs (Toeplitz). The difference of the sums
 //!   of two unequal chunks is *linear* in the keys; the last pair in which the
-//!   chunks differ is multiplied by a key pair that occurs in no earlier
-//!   equation, so each equation holds with probability 2^-64 given the one
-//!   before, and both hold with 2^-128.
+//!   chunks differ is multiplied, in the second sum, by a key pair behind all
+//!   that matter in the first, so each equation holds with probability 2^-64
+//!   given the one before, and both hold with 2^-128.
 //! - The chunks' sums, their lengths, the header's digest and the record's
 //!   number go through BLAKE3 in keyed mode, a pseudorandom function.
 //! - The tags of all records are combined by XOR, in any order. Every pass
 //!   visits each record once, so no tag cancels another.
 
 use sealfold_protocol::Secret;
+use std::ops::Range;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -32,12 +33,17 @@ use clmul::{Product, Sums};
 
 /// The longest chunk.
 const CHUNK: usize = sealfold_protocol::seal::CHUNK;
-/// The keys of one chunk, and one pair more for the second sum.
-const TABLE: usize = CHUNK + 16;
+/// The keys of one chunk, and some more for the second sum.
+const TABLE: usize = CHUNK + 16 * clmul::SHIFT;
+
+/// A cache line in bytes: loads of keys that begin with one are faster.
+const LINE: usize = 64;
 
 /// The hash function of one round.
 pub struct KeyedHash {
-    table: Zeroizing<Vec<u8>>,
+    /// The table, somewhere in it.
+    memory: Zeroizing<Vec<u8>>,
+    table: Range<usize>,
     record_key: Secret,
     product: Product,
 }
@@ -50,13 +56,19 @@ impl KeyedHash {
     }
 
     fn with_product(secret: &[u8; 32], product: Product) -> Self {
-        let mut table = Zeroizing::new(vec![0; TABLE]);
+        let mut memory = Zeroizing::new(vec![0; TABLE + LINE]);
+        let start = memory.as_ptr().align_offset(LINE).min(LINE);
+        let table = start..start + TABLE;
         blake3::Hasher::new_derive_key("sealfold v1 keyed hash, keys of a chunk")
             .update(secret)
             .finalize_xof()
-            .fill(&mut table);
+            .fill(&mut memory[table.clone()]);
         let record_key = Secret::new(blake3::derive_key("sealfold v1 keyed hash, records", secret));
-        Self { table, record_key, product }
+        Self { memory, table, record_key, product }
+    }
+
+    fn keys(&self) -> &[u8] {
+        &self.memory[self.table.clone()]
     }
 
     /// Begins the hash of one record of one update.
@@ -81,7 +93,7 @@ impl RecordHasher<'_> {
     /// If it is longer than 16 KiB, which no chunk of the format is.
     pub fn chunk(&mut self, chunk: &[u8]) {
         assert!(chunk.len() <= CHUNK, "a chunk is at most {CHUNK} bytes long");
-        let Sums([first, second]) = self.hash.product.sums(&self.hash.table, chunk);
+        let Sums([first, second]) = self.hash.product.sums(self.hash.keys(), chunk);
         self.records
             .update(&(chunk.len() as u64).to_le_bytes())
             .update(&first.to_le_bytes())
@@ -148,9 +160,9 @@ mod tests {
         let hash = KeyedHash::new(&SECRET);
         for length in [0, 1, 4, 15, 16, 17, 63, 64, 65, 127, 128, 200, 4096, CHUNK - 4, CHUNK] {
             let chunk = bytes(length as u64, length);
-            let expected = bit_by_bit(&hash.table, &chunk);
+            let expected = bit_by_bit(hash.keys(), &chunk);
             for product in Product::available() {
-                assert_eq!(product.sums(&hash.table, &chunk).0, expected, "{product:?}, {length}");
+                assert_eq!(product.sums(hash.keys(), &chunk).0, expected, "{product:?}, {length}");
             }
         }
         assert!(Product::available().len() > 1 || !cfg!(target_arch = "x86_64"));
@@ -166,8 +178,8 @@ mod tests {
         let mut sums = [0; 2];
         for pair in 0..padded.len() / 16 {
             for (shift, sum) in sums.iter_mut().enumerate() {
-                let a = word(&padded, 2 * pair) ^ word(table, 2 * (pair + shift));
-                let b = word(&padded, 2 * pair + 1) ^ word(table, 2 * (pair + shift) + 1);
+                let a = word(&padded, 2 * pair) ^ word(table, 2 * (pair + 4 * shift));
+                let b = word(&padded, 2 * pair + 1) ^ word(table, 2 * (pair + 4 * shift) + 1);
                 for bit in 0..64 {
                     if a >> bit & 1 == 1 {
                         *sum ^= u128::from(b) << bit;

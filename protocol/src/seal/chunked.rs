@@ -80,14 +80,28 @@ pub fn record_plain_len(plain: u64, record: u64) -> u64 {
     plain.saturating_sub(record.saturating_mul(RECORD as u64)).min(RECORD as u64)
 }
 
-/// Where a record lies in the sealed object. The last one includes the empty
-/// last chunk, if there is one.
+/// The chunks of a record, by their indices in the object. The last record
+/// includes the empty last chunk, if there is one; beyond it there are none.
+#[must_use]
+pub fn record_chunks(plain: u64, record: u64) -> Range<u64> {
+    let chunks = plain / CHUNK as u64 + 1;
+    let start = record.saturating_mul(CHUNKS_OF_A_RECORD as u64).min(chunks);
+    let is_last = record >= record_count(plain) - 1;
+    start..if is_last { chunks } else { start + CHUNKS_OF_A_RECORD as u64 }
+}
+
+/// Where chunks lie in the sealed object.
+#[must_use]
+pub fn chunks_range(plain: u64, chunks: &Range<u64>) -> Range<u64> {
+    let total = sealed_len(plain).unwrap_or(0);
+    let at = |chunk: u64| (HEADER as u64).saturating_add(chunk.saturating_mul(SEALED_CHUNK));
+    at(chunks.start).min(total)..at(chunks.end).min(total)
+}
+
+/// Where a record lies in the sealed object.
 #[must_use]
 pub fn record_range(plain: u64, record: u64) -> Range<u64> {
-    let total = sealed_len(plain).unwrap_or(0);
-    let start = (HEADER as u64).saturating_add(record.saturating_mul(SEALED_RECORD)).min(total);
-    let end = if record + 1 >= record_count(plain) { total } else { start + SEALED_RECORD };
-    start..end
+    chunks_range(plain, &record_chunks(plain, record))
 }
 
 /// The key from which an object's keys are derived; erased when dropped.
@@ -202,17 +216,28 @@ impl Opener {
         }
         let first = Keys::first_chunk(record);
         for (place, chunk) in sealed.chunks_mut(CHUNK + TAG).enumerate() {
-            let index = first + place as u64;
-            let plain = self
-                .keys
-                .cipher
-                .open_in_place(self.keys.nonce(index), Aad::empty(), chunk)
-                .map_err(|_| SealError::Chunk { chunk: index })?;
+            let plain = self.open_chunk(first + place as u64, chunk)?;
             if !plain.is_empty() {
                 each(place * CHUNK, plain);
             }
         }
         Ok(())
+    }
+
+    /// Opens one chunk in place, by its index in the object; its plaintext
+    /// stands before its tag.
+    ///
+    /// # Errors
+    /// [`SealError::Chunk`] if these are not the bytes that were sealed there.
+    pub fn open_chunk<'c>(
+        &self,
+        chunk: u64,
+        sealed: &'c mut [u8],
+    ) -> Result<&'c mut [u8], SealError> {
+        self.keys
+            .cipher
+            .open_in_place(self.keys.nonce(chunk), Aad::empty(), sealed)
+            .map_err(|_| SealError::Chunk { chunk })
     }
 }
 

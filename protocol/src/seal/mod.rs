@@ -9,16 +9,16 @@
 //!   the bulk: AES-256-GCM in chunks of 16 KiB, with a commitment to the key
 //!   and random access. HPKE's export is its input key.
 //!
-//! Sixteen chunks are a *record*, the unit of I/O and of work; records can be
-//! opened in any order and by any thread.
+//! Sixteen chunks are a *record*, the unit of work; chunks can be opened in any
+//! order and by any thread.
 
 pub mod chunked;
 pub mod encapsulation;
 pub mod stream;
 
 pub use chunked::{
-    CHUNK, HEADER, InputKey, MAX_PLAIN, Opener, RECORD, RecordSeal, Sealer, TAG, plain_len,
-    record_count, record_plain_len, record_range, sealed_len,
+    CHUNK, HEADER, InputKey, MAX_PLAIN, Opener, RECORD, RecordSeal, Sealer, TAG, chunks_range,
+    plain_len, record_chunks, record_count, record_plain_len, record_range, sealed_len,
 };
 pub use encapsulation::{
     Encapsulation, PublicKey, RoundSecret, SealedMessage, encapsulate, public_of, seal_to, unseal,

@@ -11,118 +11,37 @@
 use sealfold_attestation::simulation::{DocumentFields, SimulationRoot};
 use sealfold_attestation::{Evidence, Outcome, Policy, binding, nonce_hash, verify_live};
 use sealfold_enclave::admission::Admitted;
-use sealfold_enclave::door::{DoorError, Doors, RecordDoor};
+use sealfold_enclave::fold::chunks_at_once;
 use sealfold_enclave::round::Plan;
 use sealfold_protocol::seal::{self, RoundSecret, SealingWriter, encapsulate};
 use sealfold_tests::study::Options;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::hint::black_box;
-use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::Arc;
 
 mod figures;
 mod limits;
+mod memory;
+mod parts;
 mod processes;
 mod rules;
 mod sealed_round;
 
 use figures::Bench;
 use limits::Limits;
+use memory::Memory;
 use sealed_round::SealedRound;
 
 const SITES: usize = 10;
 const PARAMETERS: usize = 25_000_000;
 
-/// Sealed updates in memory, in place of a host. What is taken is moved, not
-/// copied: to bring bytes to the enclave is the transport's work, which the run
-/// through the real processes counts.
-struct Memory {
-    objects: HashMap<[u8; 32], Vec<u8>>,
-    laid_out: HashMap<([u8; 32], u64), Slot>,
-}
-
-/// A range of an object.
-struct Slot {
-    length: usize,
-    object: [u8; 32],
-    offset: u64,
-    bytes: Mutex<Vec<u8>>,
-}
-
-impl Memory {
-    fn new(objects: HashMap<[u8; 32], Vec<u8>>, plain: u64) -> Self {
-        let mut laid_out = HashMap::new();
-        let mut lay = |name, range: Range<u64>| {
-            let length = usize::try_from(range.end - range.start).unwrap();
-            let (object, offset, bytes) = (name, range.start, Mutex::default());
-            laid_out.insert((name, range.start), Slot { length, object, offset, bytes });
-        };
-        for name in objects.keys() {
-            lay(*name, 0..seal::HEADER as u64);
-            (0..seal::record_count(plain))
-                .for_each(|record| lay(*name, seal::record_range(plain, record)));
-        }
-        Self { objects, laid_out }
-    }
-
-    /// Lays the sealed bytes out, again after they were taken.
-    fn restore(&self) {
-        for ((name, offset), slot) in &self.laid_out {
-            let mut bytes = slot.bytes.lock().unwrap();
-            bytes.clear();
-            let offset = usize::try_from(*offset).unwrap();
-            bytes.extend_from_slice(&self.objects[name][offset..offset + slot.length]);
-        }
-    }
-}
-
-struct MemoryDoor<'a> {
-    memory: &'a Memory,
-    asked: VecDeque<&'a Slot>,
-}
-
-impl<'a> Doors for &'a Memory {
-    type Door = MemoryDoor<'a>;
-    fn open(&self) -> Result<MemoryDoor<'a>, DoorError> {
-        Ok(MemoryDoor { memory: self, asked: VecDeque::new() })
-    }
-}
-
-impl RecordDoor for MemoryDoor<'_> {
-    fn ask(&mut self, object: &[u8; 32], offset: u64, length: usize) -> Result<(), DoorError> {
-        let slot = &self.memory.laid_out[&(*object, offset)];
-        assert_eq!(slot.length, length);
-        self.asked.push_back(slot);
-        Ok(())
-    }
-    fn take(&mut self, buffer: &mut Vec<u8>) -> Result<(), DoorError> {
-        let slot = self.asked.pop_front().unwrap();
-        let mut bytes = slot.bytes.lock().unwrap();
-        // A rule that takes a second pass gets copies, which it pays for.
-        if bytes.is_empty() {
-            let start = usize::try_from(slot.offset).unwrap();
-            bytes.extend_from_slice(&self.memory.objects[&slot.object][start..start + slot.length]);
-        }
-        std::mem::swap(buffer, &mut bytes);
-        bytes.clear();
-        Ok(())
-    }
-    fn write(&mut self, _: &[u8; 32], _: u64, bytes: &[u8]) -> Result<(), DoorError> {
-        black_box(bytes);
-        Ok(())
-    }
-    fn settle(&mut self) -> Result<(), DoorError> {
-        Ok(())
-    }
-    fn finish(&mut self, _: &[u8; 32], _: u64) -> Result<(), DoorError> {
-        Ok(())
-    }
-}
-
 /// A round whose sealed updates lie in memory.
 struct Round {
     sealed: SealedRound,
-    memory: Memory,
+    /// As admission reads them, record by record.
+    records: Memory,
+    /// As the fold reads them, all sites in lock-step.
+    runs: Memory,
 }
 
 impl Round {
@@ -149,22 +68,24 @@ impl Round {
             |_| (100, values.clone()),
             |sealed| _ = objects.insert(*sealed.header.digest().as_bytes(), sealed.bytes),
         );
-        let memory = Memory::new(objects, sealed.terms.manifest.update_length());
-        Self { sealed, memory }
+        let (objects, plain) = (Arc::new(objects), sealed.terms.manifest.update_length());
+        let records = Memory::new(objects.clone(), plain, (seal::RECORD / seal::CHUNK + 1) as u64);
+        let runs = Memory::new(objects, plain, chunks_at_once(sealed.headers.len()));
+        Self { sealed, records, runs }
     }
 
     fn admit(&self, site: usize, threads: usize) -> Admitted {
-        self.sealed.admit(site, &&self.memory, threads).unwrap()
+        self.sealed.admit(site, &&self.records, threads).unwrap()
     }
 
     fn plan(&self, threads: usize) -> Plan {
-        self.memory.restore();
+        self.records.restore();
         let sites = 0..self.sealed.headers.len();
         self.sealed.plan(sites.map(|site| self.admit(site, threads)).collect())
     }
 
     fn fold(&self, plan: &Plan, threads: usize) {
-        let folded = self.sealed.fold(plan, &&self.memory, threads);
+        let folded = self.sealed.fold(plan, &&self.runs, threads);
         assert!(folded.is_ok());
     }
 }
@@ -181,7 +102,7 @@ fn folding(bench: &mut Bench) -> (f64, [Limits; 2]) {
             &name,
             bytes,
             Some(limits.slower()),
-            || round.memory.restore(),
+            || round.records.restore(),
             || {
                 (0..SITES).for_each(|site| _ = black_box(round.admit(site, threads)));
             },
@@ -201,6 +122,9 @@ fn folding(bench: &mut Bench) -> (f64, [Limits; 2]) {
             format!("fold alone, {threads} thread(s), beside the cipher on what lies in memory");
         bench.note(&name, speeds[threads - 1], "GB/s", Some(("the cipher, from memory", limit)));
     }
+    let parts = parts::together(bench, SITES, limits[0]);
+    let name = "fold alone, 1 thread(s), beside its parts one after the other";
+    bench.note(name, speeds[0], "GB/s", Some(("its parts, each alone", parts)));
     peer(bench, bytes, limits[0].memory);
     (bytes / speeds[1] / 1e9, limits)
 }
@@ -215,7 +139,7 @@ fn folded(
     threads: usize,
 ) -> f64 {
     let limit = Some(limits.slower());
-    bench.speed_after(name, bytes, limit, || round.memory.restore(), || round.fold(plan, threads))
+    bench.speed_after(name, bytes, limit, || round.runs.restore(), || round.fold(plan, threads))
 }
 
 /// A plain-text aggregator as federated-learning frameworks have it: arrays in

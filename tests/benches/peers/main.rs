@@ -13,18 +13,21 @@ use anyhow::{Context, anyhow, bail};
 use clap::Parser;
 use files::Files;
 use sealed_round::SealedRound;
+use sealfold_enclave::door::{Doors, RecordDoor};
 use sealfold_enclave::fold::{Failure, Folded};
 use sealfold_enclave::round::Plan;
 use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::release;
-use sealfold_protocol::seal::{InputKey, OpeningReader};
+use sealfold_protocol::seal::{self, InputKey, OpeningReader};
 use sealfold_protocol::update::PREAMBLE;
 use sealfold_tests::site::Site;
 use sealfold_tests::study::{self, Options};
 use serde_json::{Value, json};
 use std::fs::{self, File};
+use std::hint::black_box;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Instant;
 
 mod account;
@@ -125,6 +128,7 @@ impl Bench {
             self.open(&plan, &folded, path)?;
         }
         Ok(json!({
+            "limit_seconds": self.limit(&plan)?,
             "seconds": (admission + fold).as_secs_f64(),
             "admission_seconds": admission.as_secs_f64(),
             "fold_seconds": fold.as_secs_f64(),
@@ -132,6 +136,38 @@ impl Bench {
             "resident_bytes": before,
             "peak_bytes": peak,
         }))
+    }
+
+    /// The seconds that it takes to read and open every byte once and do nothing
+    /// else: no pass over the updates can be faster.
+    fn limit(&self, plan: &Plan) -> anyhow::Result<f64> {
+        let length = self.round.terms.manifest.update_length();
+        let part = |first: usize| -> anyhow::Result<()> {
+            let (mut door, mut sealed) = ((&self.files).open()?, Vec::new());
+            for record in (first as u64..seal::record_count(length)).step_by(self.threads) {
+                let range = seal::record_range(length, record);
+                for member in &plan.members {
+                    let object = member.header.digest();
+                    door.ask(
+                        object.as_bytes(),
+                        range.start,
+                        (range.end - range.start).try_into()?,
+                    )?;
+                    door.take(&mut sealed)?;
+                    member
+                        .opener
+                        .open_record(record, &mut sealed, |_, chunk| _ = black_box(chunk))?;
+                }
+            }
+            Ok(())
+        };
+        let start = Instant::now();
+        thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..self.threads).map(|first| scope.spawn(move || part(first))).collect();
+            threads.into_iter().try_for_each(|thread| thread.join().expect("no panic"))
+        })?;
+        Ok(start.elapsed().as_secs_f64())
     }
 
     fn open(&self, plan: &Plan, folded: &Folded, path: &Path) -> anyhow::Result<()> {

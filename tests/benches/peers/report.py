@@ -122,6 +122,7 @@ def show(summary: dict) -> None:
         else:
             row("sealfold: admission and fold", ours, "seconds")
             row("sealfold: the fold alone", ours, "fold_seconds")
+            row("limit: each byte read and opened once", ours, "limit_seconds")
         for name, figures in result["peers"].items():
             row(name, figures, "seconds")
     print()

@@ -6,7 +6,7 @@ use crate::experiment::Study;
 use crate::logistic::Logistic;
 use crate::train::{RATE, STEPS, STUDY_PATIENTS};
 use crate::{HOSPITALS, REPLICAS};
-use sealfold_aggregation::accumulate::Row;
+use sealfold_aggregation::accumulate::weighted_sum;
 use sealfold_aggregation::optimiser::{Dtype, Optimiser, TensorStep};
 use sealfold_aggregation::rule::coordinate::Columns;
 use sealfold_aggregation::rule::gram::PartialGram;
@@ -139,12 +139,7 @@ fn fold(rule: Rule, shares: &[f64], updates: &[Vec<u8>]) -> Result<Vec<u8>> {
     };
     let mut aggregate = vec![0; 4 * (INPUTS + 1)];
     match rule.combine(shares, &norms, gram.as_ref())? {
-        Combination::Sum(factors) => {
-            let mut row = Row::new();
-            row.reset(INPUTS + 1);
-            factors.iter().zip(&rows).for_each(|(factor, values)| row.add(0, *factor, values));
-            row.write_f32(&mut aggregate);
-        }
+        Combination::Sum(factors) => weighted_sum(&factors, &rows, &mut aggregate)?,
         Combination::Coordinates(rule) => {
             rule.combine(&mut Columns::new(), &rows, &mut aggregate)?;
         }
