@@ -27,6 +27,8 @@ pub struct Parent<'a> {
 #[derive(Debug)]
 pub struct Door {
     stream: Stream,
+    /// Requests that were not sent yet.
+    requests: Vec<u8>,
     /// Lengths of the reads that were asked for and not yet taken.
     asked: VecDeque<usize>,
     /// Whether a write was not answered yet.
@@ -71,7 +73,8 @@ impl Doors for Parent<'_> {
     fn open(&self) -> Result<Door, DoorError> {
         let stream = self.endpoint.connect()?;
         stream.set_timeout(Some(RECORD))?;
-        Ok(Door { stream, asked: VecDeque::new(), writing: false, until: self.until })
+        let (requests, asked) = (Vec::new(), VecDeque::new());
+        Ok(Door { stream, requests, asked, writing: false, until: self.until })
     }
 }
 
@@ -116,6 +119,15 @@ impl Write for InTime<'_> {
 }
 
 impl Door {
+    /// Sends the requests that were made, all at once.
+    fn send(&mut self) -> io::Result<()> {
+        if !self.requests.is_empty() {
+            let requests = std::mem::take(&mut self.requests);
+            self.in_time().write_all(&requests)?;
+        }
+        Ok(())
+    }
+
     fn in_time(&mut self) -> InTime<'_> {
         InTime { stream: &mut self.stream, start: Instant::now(), until: self.until }
     }
@@ -124,7 +136,8 @@ impl Door {
 /// A connection to a record door, used by one thread.
 pub trait RecordDoor {
     /// Asks for a range of an object; the bytes are [taken](Door::take) later,
-    /// in the order in which they were asked for.
+    /// in the order in which they were asked for. The request is sent with the
+    /// next take at the latest.
     ///
     /// # Errors
     /// As the stream gives them.
@@ -162,7 +175,7 @@ impl RecordDoor for Door {
         let short = u32::try_from(length).map_err(|_| DoorError("range too long".to_owned()))?;
         let request =
             Request { operation: Operation::Read, object: *object, offset, length: short };
-        self.in_time().write_all(&request.encode())?;
+        self.requests.extend(request.encode());
         self.asked.push_back(length);
         Ok(())
     }
@@ -170,6 +183,7 @@ impl RecordDoor for Door {
     fn take(&mut self, buffer: &mut Vec<u8>) -> Result<(), DoorError> {
         let length =
             self.asked.pop_front().ok_or_else(|| DoorError("nothing was asked for".to_owned()))?;
+        self.send()?;
         let mut stream = self.in_time();
         expect_done(Status::read_from(&mut stream)?)?;
         buffer.resize(length, 0);
@@ -179,6 +193,7 @@ impl RecordDoor for Door {
 
     fn write(&mut self, object: &[u8; 32], offset: u64, bytes: &[u8]) -> Result<(), DoorError> {
         self.settle()?;
+        self.send()?;
         let length =
             u32::try_from(bytes.len()).map_err(|_| DoorError("range too long".to_owned()))?;
         let request = Request { operation: Operation::Write, object: *object, offset, length };
@@ -198,6 +213,7 @@ impl RecordDoor for Door {
 
     fn finish(&mut self, object: &[u8; 32], length: u64) -> Result<(), DoorError> {
         self.settle()?;
+        self.send()?;
         let request =
             Request { operation: Operation::Finish, object: *object, offset: length, length: 0 };
         self.in_time().write_all(&request.encode())?;

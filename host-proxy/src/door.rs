@@ -8,7 +8,8 @@ use sealfold_protocol::door::{Operation, Request, Status};
 use sealfold_protocol::endpoint::{Endpoint, Stream};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -63,7 +64,7 @@ pub fn converse(staging: Staging, stream: Stream) -> io::Result<()> {
 
 struct Connection {
     staging: Staging,
-    stream: Stream,
+    stream: BufReader<Stream>,
     /// Updates and aggregates that this connection has open.
     updates: HashMap<[u8; 32], File>,
     aggregates: HashMap<[u8; 32], File>,
@@ -84,6 +85,7 @@ impl Connection {
             tracing::debug!(%error, "the record door keeps the usual send buffer");
         }
         let (updates, aggregates) = (HashMap::new(), HashMap::new());
+        let stream = BufReader::new(stream);
         Self { staging, stream, updates, aggregates, buffer: Vec::new() }
     }
 
@@ -111,28 +113,30 @@ impl Connection {
                 Status::Failed
             }
         };
-        status.write_to(&mut self.stream)
+        status.write_to(self.stream.get_mut())
     }
 
     fn read(&mut self, request: &Request) -> io::Result<()> {
-        let length = u64::from(request.length);
         // A read and a write were measured faster than `io::copy`, which moves
-        // pages within the kernel one by one.
-        self.buffer.resize(request.length as usize, 0);
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let read = self.open_update(request, length).and_then(|f| (&f).read_exact(&mut buffer));
-        self.buffer = buffer;
-        if let Err(error) = read {
+        // pages within the kernel one by one. The status goes with the bytes.
+        self.buffer.resize(1 + request.length as usize, 0);
+        self.buffer[0] = Status::Done as u8;
+        if let Err(error) = self.read_update(request) {
             return self.status(Err(error));
         }
-        Status::Done.write_to(&mut self.stream)?;
-        self.stream.write_all(&self.buffer)?;
-        counter!("sealfold_door_read_bytes_total").increment(length);
+        self.stream.get_mut().write_all(&self.buffer)?;
+        counter!("sealfold_door_read_bytes_total").increment(u64::from(request.length));
         Ok(())
     }
 
-    /// The file, at the request's offset, if it reaches far enough.
-    fn open_update(&mut self, request: &Request, length: u64) -> io::Result<File> {
+    /// Reads what is asked for behind the status, if the file reaches far enough.
+    fn read_update(&mut self, request: &Request) -> io::Result<()> {
+        let outside = || io::Error::from(io::ErrorKind::NotFound);
+        let length = u64::from(request.length);
+        let ends = request.offset.checked_add(length).is_some_and(|end| i64::try_from(end).is_ok());
+        if !ends {
+            return Err(outside());
+        }
         if !self.updates.contains_key(&request.object) {
             if self.updates.len() >= MAX_FILES {
                 self.updates.clear();
@@ -140,13 +144,9 @@ impl Connection {
             let file = File::open(self.staging.update(&request.object))?;
             self.updates.insert(request.object, file);
         }
-        let mut file = self.updates[&request.object].try_clone()?;
-        let end = request.offset.checked_add(length).ok_or(io::ErrorKind::NotFound)?;
-        if end > file.metadata()?.len() {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        file.seek(SeekFrom::Start(request.offset))?;
-        Ok(file)
+        let read =
+            self.updates[&request.object].read_exact_at(&mut self.buffer[1..], request.offset);
+        read.map_err(|e| if e.kind() == io::ErrorKind::UnexpectedEof { outside() } else { e })
     }
 
     fn write(&mut self, request: &Request) -> io::Result<()> {

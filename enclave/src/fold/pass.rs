@@ -19,7 +19,8 @@ use zeroize::Zeroizing;
 
 /// The answers that a thread has asked for and not taken, at most. Requests that
 /// wait fill the connection: without a bound, with hundreds of sites, enclave and
-/// host would each wait for the other to read.
+/// host would each wait for the other to read. When half of them are taken it asks
+/// for as many more, all at once.
 const AHEAD: usize = 16;
 
 /// The chunks that are read at once of each of so many sites: what all of them
@@ -169,9 +170,12 @@ impl<'p, 'a, T: Send, D: RecordDoor> Reader<'p, 'a, T, D> {
     }
 
     /// Asks for runs of chunks, every site's part of one before the next, until
-    /// enough are under way.
+    /// enough are under way again.
     fn ask(&mut self) -> Result<(), Failure> {
         let (pass, asking) = (self.pass, &mut self.asking);
+        if asking.under_way > AHEAD / 2 {
+            return Ok(());
+        }
         while asking.under_way < AHEAD {
             if asking.chunks.is_empty() {
                 let next = pass.records.lock().map_err(|_| panicked_failure())?.next();
