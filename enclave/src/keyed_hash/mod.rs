@@ -80,10 +80,16 @@ impl KeyedHash {
     }
 }
 
-/// The hash of one record under way.
+/// The hash of one record under way; erased when dropped.
 pub struct RecordHasher<'a> {
     hash: &'a KeyedHash,
     records: blake3::Hasher,
+}
+
+impl Drop for RecordHasher<'_> {
+    fn drop(&mut self) {
+        self.records.zeroize();
+    }
 }
 
 impl RecordHasher<'_> {
