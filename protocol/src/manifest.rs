@@ -35,6 +35,8 @@ pub use query::{Axis, Division, Draft, Measure, Part, Query, Statistic};
 pub const FORMAT: u32 = 1;
 /// The most sites that a study may list.
 pub const MAX_SITES: usize = 200;
+/// The longest round in seconds: an enclave keeps its keys no longer.
+const MAX_ROUND: u64 = 366 * 24 * 60 * 60;
 /// The longest name of a site or a tensor, in bytes.
 pub const MAX_NAME: usize = 128;
 /// The most rounds of a study.
@@ -241,6 +243,8 @@ impl Manifest {
         self.check_approval()?;
         self.check_log()?;
         let deadlines = self.deadlines;
+        let round = deadlines.round_seconds;
+        expect("deadlines.round_seconds", round <= MAX_ROUND, "at most 366 days", round)?;
         expect(
             "deadlines.round_seconds",
             deadlines.upload_seconds > 0
@@ -381,5 +385,7 @@ pub(crate) fn expect(
     })
 }
 
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -108,7 +108,7 @@ impl Ledger {
             Charge { epsilon: noise.epsilon.max(kept.epsilon), delta: noise.delta.max(kept.delta) };
         let total =
             Charge { epsilon: before.epsilon + charge.epsilon, delta: before.delta + charge.delta };
-        if total.epsilon > budget.epsilon || total.delta > budget.delta {
+        if beyond(total.epsilon, budget.epsilon) || beyond(total.delta, budget.delta) {
             let expected = format!(
                 "at most epsilon {} and delta {} of {source:?} over all studies",
                 budget.epsilon, budget.delta
@@ -126,5 +126,25 @@ impl Ledger {
             write_json(&self.path, &self.charges)?;
         }
         Ok(Some(charge))
+    }
+}
+/// Whether a sum is larger than its budget, and not by the rounding of sums of
+/// decimal fractions alone.
+fn beyond(sum: f64, budget: f64) -> bool {
+    sum > budget * (1.0 + 1e-12)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::beyond;
+
+    #[test]
+    fn what_fits_exactly_is_not_beyond() {
+        // Three times 1e-5 is more than 3e-5 in binary64.
+        let three = [1e-5_f64; 3].iter().sum();
+        assert!(three > 3e-5 && !beyond(three, 3e-5));
+        assert!(!beyond(0.1 + 0.2, 0.3));
+        assert!(beyond(3.000_000_1, 3.0));
+        assert!(beyond(f64::MIN_POSITIVE, 0.0));
     }
 }

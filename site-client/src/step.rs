@@ -9,10 +9,10 @@
 use crate::error::SiteRefusal;
 use crate::{Error, Result, tensors};
 use sealfold_aggregation::Error as Numbers;
-use sealfold_aggregation::optimiser::{self, Adaptive, TensorStep};
+use sealfold_aggregation::optimiser::{self, TensorStep};
 use sealfold_protocol::Digest;
 use sealfold_protocol::content::ContentHasher;
-use sealfold_protocol::manifest::{Dtype, Manifest, Model, Optimiser, TensorRole};
+use sealfold_protocol::manifest::{Dtype, Manifest, Model, TensorRole};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -156,34 +156,13 @@ fn unpack(base: &Path, plain: &Path, model: &Model) -> Result<BufReader<File>> {
     Ok(BufReader::with_capacity(1 << 20, File::open(plain).map_err(wrong)?))
 }
 
-/// The manifest's optimiser, as the numbers know it.
-fn optimiser(model: &Model) -> optimiser::Optimiser {
-    let learning_rate = model.learning_rate;
-    let adaptive = |beta1, beta2, tau| Adaptive { learning_rate, beta1, beta2, tau };
-    match model.optimiser {
-        None => optimiser::Optimiser::FedAvg { learning_rate },
-        Some(Optimiser::FedAvgM { momentum }) => {
-            optimiser::Optimiser::FedAvgM { learning_rate, momentum }
-        }
-        Some(Optimiser::FedAdam { beta1, beta2, tau }) => {
-            optimiser::Optimiser::FedAdam(adaptive(beta1, beta2, tau))
-        }
-        Some(Optimiser::FedYogi { beta1, beta2, tau }) => {
-            optimiser::Optimiser::FedYogi(adaptive(beta1, beta2, tau))
-        }
-        Some(Optimiser::FedAdagrad { beta1, tau }) => {
-            optimiser::Optimiser::FedAdagrad(adaptive(beta1, 0.0, tau))
-        }
-    }
-}
-
 /// The step of each tensor.
 fn steps(manifest: &Manifest, roster: usize) -> Result<Vec<TensorStep>> {
     let refused =
         |error| Error::from(SiteRefusal::new("optimiser", "an optimiser that can step", error));
     let count = |sites: usize| u32::try_from(sites).unwrap_or(u32::MAX);
     let (roster, sites) = (count(roster), count(manifest.sites.len()));
-    let optimiser = optimiser(&manifest.model);
+    let optimiser = manifest.model.server_optimiser();
     let of = |tensor: &sealfold_protocol::manifest::Tensor| {
         let dtype = match tensor.dtype {
             Dtype::Float32 => optimiser::Dtype::Float32,

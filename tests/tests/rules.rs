@@ -90,7 +90,7 @@ fn every_rule_gives_what_its_library_says_of_the_whole() {
         (
             Rule::GeometricMedian { smoothing: 1e-6, steps: 8 },
             "geometric-median",
-            format!("smoothing = 1e-6\nsteps = 8\n{weighted}"),
+            "smoothing = 1e-6\nsteps = 8\nlargest_weight_share = 0.49".to_owned(),
         ),
         (
             Rule::CentredClipping { radius: 900.0, steps: 3 },

@@ -33,6 +33,10 @@ use crate::{Error, Result};
 use coordinate::CoordinateRule;
 use gram::Gram;
 
+/// The most steps of a rule that takes some. A hundred are enough for any; this many,
+/// for 200 sites, take a second, so that no study holds an enclave up.
+pub const MOST_STEPS: u32 = 1000;
+
 /// An aggregation rule with its parameters.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
@@ -179,7 +183,8 @@ impl Rule {
     ///
     /// # Errors
     /// [`Error::Parameter`] or [`Error::Empty`] for a parameter that cannot be;
-    /// [`Error::Sites`] if the sites are too few.
+    /// [`Error::OutOfRange`] for more than [`MOST_STEPS`]; [`Error::Sites`] if the
+    /// sites are too few.
     pub fn check(&self, sites: usize) -> Result<()> {
         // 1 / smoothing has to be finite, so a subnormal number is refused too.
         let positive = |what, found: f64| {
@@ -187,15 +192,21 @@ impl Rule {
             if fits { Ok(()) } else { Err(Error::Parameter { what, found }) }
         };
         let some = |what, count| if count > 0 { Ok(()) } else { Err(Error::Empty { what }) };
+        let some_steps = |steps: usize| {
+            some("steps", steps)?;
+            let (found, largest) = (steps as f64, f64::from(MOST_STEPS));
+            let too_many = Error::OutOfRange { what: "steps", found, smallest: 1.0, largest };
+            if found <= largest { Ok(()) } else { Err(too_many) }
+        };
         match *self {
             Self::NormClippedMean { clip } => positive("clip", clip)?,
             Self::GeometricMedian { smoothing, steps } => {
                 positive("smoothing", smoothing)?;
-                some("steps", steps)?;
+                some_steps(steps)?;
             }
             Self::CentredClipping { radius, steps } => {
                 positive("radius", radius)?;
-                some("steps", steps)?;
+                some_steps(steps)?;
             }
             Self::MultiKrum { selected, .. } => some("selected updates", selected)?,
             _ => {}

@@ -43,6 +43,17 @@ fn each_rule_takes_its_smallest_roster_and_none_below() {
 }
 
 #[test]
+fn steps_come_to_an_end() {
+    Rule::GeometricMedian { smoothing: 1.0, steps: 1000 }.check(3).unwrap();
+    for rule in [
+        Rule::GeometricMedian { smoothing: 1.0, steps: 1001 },
+        Rule::CentredClipping { radius: 1.0, steps: usize::MAX },
+    ] {
+        assert!(matches!(rule.check(9), Err(Error::OutOfRange { what: "steps", .. })), "{rule:?}");
+    }
+}
+
+#[test]
 fn parameters_that_cannot_be_are_refused() {
     for number in [0.0, -1.0, f64::NAN, f64::INFINITY, f64::from_bits(1)] {
         for rule in [

@@ -135,8 +135,8 @@ impl Feature {
         match self.range {
             Some([low, high]) => expect(
                 &field("range"),
-                !is_category && low.is_finite() && high.is_finite() && low <= high,
-                "[lowest, highest] of a number",
+                !is_category && low <= high && (high - low).is_finite(),
+                "[lowest, highest] of a number, no farther apart than a number can be",
                 format!("[{low}, {high}]"),
             ),
             None => expect(&field("range"), is_category, "[lowest, highest]", "none"),

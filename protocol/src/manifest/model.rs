@@ -1,7 +1,8 @@
 //! The model: its tensors, their layout in an update, and where it starts.
 
 use super::{MAX_NAME, expect, is_positive};
-use crate::{Digest, Result};
+use crate::{Digest, Error, Result};
+use sealfold_aggregation::optimiser::{self, Adaptive};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -154,6 +155,12 @@ impl Optimiser {
     }
 }
 
+impl Dtype {
+    fn is_integer(self) -> bool {
+        matches!(self, Self::Int32 | Self::Int64)
+    }
+}
+
 impl Tensor {
     /// The number of elements, if it fits.
     #[must_use]
@@ -177,6 +184,28 @@ impl Model {
         self.tensors.iter().map(bytes).fold(0, u64::saturating_add)
     }
 
+    /// The optimiser with its learning rate, as the numbers know it.
+    #[must_use]
+    pub fn server_optimiser(&self) -> optimiser::Optimiser {
+        let learning_rate = self.learning_rate;
+        let adaptive = |beta1, beta2, tau| Adaptive { learning_rate, beta1, beta2, tau };
+        match self.optimiser {
+            None => optimiser::Optimiser::FedAvg { learning_rate },
+            Some(Optimiser::FedAvgM { momentum }) => {
+                optimiser::Optimiser::FedAvgM { learning_rate, momentum }
+            }
+            Some(Optimiser::FedAdam { beta1, beta2, tau }) => {
+                optimiser::Optimiser::FedAdam(adaptive(beta1, beta2, tau))
+            }
+            Some(Optimiser::FedYogi { beta1, beta2, tau }) => {
+                optimiser::Optimiser::FedYogi(adaptive(beta1, beta2, tau))
+            }
+            Some(Optimiser::FedAdagrad { beta1, tau }) => {
+                optimiser::Optimiser::FedAdagrad(adaptive(beta1, 0.0, tau))
+            }
+        }
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         let n = self.tensors.len();
         expect("model.tensor", (1..=MAX_TENSORS).contains(&n), "1 to 10000 tensors", n)?;
@@ -190,6 +219,12 @@ impl Model {
                 (1..=MAX_NAME).contains(&length),
                 "1 to 128 bytes",
                 length,
+            )?;
+            expect(
+                "model.tensor.dtype",
+                !(tensor.role == TensorRole::Control && tensor.dtype.is_integer()),
+                "a floating-point type for the role control",
+                format!("{:?} of {:?}", tensor.dtype, tensor.name).to_lowercase(),
             )?;
             let elements = tensor.elements().filter(|_| tensor.shape.len() <= MAX_RANK);
             total = elements
@@ -213,6 +248,13 @@ impl Model {
             optimiser.check()?;
         }
         let rate = self.learning_rate;
-        expect("model.learning_rate", rate.is_finite() && rate > 0.0, "a positive number", rate)
+        expect("model.learning_rate", is_positive(rate), "a positive number", rate)?;
+        // Every site would find out after the first release, which no amendment mends.
+        let step = self.server_optimiser().check();
+        step.map_err(|error| Error::Manifest {
+            field: "model.optimiser".to_owned(),
+            expected: "one that can step in float32".to_owned(),
+            found: error.to_string(),
+        })
     }
 }

@@ -4,15 +4,12 @@
 use super::{Aggregation, Manifest, Rule, UpdateType, expect, is_positive};
 use crate::release::PrivacySpent;
 use crate::{Error, Result};
+use sealfold_aggregation::clipping::ClippedSum;
+use sealfold_aggregation::noise::Gaussian;
+use sealfold_aggregation::poisson::Rate;
 use sealfold_aggregation::privacy::{Orders, SampledGaussian, Spent};
 use serde::{Deserialize, Serialize};
 
-/// The most grid steps that a sum of all sites, or the standard deviation of
-/// its noise, may have: with 64 standard deviations of noise it stays in 63
-/// bits. 2^52.
-const MAX_STEPS: f64 = 4_503_599_627_370_496.0;
-/// The widest noise that the sampler makes, in grid steps: 2^40.
-const MAX_SIGMA: f64 = 1_099_511_627_776.0;
 /// How far an adaptive clip may move from where it started, up or down.
 const CLIP_RANGE: f64 = 1024.0;
 
@@ -172,7 +169,7 @@ impl Manifest {
     }
 
     /// The clip of the round after a release, if the clip is adaptive. It stays
-    /// within a factor of 1,024 of the manifest's, for which the sums fit.
+    /// within a factor of 1,024 of the manifest's, for which the values fit.
     #[must_use]
     pub fn next_clip(&self, clip: Option<f64>, below: Option<i64>) -> Option<f64> {
         let noise = self.privacy.noise()?;
@@ -280,6 +277,8 @@ impl Manifest {
             let expected = "above 0 and at most 1, for the unit patient only";
             let holds = is_patient && rate > 0.0 && rate <= 1.0;
             expect("privacy.sampling_rate", holds, expected, rate)?;
+            let drawn = Rate::new(rate).map(drop);
+            drawn.map_err(|error| library("privacy.sampling_rate", "one that is drawn", &error))?;
         }
         let Some(adaptive) = &noise.adaptive_clip else { return Ok(()) };
         expect(
@@ -297,34 +296,39 @@ impl Manifest {
         ] {
             expect(field, is_positive(value), "a positive number", value)?;
         }
-        Ok(())
+        drawn("privacy.adaptive_clip.count_noise", adaptive.count_noise)
     }
 
-    /// Whether the sums and their noise fit the integers that they are added in.
-    #[allow(clippy::cast_precision_loss)] // compared with a bound far away
+    /// Whether every value fits the integers of the grid, and the noise can be drawn,
+    /// for each clip that a round may have.
     fn check_grid(&self, noise: &Noise, is_patient: bool) -> Result<()> {
-        let steps = noise.clip / noise.step;
-        let most = f64::from(i32::MAX);
+        let range = if noise.adaptive_clip.is_some() { CLIP_RANGE } else { 1.0 };
+        let (steps, most) = (noise.clip / noise.step, f64::from(i32::MAX));
         expect(
             "privacy.step",
-            steps >= 1.0 && (!is_patient || steps <= most),
-            format!("a clip of 1 to {most} steps"),
+            steps >= 1.0 && steps * range <= most,
+            format!("a clip of 1 to {} steps", most / range),
             format!("clip / step = {steps}"),
         )?;
-        let range = if noise.adaptive_clip.is_some() { CLIP_RANGE } else { 1.0 };
-        let sigma = noise.sigma(self.sensitivity(noise, noise.clip * range));
-        expect(
-            "privacy.step",
-            sigma <= MAX_SIGMA,
-            format!("noise of at most {MAX_SIGMA} steps"),
-            format!("{sigma} steps"),
-        )?;
-        let sum = steps * range * self.sites.len() as f64;
-        expect(
-            "privacy.step",
-            is_patient || sum <= MAX_STEPS,
-            format!("sums of at most {MAX_STEPS} steps"),
-            format!("{sum} steps for all sites together"),
-        )
+        if is_patient {
+            let grid = ClippedSum::new(noise.clip, noise.step, 1).map(drop);
+            grid.map_err(|error| library("privacy.step", "a grid that sites can use", &error))?;
+        }
+        [noise.clip / range, noise.clip * range].into_iter().try_for_each(|clip| {
+            drawn("privacy.noise_multiplier", noise.sigma(self.sensitivity(noise, clip)))
+        })
     }
+}
+
+/// Whether noise of that standard deviation, in grid steps, can be drawn.
+fn drawn(field: &str, sigma: f64) -> Result<()> {
+    let gaussian = Gaussian::new(sigma).map(drop);
+    gaussian
+        .map_err(|error| library(field, "noise that can be drawn, in steps of the grid", &error))
+}
+
+/// What a library says of a parameter that it refuses.
+fn library(field: &str, expected: &str, error: &sealfold_aggregation::Error) -> Error {
+    let (field, expected) = (field.to_owned(), expected.to_owned());
+    Error::Manifest { field, expected, found: error.to_string() }
 }

@@ -86,8 +86,11 @@ pub fn record_plain_len(plain: u64, record: u64) -> u64 {
 pub fn record_chunks(plain: u64, record: u64) -> Range<u64> {
     let chunks = plain / CHUNK as u64 + 1;
     let start = record.saturating_mul(CHUNKS_OF_A_RECORD as u64).min(chunks);
-    let is_last = record >= record_count(plain) - 1;
-    start..if is_last { chunks } else { start + CHUNKS_OF_A_RECORD as u64 }
+    match record_count(plain) - 1 {
+        last if record > last => chunks..chunks,
+        last if record == last => start..chunks,
+        _ => start..start + CHUNKS_OF_A_RECORD as u64,
+    }
 }
 
 /// Where chunks lie in the sealed object.

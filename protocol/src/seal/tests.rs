@@ -91,6 +91,26 @@ fn records_open_in_any_order() {
 }
 
 #[test]
+fn chunks_are_those_of_their_record_and_beyond_the_last_there_are_none() {
+    for length in lengths() {
+        let length = length as u64;
+        let records = record_count(length);
+        let chunks: Vec<_> = (0..records).flat_map(|j| record_chunks(length, j)).collect();
+        assert_eq!(chunks, (0..=length / CHUNK as u64).collect::<Vec<_>>());
+        for beyond in [records, records + 1, u64::MAX] {
+            assert!(record_chunks(length, beyond).is_empty());
+            assert!(record_range(length, beyond).is_empty());
+        }
+        for j in 0..records {
+            let (record, chunks) = (record_range(length, j), record_chunks(length, j));
+            let parts: Vec<_> = chunks.map(|c| chunks_range(length, &(c..c + 1))).collect();
+            assert_eq!(record, parts[0].start..parts[parts.len() - 1].end);
+            assert!(parts.windows(2).all(|pair| pair[0].end == pair[1].start));
+        }
+    }
+}
+
+#[test]
 fn another_key_or_context_is_refused_by_the_commitment() {
     let sealed = seal(&key(), CONTEXT, b"update");
     let header = sealed.first_chunk().unwrap();

@@ -20,7 +20,11 @@ fn rules() -> [(&'static str, usize, String); 9] {
         ("norm-clipped-mean", 1, format!("clip = 1e9\n{WEIGHTED}")),
         ("median", 1, String::new()),
         ("trimmed-mean", 3, "trim = 1".to_owned()),
-        ("geometric-median", 1, format!("smoothing = 1e-6\nsteps = 8\n{WEIGHTED}")),
+        (
+            "geometric-median",
+            3,
+            "smoothing = 1e-6\nsteps = 8\nlargest_weight_share = 0.4".to_owned(),
+        ),
         ("centred-clipping", 1, format!("clip = 1e9\nsteps = 3\n{WEIGHTED}")),
         ("krum", 5, format!("byzantine = 1\n{FEWER}")),
         ("multi-krum", 6, format!("byzantine = 1\nkeep = 3\n{FEWER}")),
