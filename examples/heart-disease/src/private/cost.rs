@@ -130,7 +130,8 @@ fn quality(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::private::plan::{EPSILON, ROUNDS};
+    use crate::cohort::INPUTS;
+    use crate::private::plan::{DIVISOR, EPSILON, ROUNDS};
 
     #[test]
     fn noise_costs_little_in_the_enclave_and_more_at_the_hospitals() {
@@ -154,16 +155,27 @@ mod tests {
         assert_eq!((none.mean, none.spread), (0.0, 0.0));
     }
 
+    /// The rows of a page's table whose head begins so, in cells.
+    fn rows(page: &str, head: &str) -> Vec<Vec<String>> {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+        let text = std::fs::read_to_string(path).unwrap();
+        let (_, rows) = text.split_once(head).unwrap();
+        let rows = rows.lines().skip(2).take_while(|row| row.starts_with('|'));
+        let cells = |row: &str| {
+            row.trim_matches('|').split('|').map(str::trim).map(str::to_owned).collect()
+        };
+        rows.map(cells).collect()
+    }
+
     #[test]
-    fn the_pages_table_is_what_the_demo_prints() {
+    fn the_pages_tables_are_what_the_demo_prints() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-        let page = std::fs::read_to_string(folder.join("README.md")).unwrap();
-        let (_, rows) = page.split_once("| epsilon | noise multiplier |").unwrap();
-        let rows: Vec<_> = rows.lines().skip(2).take_while(|row| row.starts_with('|')).collect();
-        assert!(rows.len() >= 5, "{rows:?}");
+        let example = rows("README.md", "| epsilon | noise multiplier |");
+        let mut planning =
+            rows("../../docs/privacy.md", "| epsilon | noise beside the sum |").into_iter();
+        assert!(example.len() >= 5 && example.len() == planning.len(), "{example:?}");
         let study = Study::read(&folder.join("data")).unwrap();
-        for row in rows {
-            let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        for cells in example {
             let plan = Plan::new(ROUNDS, cells[0].parse().unwrap()).unwrap();
             let cost = Cost::new(&study, &plan).unwrap();
             let mut found = vec![
@@ -174,6 +186,10 @@ mod tests {
             let losses = cost.losses();
             found.extend(losses.iter().map(|(_, l)| format!("{:.4} ± {:.4}", l.mean, l.spread)));
             assert_eq!(found, cells);
+            // The noise's length over weights and bias, beside the sum's.
+            let beside = plan.noise_multiplier * ((INPUTS + 1) as f64).sqrt() / DIVISOR;
+            found[1] = format!("{beside:.2}");
+            assert_eq!(found[..4], planning.next().unwrap());
         }
     }
 }
