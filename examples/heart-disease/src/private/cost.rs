@@ -179,7 +179,7 @@ mod tests {
             let plan = Plan::new(ROUNDS, cells[0].parse().unwrap()).unwrap();
             let cost = Cost::new(&study, &plan).unwrap();
             let mut found = vec![
-                cells[0].to_owned(),
+                cells[0].clone(),
                 plan.noise_multiplier.to_string(),
                 format!("{:.3}", cost.private.auc),
             ];
