@@ -81,8 +81,14 @@ fn an_exit_code_tells_what_was_refused_from_what_could_not_be_done() {
     assert!(String::from_utf8(help.stdout).unwrap().contains("1 refused"));
     let none = demo(program, &["--private", "--epsilon", "0"]);
     let said = String::from_utf8_lossy(&none.stderr).into_owned();
-    assert_eq!(none.status.code(), Some(2), "{said}");
-    assert!(said.contains("expected a positive number"), "{said}");
+    assert_eq!(none.status.code(), Some(1), "{said}");
+    assert!(said.contains("expected a positive number; give another --epsilon"), "{said}");
+    // Programs that are not there.
+    let nowhere = folder.path().to_str().unwrap();
+    let unbuilt = demo(program, &["--bin-dir", nowhere]);
+    let said = String::from_utf8_lossy(&unbuilt.stderr).into_owned();
+    assert_eq!(unbuilt.status.code(), Some(2), "{said}");
+    assert!(said.contains("run make build"), "{said}");
     assert_eq!(demo(program, &["--epsilon", "1"]).status.code(), Some(2));
     // No manifest may list an image in debug mode, whose measurements are zeros.
     let other = folder.path().join("other.toml");

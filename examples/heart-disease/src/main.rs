@@ -15,8 +15,8 @@ struct Arguments {
 }
 
 /// What every command ends with.
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 refused, by a program of sealfold or because what \
-    came out is not what it has to be; 2 could not be done; 130 stopped by Ctrl-C.";
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 refused, by a program of sealfold or because what was \
+    given or came out is not what it has to be; 2 could not be done; 130 stopped by Ctrl-C.";
 /// Version and commit.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SEALFOLD_COMMIT"), ")");
 

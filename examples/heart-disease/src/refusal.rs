@@ -1,5 +1,5 @@
-//! What was done and does not hold, apart from what could not be done: the exit
-//! code says which, as that of `sealfold` does.
+//! What does not hold, apart from what could not be done and may be on another try:
+//! the exit code says which, as that of `sealfold` does.
 
 use std::fmt::{Display, Formatter, Result};
 
@@ -8,8 +8,8 @@ const REFUSED: u8 = 1;
 /// The exit code of what could not be done.
 const FAILED: u8 = 2;
 
-/// A refusal, in words: a program of sealfold refused, or what came out is not what
-/// it has to be.
+/// A refusal, in words: what was given or came out is not what it has to be, or a
+/// program of sealfold refused.
 #[derive(Debug)]
 pub struct Refused(pub String);
 
@@ -21,10 +21,16 @@ impl Display for Refused {
 
 impl std::error::Error for Refused {}
 
+/// A refusal as an error.
+#[must_use]
+pub fn refused(message: String) -> anyhow::Error {
+    Refused(message).into()
+}
+
 /// An error about a program that ended with this exit code: a refusal if it was one.
 #[must_use]
 pub fn of_program(code: Option<i32>, message: String) -> anyhow::Error {
-    if code == Some(REFUSED.into()) { Refused(message).into() } else { anyhow::Error::msg(message) }
+    if code == Some(REFUSED.into()) { refused(message) } else { anyhow::Error::msg(message) }
 }
 
 /// The exit code for an error: 1 if something was refused, 2 if it could not be done.

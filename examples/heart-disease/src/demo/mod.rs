@@ -6,6 +6,7 @@ use crate::experiment::Study;
 use crate::private::cost::Cost;
 use crate::private::plan::{EPSILON, Plan, ROUNDS};
 use crate::private::report::PrivateSummary;
+use crate::refusal::refused;
 use crate::report::{self, Summary};
 use anyhow::{Context, bail};
 use course::Course;
@@ -90,7 +91,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let study = Study::read(&data)?;
     let out = prepare(&options.out)?;
     let rounds = options.rounds.unwrap_or(if options.private { ROUNDS } else { PLAIN_ROUNDS });
-    let plan = options.private.then(|| Plan::new(rounds, options.epsilon)).transpose()?;
+    let plan = options.private.then(|| Plan::new(rounds, options.epsilon)).transpose();
+    let plan = plan.map_err(|error| refused(format!("{error}; give another --epsilon")))?;
     let course = plan.as_ref().map_or_else(|| Ok(Course::plain()), Course::private)?;
     let start = Instant::now();
     eprintln!("four hospitals, {rounds} rounds; everything is in {}", out.display());
@@ -165,7 +167,9 @@ fn write_report(path: &Path, html: &str) -> anyhow::Result<()> {
 fn prepare(out: &Path) -> anyhow::Result<PathBuf> {
     if out.exists() {
         if !out.join(MARK).exists() && out.read_dir()?.next().is_some() {
-            bail!("{} is not the folder of an earlier demo; give another --out", out.display());
+            let out = out.display();
+            let message = format!("{out} is not the folder of an earlier demo; give another --out");
+            return Err(refused(message));
         }
         std::fs::remove_dir_all(out)?;
     }

@@ -2,7 +2,7 @@
 
 use super::Demo;
 use crate::logistic::Logistic;
-use crate::refusal::Refused;
+use crate::refusal::refused;
 use crate::{HOSPITALS, train};
 use anyhow::Context;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ impl Demo {
                     let first = HOSPITALS[0];
                     let message =
                         format!("{site} has another model than {first} after round {round}");
-                    return Err(Refused(message).into());
+                    return Err(refused(message));
                 }
             }
             models.push(train::read_model(&path)?);
@@ -65,7 +65,7 @@ impl Demo {
                     let first = HOSPITALS[0];
                     let message =
                         format!("{site} reads another evaluation than {first} in round {round}");
-                    return Err(Refused(message).into());
+                    return Err(refused(message));
                 }
             }
             evaluations.push(serde_json::from_str(&text)?);

@@ -3,7 +3,7 @@
 use crate::experiment::{Comparison, Study};
 use crate::logistic::Logistic;
 use crate::measures::Measures;
-use crate::refusal::Refused;
+use crate::refusal::refused;
 use crate::{HOSPITALS, REPLICAS};
 use anyhow::Context;
 use serde_json::{Map, Value, json};
@@ -64,10 +64,9 @@ impl Summary {
             (self.mean_auc(|c| c.federated.auc), self.mean_auc(|c| c.pooled.auc));
         if federated < pooled - CLOSE {
             let expected = format!("expected within {CLOSE} of the pooled {pooled:.3}");
-            return Err(Refused(format!(
+            return Err(refused(format!(
                 "the federated model's AUC is {federated:.3}, {expected}"
-            ))
-            .into());
+            )));
         }
         Ok(())
     }
