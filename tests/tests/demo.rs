@@ -79,7 +79,12 @@ fn an_exit_code_tells_what_was_refused_from_what_could_not_be_done() {
     let program = program.to_str().unwrap();
     let help = process::run("heart-disease", &["--help"]);
     assert!(String::from_utf8(help.stdout).unwrap().contains("1 refused"));
+    // An earlier demo, which a refusal leaves alone.
+    std::fs::create_dir(&out).unwrap();
+    std::fs::write(out.join(".sealfold-demo"), "").unwrap();
+    std::fs::write(out.join("private.json"), "{}").unwrap();
     let none = demo(program, &["--private", "--epsilon", "0"]);
+    assert!(out.join("private.json").exists());
     let said = String::from_utf8_lossy(&none.stderr).into_owned();
     assert_eq!(none.status.code(), Some(1), "{said}");
     assert!(said.contains("expected a positive number; give another --epsilon"), "{said}");

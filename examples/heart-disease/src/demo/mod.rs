@@ -89,10 +89,11 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     };
     let data = data.canonicalize().with_context(|| format!("no tables in {}", data.display()))?;
     let study = Study::read(&data)?;
-    let out = prepare(&options.out)?;
     let rounds = options.rounds.unwrap_or(if options.private { ROUNDS } else { PLAIN_ROUNDS });
     let plan = options.private.then(|| Plan::new(rounds, options.epsilon)).transpose();
     let plan = plan.map_err(|error| refused(format!("{error}; give another --epsilon")))?;
+    // Only now: what was refused leaves the earlier demo as it is.
+    let out = prepare(&options.out)?;
     let course = plan.as_ref().map_or_else(|| Ok(Course::plain()), Course::private)?;
     let start = Instant::now();
     eprintln!("four hospitals, {rounds} rounds; everything is in {}", out.display());
