@@ -14,7 +14,7 @@ fn a_short_private_study_hides_patients_and_says_what_it_costs() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("demo");
     let output = process::command("heart-disease")
-        .args(["demo", "--private", "--rounds", "2", "--out"])
+        .args(["demo", "--private", "--epsilon", "2.5", "--rounds", "2", "--out"])
         .arg(&out)
         .output()
         .unwrap();
@@ -25,12 +25,25 @@ fn a_short_private_study_hides_patients_and_says_what_it_costs() {
         serde_json::from_slice(&std::fs::read(out.join("private.json")).unwrap()).unwrap();
     assert_eq!((&figures["rounds"], &figures["delta"]), (&2.into(), &1e-5.into()));
     let epsilon = figures["epsilon"].as_f64().unwrap();
-    assert!(epsilon <= 3.0 && epsilon > 2.99, "{epsilon}");
+    assert!(epsilon <= 2.5 && epsilon > 2.49, "{epsilon}");
+    assert_eq!(figures["epsilon_claimed"], 2.5);
+    // What was asked for is what the sites agreed to.
+    let study = std::fs::read_to_string(out.join("study.toml")).unwrap();
+    assert!(study.contains("\nepsilon = 2.5\n"), "{study}");
+    assert!(study.contains(&format!("\nnoise_multiplier = {}\n", figures["noise_multiplier"])));
     for kind in ["private", "without_noise", "local_noise"] {
         for place in ["mean"].iter().chain(&HOSPITALS) {
             let auc = figures["auc"][kind][place].as_f64().unwrap();
             assert!((0.5..1.0).contains(&auc), "{kind} {place}: {auc}");
         }
+    }
+    // The cost is the difference of the means, said in numbers.
+    let auc = |kind: &str| figures["auc"][kind]["mean"].as_f64().unwrap();
+    for kind in ["private", "local_noise"] {
+        let cost = &figures["auc_cost"][kind];
+        let (mean, spread) = (cost["mean"].as_f64().unwrap(), cost["spread"].as_f64().unwrap());
+        assert!((mean - (auc("without_noise") - auc(kind))).abs() < 1e-9, "{kind}: {mean}");
+        assert!(spread > 0.0 && text.contains(&format!("{mean:.4} ±{spread:.4}\n")), "{text}");
     }
     // What went through the system learned something, with its noise.
     let study = &figures["study"];
@@ -52,6 +65,48 @@ fn a_short_private_study_hides_patients_and_says_what_it_costs() {
     assert!(!out.join("summary.json").exists());
     let html = std::fs::read_to_string(out.join("private.html")).unwrap();
     assert!(html.contains("Privacy loss of a patient after each round"));
+}
+
+#[test]
+fn an_exit_code_tells_what_was_refused_from_what_could_not_be_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("demo");
+    let demo = |program: &str, arguments: &[&str]| {
+        let mut command = std::process::Command::new(program);
+        command.arg("demo").args(arguments).arg("--out").arg(&out).output().unwrap()
+    };
+    let program = process::binaries().join("heart-disease");
+    let program = program.to_str().unwrap();
+    let help = process::run("heart-disease", &["--help"]);
+    assert!(String::from_utf8(help.stdout).unwrap().contains("1 refused"));
+    // An earlier demo, which a refusal leaves alone.
+    std::fs::create_dir(&out).unwrap();
+    std::fs::write(out.join(".sealfold-demo"), "").unwrap();
+    std::fs::write(out.join("private.json"), "{}").unwrap();
+    let none = demo(program, &["--private", "--epsilon", "0"]);
+    assert!(out.join("private.json").exists());
+    let said = String::from_utf8_lossy(&none.stderr).into_owned();
+    assert_eq!(none.status.code(), Some(1), "{said}");
+    assert!(said.contains("expected a positive number; give another --epsilon"), "{said}");
+    // Programs that are not there.
+    let nowhere = folder.path().to_str().unwrap();
+    let unbuilt = demo(program, &["--bin-dir", nowhere]);
+    let said = String::from_utf8_lossy(&unbuilt.stderr).into_owned();
+    assert_eq!(unbuilt.status.code(), Some(2), "{said}");
+    assert!(said.contains("run make build"), "{said}");
+    assert_eq!(demo(program, &["--epsilon", "1"]).status.code(), Some(2));
+    // No manifest may list an image in debug mode, whose measurements are zeros.
+    let other = folder.path().join("other.toml");
+    let pcr = "00".repeat(48);
+    let image = format!("pcr0 = \"{pcr}\"\npcr1 = \"{pcr}\"\npcr2 = \"{pcr}\"\n");
+    std::fs::write(&other, format!("[[nitro.measurements]]\n{image}")).unwrap();
+    let nobody = format!("unix://{}", folder.path().join("nobody").display());
+    let other = other.to_str().unwrap();
+    let refused =
+        demo(program, &["--enclave", &nobody, "--door", &nobody, "--platform-policy", other]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("refused by check manifest"), "{said}");
 }
 
 /// Runs the trainer for a round, as an agent would; the values of its update.

@@ -4,7 +4,8 @@
 //! centres and spreads, not values computed from anybody's patients. A missing
 //! value stands at the centre, and an indicator says that it was missing.
 
-use anyhow::{Context, bail};
+use crate::refusal::refused;
+use anyhow::Context;
 use std::path::Path;
 
 /// The columns of the tables, in the order in which they are read.
@@ -69,7 +70,9 @@ impl Cohort {
             .with_context(|| format!("cannot read {}", path.display()))?;
         let headers: Vec<String> = reader.headers()?.iter().map(str::to_owned).collect();
         if headers != COLUMNS {
-            bail!("{}: expected the columns {COLUMNS:?}, found {headers:?}", path.display());
+            let path = path.display();
+            let message = format!("{path}: expected the columns {COLUMNS:?}, found {headers:?}");
+            return Err(refused(message));
         }
         let mut patients = Vec::new();
         for (row, record) in reader.records().enumerate() {
@@ -80,16 +83,16 @@ impl Cohort {
                     if text.is_empty() {
                         return Ok(None);
                     }
-                    text.parse().map(Some).with_context(|| {
-                        format!("{} row {}: {column} is no number", path.display(), row + 1)
-                    })
+                    let wrong = |_| {
+                        let (path, row) = (path.display(), row + 1);
+                        refused(format!("{path} row {row}: {column} is no number"))
+                    };
+                    text.parse().map(Some).map_err(wrong)
                 })
                 .collect::<anyhow::Result<_>>()?;
-            patients.push(
-                patient(&values).with_context(|| {
-                    format!("{} row {}: num is missing", path.display(), row + 1)
-                })?,
-            );
+            patients.push(patient(&values).ok_or_else(|| {
+                refused(format!("{} row {}: num is missing", path.display(), row + 1))
+            })?);
         }
         Ok(Self { name: name.to_owned(), patients })
     }

@@ -5,8 +5,8 @@
 //! say how good it is, [`train`] is the trainer that a site's agent calls,
 //! [`experiment`] compares the federated model with models that are trained
 //! alone or on pooled data, [`demo`] runs all of it through the real system,
-//! [`report`] shows what came out, and [`robustness`] lets hostile hospitals
-//! attack the aggregation rules.
+//! [`report`] shows what came out, [`robustness`] lets hostile hospitals attack the
+//! aggregation rules, and [`refusal`] tells what was refused from what failed.
 
 // Counts of patients become numbers to calculate with.
 #![allow(clippy::cast_precision_loss)]
@@ -19,6 +19,7 @@ pub mod experiment;
 pub mod logistic;
 pub mod measures;
 pub mod private;
+pub mod refusal;
 pub mod report;
 pub mod robustness;
 pub mod split;

@@ -2,18 +2,21 @@
 
 use clap::{Parser, Subcommand};
 use sealfold_heart_disease::logistic::Logistic;
-use sealfold_heart_disease::{REPLICAS, demo, robustness, train};
+use sealfold_heart_disease::{REPLICAS, demo, refusal, robustness, train};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// The example study of sealfold: four hospitals' real data.
 #[derive(Debug, Parser)]
-#[command(name = "heart-disease", version = VERSION, about)]
+#[command(name = "heart-disease", version = VERSION, about, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
+/// What every command ends with.
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 refused, by a program of sealfold or because what was \
+    given or came out is not what it has to be; 2 could not be done; 130 stopped by Ctrl-C.";
 /// Version and commit.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SEALFOLD_COMMIT"), ")");
 
@@ -55,7 +58,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(refusal::exit_code(&error))
         }
     }
 }

@@ -9,8 +9,9 @@ use crate::cohort::{Cohort, INPUTS};
 use crate::drift::{Correction, next_control};
 use crate::logistic::Logistic;
 use crate::private::gradients::{Gradients, read_sample};
+use crate::refusal::refused;
 use crate::split::split;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::json;
@@ -77,7 +78,8 @@ fn read(path: &Path, names: [&str; 2]) -> anyhow::Result<Vec<Logistic>> {
         let tensor = tensors.tensor(name)?;
         let found = (tensor.dtype(), tensor.shape());
         if found != (Dtype::F32, shape) {
-            bail!("{name}: expected float32 values {shape:?}, found {found:?}");
+            let message = format!("{name}: expected float32 values {shape:?}, found {found:?}");
+            return Err(refused(message));
         }
         let (fours, _) = tensor.data().as_chunks::<4>();
         Ok(fours.iter().map(|four| f64::from(f32::from_le_bytes(*four))).collect())
@@ -232,10 +234,8 @@ fn write_patients(
     update: &Path,
 ) -> anyhow::Result<usize> {
     let [model] = global else {
-        bail!(
-            "expected one replica, which each patient has one gradient of; found {}",
-            global.len()
-        )
+        let expected = "expected one replica, which each patient has one gradient of";
+        return Err(refused(format!("{expected}; found {}", global.len())));
     };
     let places = match std::env::var_os("SEALFOLD_SAMPLE") {
         Some(sample) => read_sample(Path::new(&sample))?,
@@ -266,7 +266,8 @@ impl Kept {
             None => vec![Logistic::default(); global.len()],
         };
         if own.len() != global.len() {
-            bail!("{}: expected {} replicas, found {}", folder.display(), global.len(), own.len());
+            let (folder, expected, found) = (folder.display(), global.len(), own.len());
+            return Err(refused(format!("{folder}: expected {expected} replicas, found {found}")));
         }
         Ok(Self { own, next: after(round) })
     }

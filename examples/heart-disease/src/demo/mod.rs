@@ -4,8 +4,9 @@
 use crate::HOSPITALS;
 use crate::experiment::Study;
 use crate::private::cost::Cost;
-use crate::private::plan::{Plan, ROUNDS};
+use crate::private::plan::{EPSILON, Plan, ROUNDS};
 use crate::private::report::PrivateSummary;
+use crate::refusal::refused;
 use crate::report::{self, Summary};
 use anyhow::{Context, bail};
 use course::Course;
@@ -46,6 +47,10 @@ pub struct Options {
     /// Train with noise that hides each patient, and say what that costs.
     #[arg(long)]
     pub private: bool,
+    /// With --private, the privacy loss of a patient over all rounds: the noise
+    /// follows from it.
+    #[arg(long, value_name = "E", default_value_t = EPSILON, requires = "private")]
+    pub epsilon: f64,
     /// The rounds: 24, or 16 of the private study. With fewer than 20 the
     /// federated model is not expected to be as good as the pooled one.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -84,9 +89,11 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     };
     let data = data.canonicalize().with_context(|| format!("no tables in {}", data.display()))?;
     let study = Study::read(&data)?;
-    let out = prepare(&options.out)?;
     let rounds = options.rounds.unwrap_or(if options.private { ROUNDS } else { PLAIN_ROUNDS });
-    let plan = options.private.then(|| Plan::new(rounds)).transpose()?;
+    let plan = options.private.then(|| Plan::new(rounds, options.epsilon)).transpose();
+    let plan = plan.map_err(|error| refused(format!("{error}; give another --epsilon")))?;
+    // Only now: what was refused leaves the earlier demo as it is.
+    let out = prepare(&options.out)?;
     let course = plan.as_ref().map_or_else(|| Ok(Course::plain()), Course::private)?;
     let start = Instant::now();
     eprintln!("four hospitals, {rounds} rounds; everything is in {}", out.display());
@@ -161,7 +168,9 @@ fn write_report(path: &Path, html: &str) -> anyhow::Result<()> {
 fn prepare(out: &Path) -> anyhow::Result<PathBuf> {
     if out.exists() {
         if !out.join(MARK).exists() && out.read_dir()?.next().is_some() {
-            bail!("{} is not the folder of an earlier demo; give another --out", out.display());
+            let out = out.display();
+            let message = format!("{out} is not the folder of an earlier demo; give another --out");
+            return Err(refused(message));
         }
         std::fs::remove_dir_all(out)?;
     }

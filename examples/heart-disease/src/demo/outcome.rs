@@ -2,8 +2,9 @@
 
 use super::Demo;
 use crate::logistic::Logistic;
+use crate::refusal::refused;
 use crate::{HOSPITALS, train};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use std::path::{Path, PathBuf};
 
 /// What came out of the rounds.
@@ -38,7 +39,10 @@ impl Demo {
             let bytes = std::fs::read(&path)?;
             for site in &HOSPITALS[1..] {
                 if std::fs::read(self.model(site, study, round))? != bytes {
-                    bail!("{site} has another model than {} after round {round}", HOSPITALS[0]);
+                    let first = HOSPITALS[0];
+                    let message =
+                        format!("{site} has another model than {first} after round {round}");
+                    return Err(refused(message));
                 }
             }
             models.push(train::read_model(&path)?);
@@ -58,7 +62,10 @@ impl Demo {
             let text = std::fs::read_to_string(path(HOSPITALS[0], round))?;
             for site in &HOSPITALS[1..] {
                 if std::fs::read_to_string(path(site, round))? != text {
-                    bail!("{site} reads another evaluation than {} in round {round}", HOSPITALS[0]);
+                    let first = HOSPITALS[0];
+                    let message =
+                        format!("{site} reads another evaluation than {first} in round {round}");
+                    return Err(refused(message));
                 }
             }
             evaluations.push(serde_json::from_str(&text)?);

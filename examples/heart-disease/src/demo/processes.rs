@@ -1,5 +1,6 @@
 //! The processes of the demo: each in a group of its own, ended with it.
 
+use crate::refusal::of_program;
 use anyhow::{Context, bail};
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -50,11 +51,11 @@ impl Binaries {
             .output()
             .with_context(|| format!("{name} does not start"))?;
         if !status.success() {
-            bail!(
-                "{name} {} ended with {status}: {}",
-                arguments.join(" "),
-                String::from_utf8_lossy(&stderr).trim()
-            );
+            // With --json an error is on the standard output.
+            let said = String::from_utf8_lossy(if stderr.is_empty() { &stdout } else { &stderr });
+            let arguments = arguments.join(" ");
+            let message = format!("{name} {arguments} ended with {status}: {}", said.trim());
+            return Err(of_program(status.code(), message));
         }
         Ok(String::from_utf8(stdout)?)
     }
@@ -116,11 +117,9 @@ impl Process {
                 let log = self.log();
                 let tail: Vec<_> = log.lines().rev().take(5).collect();
                 let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n  ");
-                bail!(
-                    "{} ended with {status}; the end of {}:\n  {tail}",
-                    self.name,
-                    self.log.display()
-                )
+                let (name, log) = (&self.name, self.log.display());
+                let message = format!("{name} ended with {status}; the end of {log}:\n  {tail}");
+                Err(of_program(status.code(), message))
             }
         }
     }

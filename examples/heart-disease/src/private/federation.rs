@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn hospitals_noise_is_twice_as_wide_as_the_enclaves() {
         let study = study();
-        let plan = Plan::new(1).unwrap();
+        let plan = Plan::new(1, 3.0).unwrap();
         let exact = train(&study, &plan, 0, Noise::None, 0).unwrap().remove(0);
         let spread = |noise| {
             let squares = (0..40).map(|repetition| {
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn noise_is_the_same_again_and_another_in_another_repetition() {
         let study = study();
-        let plan = Plan::new(2).unwrap();
+        let plan = Plan::new(2, 3.0).unwrap();
         let last = |repetition| train(&study, &plan, 1, Noise::Enclave, repetition).unwrap().pop();
         assert_eq!(last(0), last(0));
         assert_ne!(last(0), last(1));

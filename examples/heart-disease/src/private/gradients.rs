@@ -4,8 +4,9 @@
 
 use crate::cohort::{Cohort, INPUTS, Patient};
 use crate::logistic::Logistic;
+use crate::refusal::refused;
 use crate::split::Split;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use std::path::Path;
@@ -121,10 +122,9 @@ impl Gradients {
 pub fn read_sample(path: &Path) -> anyhow::Result<Vec<usize>> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the sample {}", path.display()))?;
-    let place = |line: &str| match line.parse() {
-        Ok(place) => Ok(place),
-        Err(_) => bail!("{}: expected a row number, found {line:?}", path.display()),
-    };
+    let wrong =
+        |line: &str| refused(format!("{}: expected a row number, found {line:?}", path.display()));
+    let place = |line: &str| line.parse().map_err(|_| wrong(line));
     text.lines().map(place).collect()
 }
 

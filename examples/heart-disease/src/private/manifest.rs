@@ -1,7 +1,7 @@
 //! The manifest of the private study: the plain one's data, quorum and
 //! deadlines, and its own model, rule, privacy and evaluation.
 
-use super::plan::{BINS, CLIP, DELTA, DIVISOR, EPSILON, LEARNING_RATE, MOMENTUM, Plan, STEP};
+use super::plan::{BINS, CLIP, DELTA, DIVISOR, LEARNING_RATE, MOMENTUM, Plan, STEP};
 use anyhow::Context;
 
 /// What the private study has in place of the plain one's sections.
@@ -25,7 +25,7 @@ pub fn template(plain: &str, plan: &Plan) -> anyhow::Result<String> {
         .replace("DIVISOR", &DIVISOR.to_string())
         .replace("CLIP", &CLIP.to_string())
         .replace("STEP", &STEP.to_string())
-        .replace("EPSILON", &EPSILON.to_string())
+        .replace("EPSILON", &plan.claimed.to_string())
         .replace("DELTA", &DELTA.to_string())
         .replace("BINS", &BINS.to_string());
     Ok(format!("{before}{sections}{}", &rest[place..]))
@@ -37,13 +37,14 @@ mod tests {
 
     #[test]
     fn the_template_says_what_the_plan_says_and_leaves_what_the_demo_fills_in() {
-        let plan = Plan::new(7).unwrap();
+        let plan = Plan::new(7, 2.5).unwrap();
         let plain = include_str!("../../study.template.toml");
         let text = template(plain, &plan).unwrap();
         for field in ["INITIAL", "= ROUNDS", "APPROVERS", "\nLOG\n", "\nMEASUREMENTS", "\nSITES"] {
             assert_eq!(text.matches(field).count(), 1, "{field}");
         }
         assert!(text.contains(&format!("noise_multiplier = {}\n", plan.noise_multiplier)));
+        assert!(text.contains("\nepsilon = 2.5\n"));
         let (_, sections) = text.split_once(FROM).unwrap();
         let (sections, _) = sections.split_once(UNTIL).unwrap();
         let left = sections.replace("INITIAL", "");

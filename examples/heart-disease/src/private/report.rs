@@ -1,9 +1,9 @@
 //! What came out of the private study: a table, `private.json`, and an HTML
 //! report.
 
-use super::cost::{Cost, Quality, REPETITIONS};
+use super::cost::{Cost, Loss, Quality, REPETITIONS};
 use super::federation::{Noise, train};
-use super::plan::{BINS, CLIP, DELTA, DIVISOR, EPSILON, LEARNING_RATE, MOMENTUM, Plan, STEP};
+use super::plan::{BINS, CLIP, DELTA, DIVISOR, LEARNING_RATE, MOMENTUM, Plan, STEP};
 use crate::demo::Outcome;
 use crate::experiment::Study;
 use crate::logistic::Logistic;
@@ -78,7 +78,7 @@ impl PrivateSummary {
             "sites": HOSPITALS,
             "unit": "patient",
             "epsilon": self.plan.epsilon.last(),
-            "epsilon_claimed": EPSILON,
+            "epsilon_claimed": self.plan.claimed,
             "delta": DELTA,
             "rounds": self.plan.rounds,
             "noise_multiplier": self.plan.noise_multiplier,
@@ -94,6 +94,9 @@ impl PrivateSummary {
             "draws_of_noise": REPETITIONS,
             "auc": figures(&|q| (q.auc, each(q, |m| m.auc))),
             "auc_spread": figures(&|q| (q.auc_spread, each(q, |m| m.auc_spread))),
+            "auc_cost": Value::Object(self.cost.losses().map(|(name, loss)| {
+                (name.to_owned(), json!({ "mean": loss.mean, "spread": loss.spread }))
+            }).into_iter().collect()),
             "accuracy": figures(&|q| (q.accuracy, each(q, |m| m.accuracy))),
             "study": {
                 "auc": {
@@ -148,20 +151,40 @@ impl PrivateSummary {
         }
         let released = self.released_auc().map_or("none".to_owned(), |auc| format!("{auc:.3}"));
         text.push_str(&format!(
-            "\n\n{}\nthis run, one split: AUC {:.3}, without noise {:.3}; pooled AUC that the last release\n\
-             has of its base model, from noisy counts in {BINS} bins: {released}\n\
-             local noise is what each hospital would add on its own for the same epsilon\n",
+            "\n\neach patient: {}\n\nWhat noise costs in AUC, mean of hospitals, each run beside its split without noise\n\
+             {}\
+             ± is the standard deviation over splits and draws: above of the AUC, here of the\n\
+             difference; a cost below 0 is chance. Local noise is what each hospital would add on\n\
+             its own for the same epsilon.\n\n\
+             This run's own model, one split and one draw: AUC {:.3}, without noise {:.3}. Splits\n\
+             differ by ±{:.3}, so one is not the mean, and a cost is not seen from one.\n\
+             Pooled AUC that the last release has of its base model, from noisy counts in {BINS}\n\
+             bins: {released}\n",
             self.claim(),
+            self.losses(),
             mean(&self.trained),
             mean(&self.exact),
+            self.cost.without_noise.auc_spread,
         ));
         text
+    }
+
+    /// What noise costs, a line each.
+    fn losses(&self) -> String {
+        let line = |(name, Loss { mean, spread }): (&str, Loss)| {
+            let kind = match name {
+                "private" => "the enclave's noise, which the study agrees on",
+                _ => "each hospital's own noise in its place",
+            };
+            format!("  {kind:<48}{mean:>8.4} ±{spread:.4}\n")
+        };
+        self.cost.losses().map(line).concat()
     }
 
     /// What is promised to a patient.
     fn claim(&self) -> String {
         format!(
-            "each patient: epsilon {:.3} at delta {DELTA} over {} rounds, noise multiplier {}",
+            "epsilon {:.3} at delta {DELTA} over {} rounds, noise multiplier {}",
             self.plan.epsilon.last().copied().unwrap_or(0.0),
             self.plan.rounds,
             self.plan.noise_multiplier
@@ -180,15 +203,15 @@ impl PrivateSummary {
         let frame = Frame {
             title: "Privacy loss of a patient after each round",
             x: ("round", 0.0, rounds),
-            y: ("epsilon", 0.0, EPSILON),
+            y: ("epsilon", 0.0, self.plan.claimed),
         };
         let epsilon = lines(&frame, &[spent]);
         let trained = Series {
-            name: "this run".to_owned(),
+            name: "mean of sites".to_owned(),
             points: self.convergence.iter().enumerate().map(|(r, a)| (r as f64, *a)).collect(),
         };
         let released = Series {
-            name: "by the releases".to_owned(),
+            name: "pooled, noisy".to_owned(),
             points: self
                 .evaluations
                 .iter()
@@ -197,7 +220,7 @@ impl PrivateSummary {
                 .collect(),
         };
         let frame = Frame {
-            title: "Held-out AUC: mean of hospitals, and pooled by the releases",
+            title: "Held-out AUC after each round",
             x: ("round", 0.0, rounds),
             y: ("AUC", 0.4, 1.0),
         };
@@ -214,17 +237,18 @@ impl PrivateSummary {
             })
             .collect();
         let frame = Frame {
-            title: "AUC by hospital, with the spread over splits and draws",
+            title: "AUC by hospital, and its spread over the runs",
             x: ("", 0.0, groups.len() as f64),
             y: ("AUC", 0.4, 1.0),
         };
         let comparison = dots(&frame, &groups).replace('_', " ");
+        let [enclave, own] = self.cost.losses().map(|(_, loss)| loss);
         let rows: String = self.cost.named().map(|(name, quality)| row(name, quality)).concat();
         let names = HOSPITALS.map(|name| format!("<th>{name}")).concat();
         format!(
             "{}<h1>Heart disease, four hospitals, each patient hidden by noise</h1>\
              <p>{} rounds of federated logistic regression through an enclave in simulation, a host \
-             and four site agents, in {:.1} s. {}: so much a release may tell about whether a patient \
+             and four site agents, in {:.1} s. Each patient: {}; so much a release may tell about whether a patient \
              was in the data. Each hospital clips its patients' gradients; the enclave adds noise to \
              their sum once. <em>Without noise</em> is the same training otherwise; <em>local \
              noise</em> is what each hospital would add for the same epsilon if it trusted no \
@@ -232,7 +256,11 @@ impl PrivateSummary {
              <main><figure>{epsilon}</figure><figure>{convergence}</figure><figure>{comparison}\
              </figure></main><h2>AUC</h2><table><tr><th>Training<th>Mean{names}<th>Accuracy</tr>{rows}\
              </table><p>Held-out patients, {REPLICAS} stratified splits, {REPETITIONS} draws of the \
-             noise for each. The releases count held-out patients in {BINS} bins of score, under the \
+             noise for each; ± is the standard deviation over them. Compared with the same split \
+             without noise, the enclave's noise costs an AUC of {:.4} ± {:.4}, each hospital's own \
+             {:.4} ± {:.4}; a cost below 0 is chance. The model that went through the system is one \
+             split with one draw, which is not the mean. <em>Mean of sites</em> is its AUC after each \
+             round, <em>pooled, noisy</em> what the releases say. They count held-out patients in {BINS} bins of score, under the \
              same noise, so their AUC scatters. Data: UCI Heart Disease (Janosi, Steinbrunn, \
              Pfisterer, Detrano; CC BY 4.0). An example, not for the care of patients.</p></body>\
              </html>",
@@ -240,6 +268,10 @@ impl PrivateSummary {
             self.plan.rounds,
             self.seconds,
             self.claim(),
+            enclave.mean,
+            enclave.spread,
+            own.mean,
+            own.spread,
         )
     }
 }
@@ -274,7 +306,7 @@ mod tests {
     fn a_summary_has_its_keys_and_a_report_its_plots() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
         let study = Study::read(&folder).unwrap();
-        let plan = Plan::new(1).unwrap();
+        let plan = Plan::new(1, 2.5).unwrap();
         let cost = Cost::new(&study, &plan).unwrap();
         let outcome = Outcome {
             models: vec![vec![Logistic::default()]; 2],
@@ -284,7 +316,7 @@ mod tests {
         let summary = PrivateSummary::new(&study, plan, cost, &outcome, 1.5).unwrap();
         let json = summary.json();
         assert_eq!((&json["rounds"], &json["bytes_uploaded"]), (&json!(1), &json!(99)));
-        assert!(json["epsilon"].as_f64().unwrap() <= EPSILON);
+        assert!(json["epsilon"].as_f64().unwrap() <= 2.5);
         for model in ["private", "without_noise", "local_noise"] {
             for place in ["mean"].iter().chain(&HOSPITALS) {
                 assert!(json["auc"][model][place].as_f64().unwrap() > 0.3, "{model} {place}");
@@ -296,6 +328,21 @@ mod tests {
         let html = summary.html();
         assert_eq!((html.matches("<svg").count(), html.matches("</svg>").count()), (3, 3));
         assert!(!html.contains("NaN"));
+        // At 13 pixels in a plot of 460 a longer title may be cut off.
+        let titles: Vec<_> =
+            html.split("class='t'>").skip(1).map(|t| t.split('<').next().unwrap()).collect();
+        assert!(titles.iter().all(|title| title.chars().count() <= 50), "{titles:?}");
+        let [_, by_hospital] = html.split("AUC by hospital").collect::<Vec<_>>()[1..] else {
+            panic!("title and heading of the plot by hospital");
+        };
+        assert!(by_hospital.contains(">cleveland<") && !by_hospital.contains(">4</text>"));
+        for sentence in html.split(". ").skip(1) {
+            assert!(!sentence.starts_with(char::is_lowercase), "{sentence}");
+        }
+        let cost = &json["auc_cost"]["local_noise"];
+        assert!(cost["spread"].as_f64().unwrap() > 0.0);
+        let printed = format!("{:.4} ±", cost["mean"].as_f64().unwrap());
+        assert!(summary.table().contains(&printed), "{}", summary.table());
         assert!(summary.table().contains("0.625"), "{}", summary.table());
     }
 }

@@ -3,8 +3,9 @@
 use crate::experiment::{Comparison, Study};
 use crate::logistic::Logistic;
 use crate::measures::Measures;
+use crate::refusal::refused;
 use crate::{HOSPITALS, REPLICAS};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -62,9 +63,10 @@ impl Summary {
         let (federated, pooled) =
             (self.mean_auc(|c| c.federated.auc), self.mean_auc(|c| c.pooled.auc));
         if federated < pooled - CLOSE {
-            bail!(
-                "the federated model's AUC is {federated:.3}, expected within {CLOSE} of the pooled {pooled:.3}"
-            );
+            let expected = format!("expected within {CLOSE} of the pooled {pooled:.3}");
+            return Err(refused(format!(
+                "the federated model's AUC is {federated:.3}, {expected}"
+            )));
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ pub struct Series {
 pub struct Frame<'a> {
     /// The title, read aloud by screen readers too.
     pub title: &'a str,
-    /// What goes right.
+    /// What goes right; without a name nothing is counted there.
     pub x: (&'a str, f64, f64),
     /// What goes up.
     pub y: (&'a str, f64, f64),
@@ -30,7 +30,10 @@ pub struct Frame<'a> {
 
 impl Frame<'_> {
     fn at(&self, (x, y): (f64, f64)) -> (f64, f64) {
-        let along = |v: f64, low: f64, high: f64| (v - low) / (high - low).max(f64::EPSILON);
+        // What lies beyond the frame is drawn at its edge.
+        let along = |v: f64, low: f64, high: f64| {
+            ((v - low) / (high - low).max(f64::EPSILON)).clamp(0.0, 1.0)
+        };
         (
             MARGIN + along(x, self.x.1, self.x.2) * (WIDTH - MARGIN - 12.0),
             HEIGHT - MARGIN - along(y, self.y.1, self.y.2) * (HEIGHT - MARGIN - 30.0),
@@ -59,13 +62,18 @@ impl Frame<'_> {
             let (px, py) = self.at((x, y));
             let _ = write!(
                 out,
-                "<text x='{px}' y='{}' text-anchor='middle'>{}</text>\
-                 <text x='{}' y='{}' text-anchor='end'>{y:.2}</text>",
-                bottom + 15.0,
-                if self.x.2 > 2.0 { format!("{x:.0}") } else { format!("{x:.2}") },
+                "<text x='{}' y='{}' text-anchor='end'>{y:.2}</text>",
                 left - 5.0,
                 py + 4.0,
             );
+            if !self.x.0.is_empty() {
+                let x = if self.x.2 > 2.0 { format!("{x:.0}") } else { format!("{x:.2}") };
+                let _ = write!(
+                    out,
+                    "<text x='{px}' y='{}' text-anchor='middle'>{x}</text>",
+                    bottom + 15.0
+                );
+            }
         }
     }
 }
