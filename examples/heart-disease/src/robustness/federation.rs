@@ -15,8 +15,9 @@ use sealfold_aggregation::{Result, norm, weights};
 
 /// Rounds of training, as in the demo.
 pub const ROUNDS: usize = 24;
-/// The largest share of a site, as in the demo's manifest.
-const LARGEST_SHARE: f64 = 0.5;
+/// The largest share of a site: below one half, as a geometric median needs it. None
+/// of these sites reaches it.
+const LARGEST_SHARE: f64 = 0.4;
 
 /// A site: one of the equal parts of a hospital.
 #[derive(Debug, Clone, PartialEq, Eq)]
