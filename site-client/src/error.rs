@@ -126,19 +126,17 @@ impl Error {
         }
     }
 
-    /// The exit code: 1 for a refusal, 2 for what could not be done or told.
+    /// The exit code: 1 for a refusal by a named check, 2 for what could not be
+    /// done or told and may be on another try.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Host(refusal) if refusal.is_passing() => 2,
-            Self::Refused(_)
-            | Self::Unsigned(_)
-            | Self::Host(_)
-            | Self::Update { .. }
-            | Self::Evidence(_)
-            | Self::Protocol(_) => 1,
-            _ => 2,
-        }
+        let is_refused = self.refusal().is_some() && !self.is_passing_refusal();
+        if is_refused { 1 } else { 2 }
+    }
+
+    /// Whether a host refused only for now.
+    fn is_passing_refusal(&self) -> bool {
+        matches!(self, Self::Host(refusal) if refusal.is_passing())
     }
 
     /// Which check it is, what was expected and found, and what to do next;
@@ -168,8 +166,8 @@ impl Error {
             ),
             Self::Protocol(error) => {
                 let refusal = Refusal::from(error);
-                let (check, next) = (refusal.check.to_string(), next(refusal.check));
-                named(&check, &refusal.expected, &refusal.found, next)
+                let next = refusal.next.as_deref().unwrap_or_else(|| next(error, refusal.check));
+                named(&refusal.check.to_string(), &refusal.expected, &refusal.found, next)
             }
             Self::File { path, reason } => named(
                 "file",
@@ -187,7 +185,13 @@ impl Error {
     /// For people: the check, and what to do next.
     #[must_use]
     pub fn explain(&self) -> String {
-        self.refusal().map_or_else(|| self.to_string(), |refusal| refusal.to_string())
+        match self.refusal() {
+            Some(refusal) if self.is_passing_refusal() => {
+                format!("not now: {}", refusal.in_words())
+            }
+            Some(refusal) => refusal.to_string(),
+            None => self.to_string(),
+        }
     }
 
     /// For machines.
@@ -206,11 +210,13 @@ impl Error {
 }
 
 /// What to do about a statement that does not verify.
-fn next(check: Check) -> &'static str {
-    match check {
-        Check::Manifest => "correct the manifest, or have it approved: sealfold study approve",
-        Check::Preamble => "correct the metrics that go with the update",
-        Check::Chain => "stop, and compare with the other sites",
+fn next(error: &sealfold_protocol::Error, check: Check) -> &'static str {
+    use sealfold_protocol::Error as Of;
+    match (error, check) {
+        (Of::Approvals { .. }, _) => "have it approved: sealfold study approve",
+        (_, Check::Manifest) => "correct the manifest: docs/manifest.md explains its fields",
+        (_, Check::Preamble) => "correct the metrics that go with the update",
+        (_, Check::Chain) => "stop, and compare with the other sites",
         _ => "stop, and ask the operator what was sent",
     }
 }
@@ -218,7 +224,7 @@ fn next(check: Check) -> &'static str {
 /// A refusal in the words of whoever refused, who may be a host that lies. In
 /// what people read the words are [`shown`]; the fields are as they came.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
-#[error("refused by check {}: expected {}, found {}{}", shown(.check), shown(.expected), shown(.found), .next.as_ref().map(|n| format!("; {}", shown(n))).unwrap_or_default())]
+#[error("refused by {}", self.in_words())]
 pub struct Refused {
     /// The check.
     pub check: String,
@@ -228,4 +234,13 @@ pub struct Refused {
     pub found: String,
     /// What to do next.
     pub next: Option<String>,
+}
+
+impl Refused {
+    /// Check, expected, found and what to do next, on one line.
+    fn in_words(&self) -> String {
+        let [check, expected, found] = [&self.check, &self.expected, &self.found].map(|t| shown(t));
+        let next = self.next.as_ref().map_or(String::new(), |next| format!("; {}", shown(next)));
+        format!("check {check}: expected {expected}, found {found}{next}")
+    }
 }

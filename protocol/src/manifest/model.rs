@@ -125,6 +125,18 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    /// Its name in a manifest.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Float32 => "float32",
+            Self::Float16 => "float16",
+            Self::Bfloat16 => "bfloat16",
+            Self::Int64 => "int64",
+            Self::Int32 => "int32",
+        }
+    }
+
     /// The bytes of one element.
     #[must_use]
     pub fn width(self) -> u64 {

@@ -1,6 +1,8 @@
 //! The privacy that releases have by noise, and whether it is what the manifest
 //! claims.
 
+mod claim;
+
 use super::{Aggregation, Manifest, Rule, UpdateType, expect, is_positive};
 use crate::release::PrivacySpent;
 use crate::{Error, Result};
@@ -67,6 +69,16 @@ pub struct AdaptiveClip {
 }
 
 impl Privacy {
+    /// The unit's name in a manifest.
+    #[must_use]
+    pub fn unit(&self) -> &'static str {
+        match self {
+            Self::None {} => "none",
+            Self::Patient(_) => "patient",
+            Self::Site(_) => "site",
+        }
+    }
+
     /// The noise, if there is any.
     #[must_use]
     pub fn noise(&self) -> Option<&Noise> {
@@ -107,14 +119,22 @@ impl Noise {
     /// # Errors
     /// [`Error::Manifest`] if a parameter is out of range.
     pub fn accountant(&self) -> Result<Accountant> {
-        let rate = self.sampling_rate.unwrap_or(1.0);
-        let sum = SampledGaussian::new(self.noise_multiplier, 1.0, rate).map_err(uncounted)?;
-        let mut round = Spent::new(Orders::integer()).add(&sum.into(), 1);
-        if let Some(adaptive) = &self.adaptive_clip {
-            let count = SampledGaussian::new(adaptive.count_noise, 1.0, 1.0).map_err(uncounted)?;
-            round = round.add(&count.into(), 1);
-        }
+        let round = [self.sum()?].into_iter().chain(self.count()?);
+        let none = Spent::new(Orders::integer());
+        let round = round.fold(none, |spent, release| spent.add(&release.into(), 1));
         Ok(Accountant { round, delta: self.delta })
+    }
+
+    /// The noisy sum of a round.
+    fn sum(&self) -> Result<SampledGaussian> {
+        let rate = self.sampling_rate.unwrap_or(1.0);
+        SampledGaussian::new(self.noise_multiplier, 1.0, rate).map_err(uncounted)
+    }
+
+    /// The noisy count of a round, of the sites below an adaptive clip.
+    fn count(&self) -> Result<Option<SampledGaussian>> {
+        let of = |adaptive: AdaptiveClip| SampledGaussian::new(adaptive.count_noise, 1.0, 1.0);
+        self.adaptive_clip.map(of).transpose().map_err(uncounted)
     }
 }
 
@@ -140,6 +160,7 @@ fn uncounted(error: sealfold_aggregation::Error) -> Error {
         field: "privacy".to_owned(),
         expected: "a mechanism that can be accounted for".to_owned(),
         found: error.to_string(),
+        next: None,
     }
 }
 
@@ -226,17 +247,26 @@ impl Manifest {
     pub(super) fn check_privacy(&self) -> Result<()> {
         let Aggregation { rule, update_type, norm_limit, .. } = self.aggregation;
         let is_patient = matches!(self.privacy, Privacy::Patient(_));
+        let unit = self.privacy.unit();
         expect(
             "aggregation.update_type",
             (update_type == UpdateType::Grid) == is_patient,
-            "grid for the privacy unit patient, and for no other",
-            format!("{update_type:?}").to_lowercase(),
+            if is_patient {
+                "grid for the privacy unit patient"
+            } else {
+                "another than grid, which is for the privacy unit patient"
+            },
+            format!("{} with the privacy unit {unit}", update_type.name()),
         )?;
         expect(
             "aggregation.rule",
             (rule == Rule::Sum) == self.privacy.noise().is_some(),
-            "sum for the privacy units patient and site, and for no other",
-            rule.name(),
+            if self.privacy.noise().is_some() {
+                "sum for the privacy units patient and site"
+            } else {
+                "another than sum, which is for the privacy units patient and site"
+            },
+            format!("{} with the privacy unit {unit}", rule.name()),
         )?;
         let Some(noise) = self.privacy.noise() else { return Ok(()) };
         let limit = norm_limit.map_or("none".to_owned(), |limit| limit.to_string());
@@ -259,20 +289,7 @@ impl Manifest {
         expect("privacy.delta", delta > 0.0 && delta < 1.0, "between 0 and 1", delta)?;
         Self::check_unit(noise, is_patient)?;
         self.check_grid(noise, is_patient)?;
-        let rounds = self.study.rounds;
-        let spent = noise.spent(rounds)?;
-        expect(
-            "privacy.epsilon",
-            spent <= noise.epsilon,
-            format!(
-                "at least {:.4}, which {rounds} rounds with noise_multiplier {} cost at delta \
-                 {delta}, or a larger noise_multiplier",
-                // Never less than it is.
-                (spent * 1e4).ceil() / 1e4,
-                noise.noise_multiplier
-            ),
-            noise.epsilon,
-        )
+        claim::check(noise, self.study.rounds)
     }
 
     fn check_unit(noise: &Noise, is_patient: bool) -> Result<()> {

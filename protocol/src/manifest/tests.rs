@@ -105,7 +105,7 @@ fn an_unknown_or_missing_field_is_named() {
     assert!(error.contains("surprise"), "{error}");
     let missing = text.replace("rounds = 20", "");
     let error = Manifest::from_toml(&missing).unwrap_err().to_string();
-    assert!(error.contains("rounds"), "{error}");
+    assert!(error.contains("study.rounds"), "{error}");
 }
 
 #[test]

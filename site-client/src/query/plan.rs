@@ -6,6 +6,7 @@ use crate::{Error, Result};
 use sealfold_aggregation::privacy::Orders;
 use sealfold_aggregation::privacy::calibrate::noise_multiplier_for;
 use sealfold_protocol::manifest::{Draft, Model, Noise};
+use sealfold_protocol::text::counted;
 use std::fmt::Write;
 
 /// The fewest grid steps of a statistic's share: two million patients of a site
@@ -99,10 +100,12 @@ impl Plan {
     /// The standard errors to expect, as comments of a TOML file.
     #[must_use]
     pub fn accuracy(&self, patients: f64) -> String {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // positive, saturates
+        let least = (self.deviation * sealfold_aggregation::statistics::TELLING).ceil() as u64;
         let mut text = format!(
             "# standard errors by noise, for {patients} patients evenly spread over cells and \
-             ranges;\n# cells below {:.0} patients will be suppressed\n",
-            (self.deviation * sealfold_aggregation::statistics::TELLING).ceil()
+             ranges;\n# cells below {} will be suppressed\n",
+            counted(least, "patient")
         );
         for Reading { statistic, figures } in &self.readings {
             // The cells of a table are all alike.

@@ -135,9 +135,11 @@ pub fn table(readings: &[Reading]) -> String {
             let (figure, error) = match (value, standard_error) {
                 (Some(value), Some(error)) => (rounded(*value, *error), rounded(*error, *error)),
                 (None, Some(error)) => ("suppressed".to_owned(), rounded(*error, *error)),
-                _ => ("suppressed".to_owned(), "unknown".to_owned()),
+                // What it depends on is suppressed, so its error is not known either.
+                _ => ("suppressed".to_owned(), String::new()),
             };
-            text.push_str(&format!("  {label:<width$}  {figure:>12}  +- {error}\n"));
+            let error = if error.is_empty() { error } else { format!("  +- {error}") };
+            text.push_str(&format!("  {label:<width$}  {figure:>12}{error}\n"));
         }
     }
     text.trim_start_matches('\n').to_owned()
@@ -231,7 +233,7 @@ quantiles = [0.5]
             assert!(figures(place, cells, 1.0).iter().all(|(_, value, _)| value.is_none()));
         }
         let text = table(&[of_cells(&parts()[3], &[1.0, 1.0], 1.0)]);
-        assert!(text.contains("mean        suppressed  +- unknown"), "{text}");
+        assert!(text.contains("mean        suppressed\n"), "{text}");
     }
 
     #[test]

@@ -101,7 +101,7 @@ fn a_query_is_read_signed_and_read_again() {
     assert_eq!((Some(draft.query), draft.data), (manifest.query, manifest.data));
     assert!(Manifest::from_toml(&text.replace("cuts = ", "edges = ")).is_err());
     let alone = Draft::from_toml("[[query.statistic]]\nkind = \"count\"").unwrap_err().to_string();
-    assert!(alone.contains("missing field `data`"), "{alone}");
+    assert!(alone.contains("field data: expected a section [data], found none"), "{alone}");
 }
 
 #[test]
