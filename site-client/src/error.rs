@@ -107,6 +107,46 @@ impl Error {
         Self::Input(SiteRefusal::new(check, expected, found))
     }
 
+    /// A refusal of numbers that no accounting of privacy takes, with the option
+    /// that is to be another.
+    #[must_use]
+    pub fn unaccounted(error: sealfold_aggregation::Error) -> Self {
+        use sealfold_aggregation::Error as Of;
+        let refuse = |expected: String, found: String, next| {
+            Self::input("privacy", expected, found).next(next)
+        };
+        match error {
+            Of::Parameter { what: "epsilon", found } | Of::Epsilon { found } => {
+                refuse("a positive epsilon".to_owned(), found.to_string(), "give another --epsilon")
+            }
+            Of::Delta { found } => refuse(
+                "a delta between 0 and 1".to_owned(),
+                found.to_string(),
+                "give another --delta: far less than one in the number of patients",
+            ),
+            Of::SamplingRate { found } => refuse(
+                "a sampling rate from 0 to 1".to_owned(),
+                found.to_string(),
+                "give another --sampling-rate",
+            ),
+            Of::NothingSampled => refuse(
+                "a sampling rate above 0".to_owned(),
+                "0, which needs no noise".to_owned(),
+                "give another --sampling-rate",
+            ),
+            Of::OutOfReach { epsilon, delta } => refuse(
+                "an epsilon and a delta that some noise buys".to_owned(),
+                format!("epsilon {epsilon} at delta {delta}"),
+                "give a larger --epsilon or --delta",
+            ),
+            other => refuse(
+                "a setting that can be accounted for".to_owned(),
+                other.to_string(),
+                "give another --noise-multiplier",
+            ),
+        }
+    }
+
     /// Adds what to do next to an [`Error::Input`].
     #[must_use]
     pub fn next(self, next: &'static str) -> Self {

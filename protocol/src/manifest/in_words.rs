@@ -8,7 +8,7 @@ use serde::Serialize;
 use std::fmt::Write;
 
 mod conclusions;
-pub use conclusions::{Conclusions, conclusions, weaker};
+pub use conclusions::{Conclusions, conclusions, weaker, weaker_noise};
 
 /// What a study without site-level noise does not protect.
 const WITHOUT_NOISE: &str = "This study adds no site-level noise: the smallest roster protects \

@@ -94,23 +94,6 @@ impl Privacy {
     }
 }
 
-/// What the accounting refuses, with the option that is to be another.
-fn refused(error: Numbers) -> Error {
-    let next = match &error {
-        Numbers::Parameter { what: "epsilon", .. } | Numbers::Epsilon { .. } => {
-            "give another --epsilon"
-        }
-        Numbers::Delta { .. } => {
-            "give another --delta: a probability, less than one in the \
-                                  number of patients"
-        }
-        Numbers::SamplingRate { .. } | Numbers::NothingSampled => "give another --sampling-rate",
-        Numbers::OutOfReach { .. } => "give a larger --epsilon or --delta",
-        _ => "give another --noise-multiplier",
-    };
-    Error::input("privacy", "a setting that can be accounted for", error).next(next)
-}
-
 /// A positive number that was given.
 fn expect_positive(what: &str, value: f64, next: &'static str) -> Result<()> {
     if value.is_finite() && value > 0.0 {
@@ -139,7 +122,7 @@ impl Setting {
     /// The counts of an adaptive clip, one a round.
     fn count(&self) -> Result<Option<SampledGaussian>> {
         let of = |noise| SampledGaussian::new(noise, 1.0, 1.0);
-        self.count_noise.map(of).transpose().map_err(refused)
+        self.count_noise.map(of).transpose().map_err(Error::unaccounted)
     }
 
     /// The least noise multiplier for an epsilon, rounded up to the digits that
@@ -155,8 +138,8 @@ impl Setting {
         let noise = match (least(&beside), self.count_noise) {
             // The counts alone cost more: they are a release like the sum.
             (Err(Numbers::OutOfReach { .. }), Some(count_noise)) => {
-                let most = (least(&nothing).map_err(refused)? * 1e4).ceil() / 1e4;
-                let spent = beside.epsilon(delta).map_err(refused)?;
+                let most = (least(&nothing).map_err(Error::unaccounted)? * 1e4).ceil() / 1e4;
+                let spent = beside.epsilon(delta).map_err(Error::unaccounted)?;
                 let expected = format!(
                     "a count noise above {most}, which alone costs all of epsilon {epsilon}"
                 );
@@ -164,7 +147,7 @@ impl Setting {
                 return Err(Error::input("privacy", expected, found)
                     .next("give a larger --count-noise or a larger --epsilon"));
             }
-            (noise, _) => noise.map_err(refused)?,
+            (noise, _) => noise.map_err(Error::unaccounted)?,
         };
         Ok((noise * 1e6).ceil() / 1e6)
     }
@@ -172,11 +155,12 @@ impl Setting {
     fn cost(&self, context: &Context, noise_multiplier: f64) -> Result<u8> {
         let Self { rounds, delta, sampling_rate, count_noise } = *self;
         expect_positive("noise multiplier", noise_multiplier, "give another --noise-multiplier")?;
-        let sum = SampledGaussian::new(noise_multiplier, 1.0, sampling_rate).map_err(refused)?;
+        let sum = SampledGaussian::new(noise_multiplier, 1.0, sampling_rate)
+            .map_err(Error::unaccounted)?;
         let count = self.count()?;
         let round = Spent::new(Orders::integer()).add(&sum.into(), 1);
         let round = count.iter().fold(round, |spent, count| spent.add(&(*count).into(), 1));
-        let rdp = round.by_round(rounds, delta).map_err(refused)?;
+        let rdp = round.by_round(rounds, delta).map_err(Error::unaccounted)?;
         let step = rounds.div_ceil(ROWS).max(1);
         let mut shown: Vec<u32> = (1..=rounds).filter(|round| round % step == 0).collect();
         if shown.last() != Some(&rounds) {
@@ -186,8 +170,8 @@ impl Setting {
         let both = count_noise.map_or(noise_multiplier, |count| {
             (noise_multiplier.powi(-2) + count.powi(-2)).sqrt().recip()
         });
-        let both = SampledGaussian::new(both, 1.0, sampling_rate).map_err(refused)?;
-        let tight = pld::epsilon(&both, rounds.into(), delta).map_err(refused)?;
+        let both = SampledGaussian::new(both, 1.0, sampling_rate).map_err(Error::unaccounted)?;
+        let tight = pld::epsilon(&both, rounds.into(), delta).map_err(Error::unaccounted)?;
         let of = |round: u32| rdp[round as usize - 1];
         let last = of(rounds);
         let counts = count_noise.map_or(String::new(), |noise| format!(", count noise {noise}"));
@@ -204,7 +188,7 @@ impl Setting {
         }
         let mut alone = serde_json::Value::Null;
         if let Some(count) = count {
-            let cost = |release| self.alone(release).epsilon(delta).map_err(refused);
+            let cost = |release| self.alone(release).epsilon(delta).map_err(Error::unaccounted);
             let (sum, count) = (cost(sum)?, cost(count)?);
             let _ = write!(
                 text,

@@ -5,6 +5,7 @@
 //! alone could be it: patients below three standard deviations of their noise.
 //! Of cells without patients one in 740 is shown all the same.
 
+use crate::error::SiteRefusal;
 use crate::{Error, Result, tensors};
 use sealfold_aggregation::statistics::{
     Estimate, TELLING, mean, mean_and_variance, patients, quantile,
@@ -54,12 +55,18 @@ impl Figure {
 /// safetensors or npz.
 ///
 /// # Errors
-/// A refusal by `query` for another study, by `layout` or `finite` for another
+/// A refusal by `query` for another study, or the model before any round, by `layout` or `finite` for another
 /// model; [`Error::File`].
 pub fn read(manifest: &Manifest, model: &Path) -> Result<Vec<Reading>> {
     let (query, noise) = super::of(manifest)?;
     let mut content = Vec::new();
     tensors::copy_content(model, &manifest.model.tensors, &mut content)?;
+    if content.iter().all(|byte| *byte == 0) {
+        let found = "the model of zeros that the query starts from: no round has run";
+        return Err(SiteRefusal::new("query", "the model after the round", found)
+            .next("fetch it when the round is over: sealfold fetch")
+            .into());
+    }
     // The release is divided by a constant, and a patient is worth the weight.
     let unit = manifest.aggregation.divisor.unwrap_or(1.0) / query.weight(noise);
     let values = content.as_chunks::<4>().0.iter();

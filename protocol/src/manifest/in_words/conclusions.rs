@@ -41,15 +41,17 @@ pub fn conclusions(manifest: &Manifest) -> Conclusions {
 #[must_use]
 pub fn weaker(manifest: &Manifest) -> Vec<String> {
     let (quorum, aggregation) = (&manifest.quorum, &manifest.aggregation);
-    let given_up =
-        quorum.accepts.iter().map(|weakness| format!(" ({weakness}): {}", weakness.meaning()));
-    let let_out =
-        aggregation.accepts.iter().map(|leak| format!(" ({}): {}", leak.name(), leak.meaning()));
-    let accepted = given_up.chain(let_out);
-    let settings =
-        rule(manifest).into_iter().chain(manifest.privacy.noise().into_iter().flat_map(noise));
-    let weaker = accepted.chain(settings.map(|words| format!(": {words}")));
-    weaker.map(|words| format!("WEAKER{words}.")).collect()
+    let given_up = quorum
+        .accepts
+        .iter()
+        .map(|weakness| format!("WEAKER ({weakness}): {}.", weakness.meaning()));
+    let let_out = aggregation
+        .accepts
+        .iter()
+        .map(|leak| format!("WEAKER ({}): {}.", leak.name(), leak.meaning()));
+    let of_rule = rule(manifest).map(|words| format!("WEAKER: {words}."));
+    let of_noise = manifest.privacy.noise().into_iter().flat_map(weaker_noise);
+    given_up.chain(let_out).chain(of_rule).chain(of_noise).collect()
 }
 
 /// What a rule lets a single site do.
@@ -74,20 +76,21 @@ fn rule(manifest: &Manifest) -> Option<String> {
     })
 }
 
-/// What noise promises too little.
-fn noise(noise: &Noise) -> Vec<String> {
+/// What noise promises next to nothing.
+#[must_use]
+pub fn weaker_noise(noise: &Noise) -> Vec<String> {
     let mut weaker = Vec::new();
     if noise.epsilon > LARGE_EPSILON {
         weaker.push(format!(
-            "epsilon {} promises next to nothing ({}); up to {LARGE_EPSILON} is usual",
+            "WEAKER: epsilon {} promises next to nothing ({}); up to {LARGE_EPSILON} is usual.",
             number(noise.epsilon),
             times(noise.epsilon)
         ));
     }
     if noise.delta > LARGE_DELTA {
         weaker.push(format!(
-            "delta {} is the probability with which the promise may not hold at all; usual is far \
-             less than one in the number of patients, {LARGE_DELTA} at most",
+            "WEAKER: delta {} is the probability with which the promise may not hold at all; usual is far \
+             less than one in the number of patients, {LARGE_DELTA} at most.",
             number(noise.delta)
         ));
     }

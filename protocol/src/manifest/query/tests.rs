@@ -141,6 +141,8 @@ fn what_a_statistic_takes_is_named() {
         statistic(|s| *s = Statistic::Mean { column }, 2)
     };
     assert!(unknown("weight").contains("\"mean of weight\" column"), "{}", unknown("weight"));
+    let found = "a column of [data]: age, cp, num, found \"weight\", which is none";
+    assert!(unknown("weight").ends_with(found), "{}", unknown("weight"));
     assert!(unknown("cp").contains("a feature with a range"), "{}", unknown("cp"));
     let axis = |bins: Option<u32>, cuts: &[f64]| {
         let axis = Axis { column: "age".to_owned(), bins, cuts: cuts.to_vec() };
