@@ -11,7 +11,8 @@ fn unparsed(error: &clap::Error) -> ExitCode {
     let code = u8::try_from(error.exit_code()).unwrap_or(2);
     if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
         let text = error.render().to_string();
-        let text = text.trim().trim_start_matches("error: ");
+        // The first paragraph says what is wrong, the others how to call it.
+        let text = text.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default();
         println!("{}", serde_json::json!({ "error": text, "refusal": null, "exit_code": code }));
     } else {
         let _ = error.print();
