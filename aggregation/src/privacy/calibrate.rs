@@ -23,7 +23,7 @@ const MOST_NOISE: f64 = 1e15;
 /// # Errors
 /// [`Error::Parameter`] unless `epsilon` is positive and finite;
 /// [`Error::Delta`], [`Error::SamplingRate`], [`Error::Empty`] as for
-/// [`epsilon`] and [`SampledGaussian::new`];
+/// [`epsilon`](super::epsilon) and [`SampledGaussian::new`];
 /// [`Error::OutOfReach`] where the orders bound no noise so tightly;
 /// [`Error::NothingSampled`] for a rate of 0, which needs no noise.
 pub fn noise_multiplier_for(
