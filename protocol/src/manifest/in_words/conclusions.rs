@@ -103,7 +103,7 @@ fn times(epsilon: f64) -> String {
     if factor < 1e6 {
         format!("at most {} times as likely", figure(factor, 3))
     } else {
-        "more than a million times as likely".to_owned()
+        "possibly more than a million times as likely".to_owned()
     }
 }
 
