@@ -284,3 +284,31 @@ impl Refused {
         format!("check {check}: expected {expected}, found {found}{next}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sealfold_protocol::refusal::Check;
+
+    #[test]
+    fn what_says_that_it_is_refused_exits_1_and_nothing_else() {
+        let of = |check| Error::Host(Refusal::new(check, "this", "that").next("wait"));
+        let refusals = [
+            Error::input("rounds", 1, 0),
+            Error::file(Path::new("a"), "no such file"),
+            Error::Usage("what is it".to_owned()),
+            of(Check::Roster),
+            Error::unaccounted(sealfold_aggregation::Error::Delta { found: 2.0 }),
+        ];
+        for error in refusals {
+            assert!(error.explain().starts_with("refused by check "), "{error:?}");
+            assert_eq!(error.exit_code(), 1, "{error:?}");
+        }
+        let passing = of(Check::Enclave);
+        assert_eq!(passing.explain(), "not now: check enclave: expected this, found that; wait");
+        for error in [passing, Error::Training("it failed".to_owned()), Error::Stopped] {
+            assert!(!error.explain().contains("refused by check"), "{error:?}");
+            assert_eq!(error.exit_code(), 2, "{error:?}");
+        }
+    }
+}
