@@ -69,6 +69,8 @@ pub enum Error {
         expected: String,
         /// What it is.
         found: String,
+        /// What to do next, where it is more than to correct the field.
+        next: Option<&'static str>,
     },
     /// A link of a study's chain does not point where it must.
     #[error("{what} names {found}, expected {expected}")]
@@ -106,18 +108,6 @@ impl Error {
     #[must_use]
     pub fn link(what: &'static str, expected: &Digest, found: &Digest) -> Self {
         Self::Link { what, expected: expected.to_string(), found: found.to_string() }
-    }
-
-    /// A [`Error::Manifest`] of a text that is none, with the line.
-    pub(crate) fn manifest_text(text: &str, error: &toml::de::Error) -> Self {
-        // On one line: only what is foreign may have to be escaped.
-        let message = error.message().lines().collect::<Vec<_>>().join("; ");
-        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-        Self::Manifest {
-            field: "(all)".to_owned(),
-            expected: format!("TOML with the fields of format {}", crate::manifest::FORMAT),
-            found: format!("line {}: {}", before.matches('\n').count() + 1, message),
-        }
     }
 
     /// A [`Error::Malformed`] with any reason that can be displayed.

@@ -19,6 +19,7 @@ pub mod in_words;
 mod layout;
 mod log;
 mod measurements;
+mod misread;
 mod model;
 mod privacy;
 mod query;
@@ -184,8 +185,7 @@ impl Manifest {
                 found: text.len(),
             });
         }
-        let mut manifest: Self =
-            toml::from_str(text).map_err(|e| Error::manifest_text(text, &e))?;
+        let mut manifest: Self = toml::from_str(text).map_err(|e| misread::error(text, &e))?;
         manifest.sites.sort_by(|a, b| a.name.cmp(&b.name));
         manifest.check()?;
         Ok(manifest)
@@ -382,7 +382,14 @@ pub(crate) fn expect(
         field: field.to_owned(),
         expected: expected.to_string(),
         found: found.to_string(),
+        next: None,
     })
+}
+
+/// A parameter that a library refuses, in the library's words.
+fn refused(field: &str, expected: &str, error: &sealfold_aggregation::Error) -> Error {
+    let (field, expected, found) = (field.to_owned(), expected.to_owned(), error.to_string());
+    Error::Manifest { field, expected, found, next: None }
 }
 
 #[cfg(test)]

@@ -108,9 +108,17 @@ impl Quorum {
         expect(
             "quorum.accepts",
             accepted == weak,
-            format!("exactly the guarantees that do not hold: {weak:?}"),
-            format!("{:?}", self.accepts),
+            format!("exactly the guarantees that do not hold: {}", listed(&weak)),
+            listed(&self.accepts),
         )
+    }
+}
+
+/// Names, or that there are none.
+fn listed(weaknesses: &[Weakness]) -> String {
+    match weaknesses {
+        [] => "none".to_owned(),
+        named => named.iter().map(Weakness::to_string).collect::<Vec<_>>().join(", "),
     }
 }
 

@@ -210,8 +210,9 @@ impl From<&crate::Error> for Refusal {
                 let expected = format!("{what} with {required} approvals of listed approvers");
                 Self::new(Check::Manifest, expected, found)
             }
-            Error::Manifest { field, expected, found } => {
-                Self::new(Check::Manifest, format!("{field}: {expected}"), found)
+            Error::Manifest { field, expected, found, next } => {
+                let refusal = Self::new(Check::Manifest, format!("{field}: {expected}"), found);
+                Self { next: next.map(str::to_owned), ..refusal }
             }
             Error::Link { what, expected, found } => {
                 Self::new(Check::Chain, format!("{what} {expected}"), found)

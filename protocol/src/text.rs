@@ -42,6 +42,24 @@ pub fn shown_lines(text: &str) -> String {
     escaped(text, |character| character == '\n')
 }
 
+/// A number of things: `1 round`, `2 rounds`.
+#[must_use]
+pub fn counted(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A figure with so many decimals, or in scientific notation where they would
+/// not show what it is: too small, or too large to be read.
+#[must_use]
+pub fn figure(value: f64, decimals: usize) -> String {
+    let magnitude = value.abs();
+    let least = 0.1f64.powi(i32::try_from(decimals).unwrap_or(i32::MAX));
+    if magnitude > 0.0 && magnitude.is_finite() && !(least..1e9).contains(&magnitude) {
+        return format!("{value:.2e}");
+    }
+    format!("{value:.decimals$}")
+}
+
 fn escaped(text: &str, is_allowed: impl Fn(char) -> bool) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -57,6 +75,20 @@ fn escaped(text: &str, is_allowed: impl Fn(char) -> bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!(
+            [counted(0, "bin"), counted(1, "bin"), counted(2, "bin")].join(", "),
+            "0 bins, 1 bin, 2 bins"
+        );
+    }
+
+    #[test]
+    fn figures_tell_what_they_are_whatever_their_size() {
+        let shown = [0.0, 2.5, 0.0004, -1e-12, 1e300, f64::INFINITY].map(|value| figure(value, 3));
+        assert_eq!(shown.join(" "), "0.000 2.500 4.00e-4 -1.00e-12 1.00e300 inf");
+    }
 
     #[test]
     fn what_acts_is_seen_and_what_is_read_stays() {

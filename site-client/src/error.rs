@@ -107,6 +107,46 @@ impl Error {
         Self::Input(SiteRefusal::new(check, expected, found))
     }
 
+    /// A refusal of numbers that no accounting of privacy takes, with the option
+    /// that is to be another.
+    #[must_use]
+    pub fn unaccounted(error: sealfold_aggregation::Error) -> Self {
+        use sealfold_aggregation::Error as Of;
+        let refuse = |expected: String, found: String, next| {
+            Self::input("privacy", expected, found).next(next)
+        };
+        match error {
+            Of::Parameter { what: "epsilon", found } | Of::Epsilon { found } => {
+                refuse("a positive epsilon".to_owned(), found.to_string(), "give another --epsilon")
+            }
+            Of::Delta { found } => refuse(
+                "a delta between 0 and 1".to_owned(),
+                found.to_string(),
+                "give another --delta: far less than one in the number of patients",
+            ),
+            Of::SamplingRate { found } => refuse(
+                "a sampling rate from 0 to 1".to_owned(),
+                found.to_string(),
+                "give another --sampling-rate",
+            ),
+            Of::NothingSampled => refuse(
+                "a sampling rate above 0".to_owned(),
+                "0, which needs no noise".to_owned(),
+                "give another --sampling-rate",
+            ),
+            Of::OutOfReach { epsilon, delta } => refuse(
+                "an epsilon and a delta that some noise buys".to_owned(),
+                format!("epsilon {epsilon} at delta {delta}"),
+                "give a larger --epsilon or --delta",
+            ),
+            other => refuse(
+                "a setting that can be accounted for".to_owned(),
+                other.to_string(),
+                "give another --noise-multiplier",
+            ),
+        }
+    }
+
     /// Adds what to do next to an [`Error::Input`].
     #[must_use]
     pub fn next(self, next: &'static str) -> Self {
@@ -126,19 +166,17 @@ impl Error {
         }
     }
 
-    /// The exit code: 1 for a refusal, 2 for what could not be done or told.
+    /// The exit code: 1 for a refusal by a named check, 2 for what could not be
+    /// done or told and may be on another try.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Host(refusal) if refusal.is_passing() => 2,
-            Self::Refused(_)
-            | Self::Unsigned(_)
-            | Self::Host(_)
-            | Self::Update { .. }
-            | Self::Evidence(_)
-            | Self::Protocol(_) => 1,
-            _ => 2,
-        }
+        let is_refused = self.refusal().is_some() && !self.is_passing_refusal();
+        if is_refused { 1 } else { 2 }
+    }
+
+    /// Whether a host refused only for now.
+    fn is_passing_refusal(&self) -> bool {
+        matches!(self, Self::Host(refusal) if refusal.is_passing())
     }
 
     /// Which check it is, what was expected and found, and what to do next;
@@ -168,8 +206,8 @@ impl Error {
             ),
             Self::Protocol(error) => {
                 let refusal = Refusal::from(error);
-                let (check, next) = (refusal.check.to_string(), next(refusal.check));
-                named(&check, &refusal.expected, &refusal.found, next)
+                let next = refusal.next.as_deref().unwrap_or_else(|| next(error, refusal.check));
+                named(&refusal.check.to_string(), &refusal.expected, &refusal.found, next)
             }
             Self::File { path, reason } => named(
                 "file",
@@ -187,7 +225,13 @@ impl Error {
     /// For people: the check, and what to do next.
     #[must_use]
     pub fn explain(&self) -> String {
-        self.refusal().map_or_else(|| self.to_string(), |refusal| refusal.to_string())
+        match self.refusal() {
+            Some(refusal) if self.is_passing_refusal() => {
+                format!("not now: {}", refusal.in_words())
+            }
+            Some(refusal) => refusal.to_string(),
+            None => self.to_string(),
+        }
     }
 
     /// For machines.
@@ -206,11 +250,13 @@ impl Error {
 }
 
 /// What to do about a statement that does not verify.
-fn next(check: Check) -> &'static str {
-    match check {
-        Check::Manifest => "correct the manifest, or have it approved: sealfold study approve",
-        Check::Preamble => "correct the metrics that go with the update",
-        Check::Chain => "stop, and compare with the other sites",
+fn next(error: &sealfold_protocol::Error, check: Check) -> &'static str {
+    use sealfold_protocol::Error as Of;
+    match (error, check) {
+        (Of::Approvals { .. }, _) => "have it approved: sealfold study approve",
+        (_, Check::Manifest) => "correct the manifest: docs/manifest.md explains its fields",
+        (_, Check::Preamble) => "correct the metrics that go with the update",
+        (_, Check::Chain) => "stop, and compare with the other sites",
         _ => "stop, and ask the operator what was sent",
     }
 }
@@ -218,7 +264,7 @@ fn next(check: Check) -> &'static str {
 /// A refusal in the words of whoever refused, who may be a host that lies. In
 /// what people read the words are [`shown`]; the fields are as they came.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
-#[error("refused by check {}: expected {}, found {}{}", shown(.check), shown(.expected), shown(.found), .next.as_ref().map(|n| format!("; {}", shown(n))).unwrap_or_default())]
+#[error("refused by {}", self.in_words())]
 pub struct Refused {
     /// The check.
     pub check: String,
@@ -228,4 +274,41 @@ pub struct Refused {
     pub found: String,
     /// What to do next.
     pub next: Option<String>,
+}
+
+impl Refused {
+    /// Check, expected, found and what to do next, on one line.
+    fn in_words(&self) -> String {
+        let [check, expected, found] = [&self.check, &self.expected, &self.found].map(|t| shown(t));
+        let next = self.next.as_ref().map_or(String::new(), |next| format!("; {}", shown(next)));
+        format!("check {check}: expected {expected}, found {found}{next}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sealfold_protocol::refusal::Check;
+
+    #[test]
+    fn what_says_that_it_is_refused_exits_1_and_nothing_else() {
+        let of = |check| Error::Host(Refusal::new(check, "this", "that").next("wait"));
+        let refusals = [
+            Error::input("rounds", 1, 0),
+            Error::file(Path::new("a"), "no such file"),
+            Error::Usage("what is it".to_owned()),
+            of(Check::Roster),
+            Error::unaccounted(sealfold_aggregation::Error::Delta { found: 2.0 }),
+        ];
+        for error in refusals {
+            assert!(error.explain().starts_with("refused by check "), "{error:?}");
+            assert_eq!(error.exit_code(), 1, "{error:?}");
+        }
+        let passing = of(Check::Enclave);
+        assert_eq!(passing.explain(), "not now: check enclave: expected this, found that; wait");
+        for error in [passing, Error::Training("it failed".to_owned()), Error::Stopped] {
+            assert!(!error.explain().contains("refused by check"), "{error:?}");
+            assert_eq!(error.exit_code(), 2, "{error:?}");
+        }
+    }
 }

@@ -194,7 +194,7 @@ fn what_noise_buys_is_answered_and_shown() {
         "sealfold",
         &["--home", home, "privacy", "cost", "--noise-multiplier", "0", "--rounds", "1"],
     );
-    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+    assert_eq!(wrong.status.code(), Some(1), "{wrong:?}");
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn keys_are_made_once_and_for_their_owner() {
     assert!(!policy.contains("[simulation]"), "{policy}");
     let before = files.map(|file| std::fs::read(home.join(file)).unwrap());
     let again = sealfold(&home, &["init", "--name", "hospital-a"]);
-    assert_eq!(again.code, 2, "{again:?}");
+    assert_eq!(again.code, 1, "{again:?}");
     let signing = home.join("keys/signing.json");
     let refusal = json!({
         "check": "keys", "expected": "a home without keys", "found": signing,
@@ -45,7 +45,7 @@ fn keys_are_made_once_and_for_their_owner() {
     assert_eq!(again.json()["refusal"], refusal);
     assert_eq!(before, files.map(|file| std::fs::read(home.join(file)).unwrap()));
     let odd = sealfold(&folder.path().join("odd"), &["init", "--name", "Hospital A"]);
-    assert_eq!((odd.code, &odd.json()["refusal"]["check"]), (2, &json!("name")));
+    assert_eq!((odd.code, &odd.json()["refusal"]["check"]), (1, &json!("name")));
     // Without --json it prints the section for the manifest.
     let mut command = process::command("sealfold");
     command.arg("--home").arg(folder.path().join("b")).args(["init", "--name", "hospital-b"]);
@@ -55,7 +55,7 @@ fn keys_are_made_once_and_for_their_owner() {
     std::fs::set_permissions(&signing, std::fs::Permissions::from_mode(0o640)).unwrap();
     let shared = ["status", "--host", "http://127.0.0.1:1", &"00".repeat(32)];
     let ended = sealfold(&home, &shared);
-    assert_eq!((ended.code, &ended.json()["refusal"]["check"]), (2, &json!("key-mode")));
+    assert_eq!((ended.code, &ended.json()["refusal"]["check"]), (1, &json!("key-mode")));
 }
 
 /// The example study's manifest.
@@ -168,8 +168,9 @@ fn data_is_checked_rule_by_rule() {
     assert_eq!(renamed, [json!("column"), json!("chol"), json!(0)]);
     let short = of_copy(&|lines| lines.truncate(100));
     assert_eq!(short, [json!("minimum-rows"), json!(""), json!(99)]);
-    // A file that is not there is not data that breaks a rule.
-    assert_eq!(check(&folder.path().join("none.csv")).code, 2);
+    // A file that is not there is refused by another name than data that breaks a rule.
+    let missing = check(&folder.path().join("none.csv"));
+    assert_eq!((missing.code, missing.check()), (1, "file".to_owned()), "{missing:?}");
 }
 
 #[test]
@@ -256,7 +257,7 @@ fn keys_under_a_passphrase_need_it_in_every_command() {
         sealfold(&home, &[&fixed[..], more].concat())
     };
     let refused = |ended: &Ended, expected: &str, found: &str| {
-        assert_eq!(ended.code, 2, "{ended:?}");
+        assert_eq!(ended.code, 1, "{ended:?}");
         let refusal = &ended.json()["refusal"];
         assert_eq!(refusal["check"], "passphrase");
         let key = home.join("keys/signing.json").display().to_string();

@@ -47,7 +47,7 @@ fn a_live_enclave_is_verified_check_by_check() {
     let empty = simulation[..start].replace("[simulation]", "[simulation]\nmeasurements = []");
     std::fs::write(&policy, system.policy(&empty)).unwrap();
     let ended = system.on_study("site-000", &["verify"], &[]);
-    assert_eq!(ended.code, 2, "{ended:?}");
+    assert_eq!(ended.code, 1, "{ended:?}");
     assert!(ended.stdout.contains("simulation.measurements"), "{ended:?}");
 }
 
@@ -112,7 +112,7 @@ fn updates_that_are_wrong_are_refused_before_they_leave() {
     write_tensors(&path, 1000, f32::NAN);
     assert_eq!(submit(&path).check(), "finite");
     std::fs::write(&path, b"nonsense").unwrap();
-    assert_eq!(submit(&path).code, 2);
+    assert_eq!(submit(&path).code, 1);
     assert_eq!(system.submit("site-000", 1.0).good().json()["state"], "admitted");
     // The same update again is the first one again, another one is refused.
     assert_eq!(system.submit("site-000", 1.0).good().json()["state"], "admitted");

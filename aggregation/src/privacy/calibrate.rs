@@ -1,10 +1,7 @@
 //! Answers for people who plan a study: how much noise a claim needs, and how
 //! epsilon grows over the rounds.
 
-use super::{
-    Mechanism, Orders, SampledGaussian, checked_delta, checked_rounds, conversion, epsilon,
-    positive,
-};
+use super::{Mechanism, Orders, SampledGaussian, Spent, checked_rounds, positive};
 use crate::{Error, Result};
 
 /// Beyond this noise multiplier a claim counts as out of reach.
@@ -26,7 +23,7 @@ const MOST_NOISE: f64 = 1e15;
 /// # Errors
 /// [`Error::Parameter`] unless `epsilon` is positive and finite;
 /// [`Error::Delta`], [`Error::SamplingRate`], [`Error::Empty`] as for
-/// [`epsilon`] and [`SampledGaussian::new`];
+/// [`epsilon`](super::epsilon) and [`SampledGaussian::new`];
 /// [`Error::OutOfReach`] where the orders bound no noise so tightly;
 /// [`Error::NothingSampled`] for a rate of 0, which needs no noise.
 pub fn noise_multiplier_for(
@@ -36,10 +33,27 @@ pub fn noise_multiplier_for(
     rounds: u64,
     orders: &Orders,
 ) -> Result<f64> {
+    noise_multiplier_beside(&Spent::new(orders.clone()), epsilon, delta, sampling_rate, rounds)
+}
+
+/// As [`noise_multiplier_for`], where other releases are charged to the same
+/// claim: `beside` is what they cost, at the orders of the accounting.
+///
+/// # Errors
+/// As [`noise_multiplier_for`]; [`Error::OutOfReach`] also where the others
+/// leave nothing of the claim.
+pub fn noise_multiplier_beside(
+    beside: &Spent,
+    epsilon: f64,
+    delta: f64,
+    sampling_rate: f64,
+    rounds: u64,
+) -> Result<f64> {
     positive("epsilon", epsilon)?;
+    checked_rounds(rounds)?;
     let enough = |noise_multiplier: f64| -> Result<bool> {
         let gaussian = SampledGaussian::new(noise_multiplier, 1.0, sampling_rate)?;
-        Ok(self::epsilon(&gaussian.into(), rounds, delta, orders)? <= epsilon)
+        Ok(beside.clone().add(&gaussian.into(), rounds).epsilon(delta)? <= epsilon)
     };
     if sampling_rate == 0.0 {
         return Err(Error::NothingSampled);
@@ -73,23 +87,13 @@ pub fn epsilon_by_round(
     delta: f64,
     orders: &Orders,
 ) -> Result<Vec<f64>> {
-    checked_rounds(rounds.into())?;
-    checked_delta(delta)?;
-    let of_order = |order: &f64| (*order, mechanism.renyi(*order));
-    let costs: Vec<_> = orders.as_slice().iter().map(of_order).collect();
-    let after = |round: u32| {
-        let epsilon = |(order, cost): &(f64, f64)| {
-            conversion::epsilon(*order, cost * f64::from(round), delta)
-        };
-        costs.iter().map(epsilon).fold(f64::INFINITY, f64::min)
-    };
-    Ok((1..=rounds).map(after).collect())
+    Spent::new(orders.clone()).add(mechanism, 1).by_round(rounds, delta)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::privacy::{Pure, Spent};
+    use crate::privacy::{Pure, epsilon};
 
     #[test]
     fn the_noise_satisfies_the_claim_and_less_does_not() {
@@ -127,6 +131,22 @@ mod tests {
         assert!(matches!(of(1.0, 1.0, 1.0, 1), Err(Error::Delta { .. })));
         assert!(matches!(of(1.0, 1e-6, 1.5, 1), Err(Error::SamplingRate { .. })));
         assert!(matches!(of(1.0, 1e-6, 1.0, 0), Err(Error::Empty { .. })));
+    }
+
+    #[test]
+    fn what_others_cost_is_left_out_of_the_claim() {
+        let count = SampledGaussian::new(8.0, 1.0, 1.0).unwrap();
+        let beside = Spent::new(Orders::integer()).add(&count.into(), 16);
+        let alone = noise_multiplier_for(3.0, 1e-5, 1.0, 16, &Orders::integer()).unwrap();
+        let noise = noise_multiplier_beside(&beside, 3.0, 1e-5, 1.0, 16).unwrap();
+        assert!(noise > alone && noise < 2.0 * alone, "{noise} {alone}");
+        let sum = SampledGaussian::new(noise, 1.0, 1.0).unwrap();
+        let round = Spent::new(Orders::integer()).add(&sum.into(), 1).add(&count.into(), 1);
+        let last = round.by_round(16, 1e-5).unwrap()[15];
+        assert!(last <= 3.0 && last > 2.999, "{last}");
+        // Counts that cost more than the claim leave no noise that would do.
+        let error = noise_multiplier_beside(&beside, 1.0, 1e-5, 1.0, 16).unwrap_err();
+        assert_eq!(error, Error::OutOfReach { epsilon: 1.0, delta: 1e-5 });
     }
 
     #[test]

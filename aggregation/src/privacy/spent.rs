@@ -1,6 +1,6 @@
 //! What a sequence of releases has cost so far.
 
-use super::{Mechanism, Orders, checked_delta, checked_epsilon, conversion};
+use super::{Mechanism, Orders, checked_delta, checked_epsilon, checked_rounds, conversion};
 use crate::Result;
 
 /// The sum of the Rényi costs of releases, order by order. Mechanisms of every
@@ -58,6 +58,23 @@ impl Spent {
             *cost = if count == 0 { 0.0 } else { *cost * count as f64 };
         }
         self
+    }
+
+    /// Epsilon at `delta` after each of `rounds` rounds, of which each costs all
+    /// of this: entry i after i + 1 rounds. Rising.
+    ///
+    /// # Errors
+    /// [`Error::Empty`](crate::Error::Empty) for no rounds,
+    /// [`Error::Delta`](crate::Error::Delta) for a delta outside (0, 1).
+    pub fn by_round(&self, rounds: u32, delta: f64) -> Result<Vec<f64>> {
+        checked_rounds(rounds.into())?;
+        checked_delta(delta)?;
+        let after = |round: u32| {
+            let epsilon =
+                |(order, cost)| conversion::epsilon(order, cost * f64::from(round), delta);
+            self.curve().map(epsilon).fold(f64::INFINITY, f64::min)
+        };
+        Ok((1..=rounds).map(after).collect())
     }
 
     /// Epsilon at `delta`: the least over the orders, infinite if none gives a

@@ -107,6 +107,14 @@ pub enum Leak {
 }
 
 impl Leak {
+    /// Its name in a manifest.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FewerSitesThanRoster => "fewer-sites-than-roster",
+        }
+    }
+
     /// What it means, for the people who approve.
     #[must_use]
     pub fn meaning(self) -> &'static str {
@@ -120,6 +128,18 @@ impl Leak {
 }
 
 impl UpdateType {
+    /// Its name in a manifest.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Float32 => "float32",
+            Self::Bfloat16 => "bfloat16",
+            Self::Float16 => "float16",
+            Self::Int8 => "int8",
+            Self::Grid => "grid",
+        }
+    }
+
     /// The format, as the fold knows it.
     #[must_use]
     pub fn format(self) -> Format {
@@ -235,11 +255,7 @@ impl Aggregation {
             // Conditions get easier with more sites, so the smallest roster
             // decides for all.
             let k = quorum.smallest_roster;
-            rule.check(k).map_err(|error| crate::Error::Manifest {
-                field: format!("aggregation.rule {} at the smallest roster", self.rule.name()),
-                expected: error.to_string(),
-                found: format!("smallest_roster = {k}"),
-            })?;
+            rule.check(k).or_else(|error| self.expect_of_rule(&error, k))?;
         }
         let leaks: &[Leak] = match rule {
             Some(rule) if rule.publishes_fewer_sites() => &[Leak::FewerSitesThanRoster],
@@ -256,8 +272,41 @@ impl Aggregation {
                 ),
                 [] => format!("none for {}, which lets nothing out", self.rule.name()),
             },
-            format!("{:?}", self.accepts),
+            match self.accepts.as_slice() {
+                [] => "none".to_owned(),
+                named => named.iter().map(|leak| leak.name()).collect::<Vec<_>>().join(", "),
+            },
         )
+    }
+
+    /// What a rule takes, in the words of the manifest.
+    fn expect_of_rule(&self, error: &sealfold_aggregation::Error, k: usize) -> Result<()> {
+        use sealfold_aggregation::Error as Of;
+        let rule = self.rule.name();
+        match *error {
+            Of::Sites { condition, expected, .. } => expect(
+                "quorum.smallest_roster",
+                false,
+                format!("at least {expected} for {rule} ({condition})"),
+                k,
+            ),
+            Of::Empty { what } => {
+                let field = if what == "steps" { "steps" } else { "keep" };
+                expect(&format!("aggregation.{field}"), false, format!("at least 1 for {rule}"), 0)
+            }
+            Of::OutOfRange { what, found, smallest, largest } => {
+                let expected = format!("{smallest} to {largest} for {rule}");
+                expect(&format!("aggregation.{what}"), false, expected, found)
+            }
+            Of::Parameter { what, found } => {
+                let field = if what == "radius" { "clip" } else { what };
+                let expected = format!("a positive number for {rule}, of ordinary size");
+                expect(&format!("aggregation.{field}"), false, expected, found)
+            }
+            ref other => {
+                expect("aggregation.rule", false, format!("{rule} that can be run"), other)
+            }
+        }
     }
 
     /// Whether the parameters that are given are those that the rule takes.

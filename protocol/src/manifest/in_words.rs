@@ -1,11 +1,14 @@
 //! A manifest in words: what a person reads before signing it, and what an
 //! auditor reads years later.
 
-use super::{Aggregation, Axis, Feature, Manifest, Privacy, Readers, Statistic};
+use super::{Aggregation, Axis, Feature, Manifest, Optimiser, Readers, Statistic};
 use crate::Digest;
-use crate::text::shown;
+use crate::text::{counted, shown};
 use serde::Serialize;
 use std::fmt::Write;
+
+mod conclusions;
+pub use conclusions::{Conclusions, conclusions, weaker, weaker_noise};
 
 /// What a study without site-level noise does not protect.
 const WITHOUT_NOISE: &str = "This study adds no site-level noise: the smallest roster protects \
@@ -73,7 +76,8 @@ pub fn terms(manifest: &Manifest, id: &Digest) -> Vec<(&'static str, String)> {
         format!("{parameters} parameters in {tensors} tensors, initial {}", model.initial),
     );
     if let Some(optimiser) = &model.optimiser {
-        line("optimiser", format!("{optimiser:?}, learning rate {}", model.learning_rate));
+        let optimiser = optimiser_in_words(optimiser);
+        line("optimiser", format!("{optimiser}, learning rate {}", model.learning_rate));
     } else {
         line("optimiser", format!("fed-avg, learning rate {}", model.learning_rate));
     }
@@ -89,7 +93,10 @@ pub fn terms(manifest: &Manifest, id: &Digest) -> Vec<(&'static str, String)> {
         let apart = if evaluation.per_site { ", each site's apart" } else { "" };
         line(
             "evaluation",
-            format!("counts of patients in {} bins of score{apart}", evaluation.bins),
+            format!(
+                "counts of patients in {} of score{apart}",
+                counted(evaluation.bins.into(), "bin")
+            ),
         );
     }
     for statistic in manifest.query.iter().flat_map(|query| &query.statistics) {
@@ -116,35 +123,65 @@ pub fn terms(manifest: &Manifest, id: &Digest) -> Vec<(&'static str, String)> {
 pub fn notes(manifest: &Manifest) -> Vec<String> {
     let (k, c) = (manifest.quorum.smallest_roster, manifest.quorum.colluders);
     let mut notes = vec![format!(
-        "No aggregate of fewer than {k} sites is ever released, and {c} colluding sites are \
-         withstood."
+        "No aggregate of fewer than {k} sites is ever released, and {} withstood.",
+        if c == 1 { "1 colluding site is".to_owned() } else { format!("{c} colluding sites are") }
     )];
-    for weakness in &manifest.quorum.accepts {
-        notes.push(format!("WEAKER ({weakness}): {}.", weakness.meaning()));
-    }
-    for leak in &manifest.aggregation.accepts {
-        notes.push(format!("WEAKER: {}.", leak.meaning()));
-    }
-    notes.push(privacy(manifest));
+    notes.extend(weaker(manifest));
+    notes.push(conclusions::hidden(manifest).unwrap_or_else(|| WITHOUT_NOISE.to_owned()));
     notes
 }
 
 /// A statistic of a query and the cells that it has.
 fn statistic_in_words(statistic: &Statistic) -> String {
     let axis = |axis: &Axis| match (axis.bins, axis.cuts.as_slice()) {
-        (Some(bins), _) => format!("{} in {bins} cells of equal width", axis.column),
+        (Some(bins), _) => format!("{} in {}", axis.column, of_equal_width(bins)),
         (None, []) => format!("{} by value", axis.column),
-        (None, cuts) => format!("{} cut at {cuts:?}", axis.column),
+        (None, cuts) => format!("{} cut at {}", axis.column, listed(cuts)),
     };
     let cells = match statistic {
         Statistic::Histogram(only) => axis(only),
         Statistic::Contingency { axes } => axes.iter().map(axis).collect::<Vec<_>>().join(", "),
         Statistic::Quantiles { column, bins, quantiles } => {
-            format!("{quantiles:?} of {column} in {bins} cells of equal width")
+            format!("{} of {column} in {}", listed(quantiles), of_equal_width(*bins))
         }
         _ => return statistic.name(),
     };
     format!("{}: {cells}", statistic.name())
+}
+
+fn of_equal_width(bins: u32) -> String {
+    let width = if bins == 1 { "" } else { " of equal width" };
+    format!("{}{width}", counted(bins.into(), "cell"))
+}
+
+/// Numbers, with commas between them.
+fn listed(values: &[f64]) -> String {
+    values.iter().map(|value| number(*value)).collect::<Vec<_>>().join(", ")
+}
+
+/// A number as people write it: without needless zeros.
+fn number(value: f64) -> String {
+    if value != 0.0 && !(1e-12..1e15).contains(&value.abs()) {
+        return format!("{value:e}");
+    }
+    value.to_string()
+}
+
+/// A value of a manifest, as people write it.
+fn plain(value: &toml::Value) -> String {
+    match value {
+        toml::Value::Float(value) => number(*value),
+        toml::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// An optimiser and its parameters.
+fn optimiser_in_words(optimiser: &Optimiser) -> String {
+    let values = toml::Table::try_from(optimiser).unwrap_or_default();
+    let name = values.get("kind").map_or(String::new(), plain);
+    let parameters = values.iter().filter(|(key, _)| *key != "kind");
+    parameters.fold(name, |text, (key, value)| format!("{text}, {key} {}", plain(value)))
 }
 
 /// A rule and its parameters.
@@ -153,53 +190,14 @@ fn rule(aggregation: &Aggregation) -> String {
     let taken =
         aggregation.rule.parameters().iter().filter(|name| **name != "largest_weight_share");
     taken.fold(aggregation.rule.name().to_owned(), |text, name| {
-        let value = values.get(*name).map_or(String::new(), ToString::to_string);
-        format!("{text}, {name} {value}")
+        format!("{text}, {name} {}", values.get(*name).map_or(String::new(), plain))
     })
-}
-
-/// What the releases let out of whom, as far as it can be said in words.
-fn privacy(manifest: &Manifest) -> String {
-    let (who, noise) = match &manifest.privacy {
-        Privacy::None {} => return WITHOUT_NOISE.to_owned(),
-        Privacy::Patient(noise) => ("one patient", noise),
-        Privacy::Site(noise) => ("one whole site", noise),
-    };
-    let rounds = manifest.study.rounds;
-    let spent = match noise.spent(rounds) {
-        Ok(spent) => format!("{spent:.3}"),
-        Err(error) => error.to_string(),
-    };
-    let factor = noise.epsilon.exp();
-    let sampled = noise.sampling_rate.map_or(String::new(), |rate| {
-        format!(" Each patient takes part in a round with probability {rate}, in secret.")
-    });
-    let adaptive = noise.adaptive_clip.map_or(String::new(), |adaptive| {
-        format!(
-            " The clip follows the {} quantile of the sites' norms, by counts with noise {}.",
-            adaptive.quantile, adaptive.count_noise
-        )
-    });
-    let spread = match manifest.privacy {
-        Privacy::Patient(_) => {
-            " Sums over a whole hospital are not hidden: only what one patient adds to them is."
-        }
-        _ => "",
-    };
-    format!(
-        "Noise hides {who}: whatever is computed from all {rounds} releases is at most {factor:.3} \
-         times as likely with {who} in the study as without, but for a probability of {} \
-         (epsilon {}, delta {}; the rounds cost epsilon {spent}). Contributions longer than {} are \
-         scaled down; the noise has {} times that length in every direction.{sampled}{adaptive}\
-         {spread}",
-        noise.delta, noise.epsilon, noise.delta, noise.clip, noise.noise_multiplier
-    )
 }
 
 fn described(feature: &Feature) -> String {
     let values = match feature.range {
         Some([least, most]) => format!("{least} to {most}"),
-        None => format!("one of {:?}", feature.categories),
+        None => format!("one of {}", listed(&feature.categories)),
     };
     let missing = feature.missing_share * 100.0;
     format!(

@@ -188,7 +188,7 @@ impl Manifest {
                 (Rule::WeightedMean, UpdateType::Float32) | (Rule::Sum, UpdateType::Grid)
             ),
             "rule weighted-mean with update_type float32, or the privacy unit patient",
-            format!("rule {}", rule.name()),
+            format!("rule {} with update_type {}", rule.name(), update_type.name()),
         )?;
         expect(
             "evaluation.per_site",

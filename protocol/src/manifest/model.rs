@@ -1,7 +1,7 @@
 //! The model: its tensors, their layout in an update, and where it starts.
 
-use super::{MAX_NAME, expect, is_positive};
-use crate::{Digest, Error, Result};
+use super::{MAX_NAME, expect, is_positive, refused};
+use crate::{Digest, Result};
 use sealfold_aggregation::optimiser::{self, Adaptive};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -126,6 +126,18 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    /// Its name in a manifest.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Float32 => "float32",
+            Self::Float16 => "float16",
+            Self::Bfloat16 => "bfloat16",
+            Self::Int64 => "int64",
+            Self::Int32 => "int32",
+        }
+    }
+
     /// The bytes of one element.
     #[must_use]
     pub fn width(self) -> u64 {
@@ -251,10 +263,6 @@ impl Model {
         expect("model.learning_rate", is_positive(rate), "a positive number", rate)?;
         // Every site would find out after the first release, which no amendment mends.
         let step = self.server_optimiser().check();
-        step.map_err(|error| Error::Manifest {
-            field: "model.optimiser".to_owned(),
-            expected: "one that can step in float32".to_owned(),
-            found: error.to_string(),
-        })
+        step.map_err(|error| refused("model.optimiser", "one that can step in float32", &error))
     }
 }

@@ -1,7 +1,9 @@
 //! The privacy that releases have by noise, and whether it is what the manifest
 //! claims.
 
-use super::{Aggregation, Manifest, Rule, UpdateType, expect, is_positive};
+mod claim;
+
+use super::{Aggregation, Manifest, Rule, UpdateType, expect, is_positive, refused};
 use crate::release::PrivacySpent;
 use crate::{Error, Result};
 use sealfold_aggregation::clipping::ClippedSum;
@@ -64,6 +66,16 @@ pub struct AdaptiveClip {
 }
 
 impl Privacy {
+    /// The unit's name in a manifest.
+    #[must_use]
+    pub fn unit(&self) -> &'static str {
+        match self {
+            Self::None {} => "none",
+            Self::Patient(_) => "patient",
+            Self::Site(_) => "site",
+        }
+    }
+
     /// The noise, if there is any.
     #[must_use]
     pub fn noise(&self) -> Option<&Noise> {
@@ -104,14 +116,22 @@ impl Noise {
     /// # Errors
     /// [`Error::Manifest`] if a parameter is out of range.
     pub fn accountant(&self) -> Result<Accountant> {
-        let rate = self.sampling_rate.unwrap_or(1.0);
-        let sum = SampledGaussian::new(self.noise_multiplier, 1.0, rate).map_err(uncounted)?;
-        let mut round = Spent::new(Orders::integer()).add(&sum.into(), 1);
-        if let Some(adaptive) = &self.adaptive_clip {
-            let count = SampledGaussian::new(adaptive.count_noise, 1.0, 1.0).map_err(uncounted)?;
-            round = round.add(&count.into(), 1);
-        }
+        let round = [self.sum()?].into_iter().chain(self.count()?);
+        let none = Spent::new(Orders::integer());
+        let round = round.fold(none, |spent, release| spent.add(&release.into(), 1));
         Ok(Accountant { round, delta: self.delta })
+    }
+
+    /// The noisy sum of a round.
+    fn sum(&self) -> Result<SampledGaussian> {
+        let rate = self.sampling_rate.unwrap_or(1.0);
+        SampledGaussian::new(self.noise_multiplier, 1.0, rate).map_err(|error| uncounted(&error))
+    }
+
+    /// The noisy count of a round, of the sites below an adaptive clip.
+    fn count(&self) -> Result<Option<SampledGaussian>> {
+        let of = |adaptive: AdaptiveClip| SampledGaussian::new(adaptive.count_noise, 1.0, 1.0);
+        self.adaptive_clip.map(of).transpose().map_err(|error| uncounted(&error))
     }
 }
 
@@ -128,16 +148,12 @@ impl Accountant {
     /// # Errors
     /// [`Error::Manifest`] if that delta is none.
     pub fn spent(&self, rounds: u64) -> Result<f64> {
-        self.round.clone().times(rounds).epsilon(self.delta).map_err(uncounted)
+        self.round.clone().times(rounds).epsilon(self.delta).map_err(|error| uncounted(&error))
     }
 }
 
-fn uncounted(error: sealfold_aggregation::Error) -> Error {
-    Error::Manifest {
-        field: "privacy".to_owned(),
-        expected: "a mechanism that can be accounted for".to_owned(),
-        found: error.to_string(),
-    }
+fn uncounted(error: &sealfold_aggregation::Error) -> Error {
+    refused("privacy", "a mechanism that can be accounted for", error)
 }
 
 impl AdaptiveClip {
@@ -223,17 +239,26 @@ impl Manifest {
     pub(super) fn check_privacy(&self) -> Result<()> {
         let Aggregation { rule, update_type, norm_limit, .. } = self.aggregation;
         let is_patient = matches!(self.privacy, Privacy::Patient(_));
+        let unit = self.privacy.unit();
         expect(
             "aggregation.update_type",
             (update_type == UpdateType::Grid) == is_patient,
-            "grid for the privacy unit patient, and for no other",
-            format!("{update_type:?}").to_lowercase(),
+            if is_patient {
+                "grid for the privacy unit patient"
+            } else {
+                "another than grid, which is for the privacy unit patient"
+            },
+            format!("{} with the privacy unit {unit}", update_type.name()),
         )?;
         expect(
             "aggregation.rule",
             (rule == Rule::Sum) == self.privacy.noise().is_some(),
-            "sum for the privacy units patient and site, and for no other",
-            rule.name(),
+            if self.privacy.noise().is_some() {
+                "sum for the privacy units patient and site"
+            } else {
+                "another than sum, which is for the privacy units patient and site"
+            },
+            format!("{} with the privacy unit {unit}", rule.name()),
         )?;
         let Some(noise) = self.privacy.noise() else { return Ok(()) };
         let limit = norm_limit.map_or("none".to_owned(), |limit| limit.to_string());
@@ -256,20 +281,7 @@ impl Manifest {
         expect("privacy.delta", delta > 0.0 && delta < 1.0, "between 0 and 1", delta)?;
         Self::check_unit(noise, is_patient)?;
         self.check_grid(noise, is_patient)?;
-        let rounds = self.study.rounds;
-        let spent = noise.spent(rounds)?;
-        expect(
-            "privacy.epsilon",
-            spent <= noise.epsilon,
-            format!(
-                "at least {:.4}, which {rounds} rounds with noise_multiplier {} cost at delta \
-                 {delta}, or a larger noise_multiplier",
-                // Never less than it is.
-                (spent * 1e4).ceil() / 1e4,
-                noise.noise_multiplier
-            ),
-            noise.epsilon,
-        )
+        claim::check(noise, self.study.rounds)
     }
 
     fn check_unit(noise: &Noise, is_patient: bool) -> Result<()> {
@@ -278,7 +290,7 @@ impl Manifest {
             let holds = is_patient && rate > 0.0 && rate <= 1.0;
             expect("privacy.sampling_rate", holds, expected, rate)?;
             let drawn = Rate::new(rate).map(drop);
-            drawn.map_err(|error| library("privacy.sampling_rate", "one that is drawn", &error))?;
+            drawn.map_err(|error| refused("privacy.sampling_rate", "one that is drawn", &error))?;
         }
         let Some(adaptive) = &noise.adaptive_clip else { return Ok(()) };
         expect(
@@ -312,7 +324,7 @@ impl Manifest {
         )?;
         if is_patient {
             let grid = ClippedSum::new(noise.clip, noise.step, 1).map(drop);
-            grid.map_err(|error| library("privacy.step", "a grid that sites can use", &error))?;
+            grid.map_err(|error| refused("privacy.step", "a grid that sites can use", &error))?;
         }
         [noise.clip / range, noise.clip * range].into_iter().try_for_each(|clip| {
             drawn("privacy.noise_multiplier", noise.sigma(self.sensitivity(noise, clip)))
@@ -324,11 +336,5 @@ impl Manifest {
 fn drawn(field: &str, sigma: f64) -> Result<()> {
     let gaussian = Gaussian::new(sigma).map(drop);
     gaussian
-        .map_err(|error| library(field, "noise that can be drawn, in steps of the grid", &error))
-}
-
-/// What a library says of a parameter that it refuses.
-fn library(field: &str, expected: &str, error: &sealfold_aggregation::Error) -> Error {
-    let (field, expected) = (field.to_owned(), expected.to_owned());
-    Error::Manifest { field, expected, found: error.to_string() }
+        .map_err(|error| refused(field, "noise that can be drawn, in steps of the grid", &error))
 }

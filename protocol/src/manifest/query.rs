@@ -6,10 +6,10 @@
 //! that nobody is ever scaled down. The sum over all patients, with the study's
 //! noise, is the next model, and the statistics are read from it.
 
-use super::expect;
 use super::{DataSpecification, Dtype, Manifest, Model, Noise, Privacy, Tensor, TensorRole};
+use super::{expect, misread};
 use crate::content::ContentHasher;
-use crate::{Digest, Error, Result};
+use crate::{Digest, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -100,7 +100,7 @@ impl Query {
     /// The statistics over these columns, in their order.
     ///
     /// # Errors
-    /// [`Error::Manifest`] naming the statistic and what it wants.
+    /// [`crate::Error::Manifest`] naming the statistic and what it wants.
     pub fn parts(&self, data: &DataSpecification) -> Result<Vec<Part>> {
         let n = self.statistics.len();
         let expected = format!("1 to {MAX_STATISTICS} statistics");
@@ -180,9 +180,9 @@ impl Draft {
     /// Reads and checks the two sections of a TOML file, and passes over others.
     ///
     /// # Errors
-    /// [`Error::Manifest`] naming what is missing or wrong.
+    /// [`crate::Error::Manifest`] naming what is missing or wrong.
     pub fn from_toml(text: &str) -> Result<Self> {
-        let draft: Self = toml::from_str(text).map_err(|e| Error::manifest_text(text, &e))?;
+        let draft: Self = toml::from_str(text).map_err(|e| misread::error(text, &e))?;
         draft.data.check()?;
         draft.query.parts(&draft.data)?;
         Ok(draft)
@@ -193,8 +193,7 @@ impl Manifest {
     pub(super) fn check_query(&self) -> Result<()> {
         let Some(query) = &self.query else { return Ok(()) };
         let Privacy::Patient(noise) = &self.privacy else {
-            let found = if self.privacy.noise().is_some() { "site" } else { "none" };
-            return expect("privacy.unit", false, "patient for a query", found);
+            return expect("privacy.unit", false, "patient for a query", self.privacy.unit());
         };
         let tensors = query.tensors(&self.data)?;
         expect_tensors(&tensors, &self.model.tensors)?;
@@ -229,7 +228,7 @@ impl Manifest {
 fn expect_tensors(expected: &[Tensor], found: &[Tensor]) -> Result<()> {
     let shown = |tensor: Option<&Tensor>| {
         tensor.map_or("none".to_owned(), |tensor| {
-            format!("{:?} {:?} {:?}", tensor.name, tensor.shape, tensor.dtype)
+            format!("{:?} {:?} {}", tensor.name, tensor.shape, tensor.dtype.name())
         })
     };
     let most = expected.len().max(found.len());

@@ -105,7 +105,7 @@ fn an_unknown_or_missing_field_is_named() {
     assert!(error.contains("surprise"), "{error}");
     let missing = text.replace("rounds = 20", "");
     let error = Manifest::from_toml(&missing).unwrap_err().to_string();
-    assert!(error.contains("rounds"), "{error}");
+    assert!(error.contains("study.rounds"), "{error}");
 }
 
 #[test]
@@ -172,6 +172,38 @@ fn every_rule_names_its_field() {
     for origin in ["", "a b", "a+b", "a\nb", &"a".repeat(129)] {
         assert!(refused(|m| m.log.origin = origin.to_owned()).contains("log.origin"), "{origin}");
     }
+}
+
+/// What is expected and what is found, in words that differ.
+#[test]
+fn what_is_found_says_why_it_is_not_what_is_expected() {
+    let with = |aggregation: &str, bins: Option<u32>| {
+        let mut manifest = manifest();
+        manifest.aggregation = toml::from_str(aggregation).unwrap();
+        manifest.evaluation = bins.map(|bins| Evaluation { bins, per_site: false });
+        manifest.check().unwrap_err().to_string()
+    };
+    let sum = with("rule = \"sum\"\ndivisor = 1", None);
+    let expected = "aggregation.rule: expected another than sum, which is for the privacy units \
+                    patient and site, found sum with the privacy unit none";
+    assert!(sum.ends_with(expected), "{sum}");
+    let grid = with("rule = \"sum\"\ndivisor = 1\nupdate_type = \"grid\"", None);
+    assert!(grid.contains("another than grid") && grid.ends_with("privacy unit none"), "{grid}");
+    let short = "rule = \"weighted-mean\"\nlargest_weight_share = 0.5\nupdate_type = \"float16\"";
+    let counted = with(short, Some(4));
+    assert!(counted.ends_with("found rule weighted-mean with update_type float16"), "{counted}");
+    let trimmed = with("rule = \"trimmed-mean\"\ntrim = 2", None);
+    let expected = "smallest_roster: expected at least 5 for trimmed-mean (n > 2 trim), found 3";
+    assert!(trimmed.ends_with(expected), "{trimmed}");
+    let leak = "accepts = [\"fewer-sites-than-roster\"]";
+    let none = with(&format!("rule = \"multi-krum\"\nbyzantine = 0\nkeep = 0\n{leak}"), None);
+    let expected = "aggregation.keep: expected at least 1 for multi-krum, found 0";
+    assert!(none.ends_with(expected), "{none}");
+    let tiny = "rule = \"centred-clipping\"\nclip = 1e-310\nsteps = 1\nlargest_weight_share = 1";
+    let tiny = with(tiny, None);
+    assert!(tiny.contains("aggregation.clip: expected a positive number"), "{tiny}");
+    let leaky = with(&format!("rule = \"median\"\n{leak}"), None);
+    assert!(leaky.ends_with("found fewer-sites-than-roster"), "{leaky}");
 }
 
 /// Lines that look like terms, sequences that hide them, and marks that turn

@@ -9,6 +9,7 @@ use sealfold::query::{answer, plan, reading};
 use sealfold::training::Metrics;
 use sealfold::{Error, Result, tensors};
 use sealfold_protocol::Digest;
+use sealfold_protocol::manifest::in_words::weaker_noise;
 use sealfold_protocol::manifest::{Draft, Manifest};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -44,10 +45,10 @@ pub struct Plan {
     /// A manifest or its draft, TOML, with [data] and [query].
     draft: PathBuf,
     /// The privacy loss of a patient.
-    #[arg(long, value_name = "E")]
+    #[arg(long, value_name = "E", allow_negative_numbers = true)]
     epsilon: f64,
     /// The probability with which it may be more.
-    #[arg(long, value_name = "P", default_value_t = 1e-5)]
+    #[arg(long, value_name = "P", default_value_t = 1e-5, allow_negative_numbers = true)]
     delta: f64,
     /// The number of patients at all sites together, about.
     #[arg(long, value_name = "N")]
@@ -118,8 +119,9 @@ impl Plan {
         let machine = json!({
             "sections": sections, "privacy": plan.noise, "patients": self.patients,
             "noise_of_a_count": plan.deviation, "expected": plan.readings,
+            "weaker": weaker_noise(&plan.noise),
         });
-        context.voice.result(&machine, &format!("{}\n{sections}", plan.accuracy(patients)));
+        context.voice.result(&machine, &format!("{}\n{sections}", plan.accuracy(self.patients)));
         Ok(0)
     }
 }

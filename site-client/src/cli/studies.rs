@@ -14,7 +14,7 @@ use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::access::Role;
 use sealfold_protocol::api::{PendingAmendment, RoundStatus, StudyStatus};
 use sealfold_protocol::manifest::Manifest;
-use sealfold_protocol::manifest::in_words::describe;
+use sealfold_protocol::manifest::in_words::{conclusions, describe};
 use sealfold_protocol::study::identity;
 use sealfold_protocol::text::shown;
 use sealfold_protocol::{Digest, MultiSigned};
@@ -136,7 +136,8 @@ impl Study {
                         (id, manifest, Vec::new())
                     }
                 };
-                let machine = json!({ "study": id, "manifest": manifest, "pending": pending });
+                let machine = json!({ "study": id, "manifest": manifest, "pending": pending,
+                    "conclusions": conclusions(&manifest) });
                 let mut text = describe(&manifest, &id);
                 for amendment in &pending {
                     text.push_str(&format!("\nan amendment is pending: {}", named(amendment)));

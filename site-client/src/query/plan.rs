@@ -5,7 +5,9 @@ use super::reading::{Reading, of_cells};
 use crate::{Error, Result};
 use sealfold_aggregation::privacy::Orders;
 use sealfold_aggregation::privacy::calibrate::noise_multiplier_for;
+use sealfold_protocol::manifest::in_words::weaker_noise;
 use sealfold_protocol::manifest::{Draft, Model, Noise};
+use sealfold_protocol::text::counted;
 use std::fmt::Write;
 
 /// The fewest grid steps of a statistic's share: two million patients of a site
@@ -35,10 +37,7 @@ pub struct Plan {
 pub fn plan(draft: &Draft, epsilon: f64, delta: f64, patients: f64) -> Result<Plan> {
     let Draft { data, query } = draft;
     let multiplier = noise_multiplier_for(epsilon, delta, 1.0, 1, &Orders::integer());
-    let multiplier = multiplier.map_err(|error| {
-        Error::input("privacy", "an epsilon and a delta that noise can buy", error)
-            .next("sealfold privacy noise shows what they cost")
-    })?;
+    let multiplier = multiplier.map_err(Error::unaccounted)?;
     let least = STEPS * f64::from(u32::try_from(query.statistics.len()).unwrap_or(u32::MAX)).sqrt();
     let noise = Noise {
         clip: 1.0,
@@ -98,12 +97,25 @@ impl Plan {
 
     /// The standard errors to expect, as comments of a TOML file.
     #[must_use]
-    pub fn accuracy(&self, patients: f64) -> String {
+    pub fn accuracy(&self, patients: u32) -> String {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // positive, saturates
+        let least = (self.deviation * sealfold_aggregation::statistics::TELLING).ceil() as u64;
         let mut text = format!(
-            "# standard errors by noise, for {patients} patients evenly spread over cells and \
-             ranges;\n# cells below {:.0} patients will be suppressed\n",
-            (self.deviation * sealfold_aggregation::statistics::TELLING).ceil()
+            "# standard errors by noise, for {} evenly spread over cells and ranges;\n# cells below {} will be suppressed\n",
+            counted(patients.into(), "patient"),
+            counted(least, "patient")
         );
+        if u64::from(patients) < least {
+            let _ = writeln!(
+                text,
+                "# WEAKER: of {} in all the noise leaves nothing to be told; ask for fewer \
+                 statistics, a larger epsilon, or more patients",
+                counted(patients.into(), "patient")
+            );
+        }
+        for weaker in weaker_noise(&self.noise) {
+            let _ = writeln!(text, "# {weaker}");
+        }
         for Reading { statistic, figures } in &self.readings {
             // The cells of a table are all alike.
             let shown = figures.iter().take(if figures.len() > 100 { 2 } else { figures.len() });

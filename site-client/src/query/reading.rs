@@ -5,6 +5,7 @@
 //! alone could be it: patients below three standard deviations of their noise.
 //! Of cells without patients one in 740 is shown all the same.
 
+use crate::error::SiteRefusal;
 use crate::{Error, Result, tensors};
 use sealfold_aggregation::statistics::{
     Estimate, TELLING, mean, mean_and_variance, patients, quantile,
@@ -54,12 +55,18 @@ impl Figure {
 /// safetensors or npz.
 ///
 /// # Errors
-/// A refusal by `query` for another study, by `layout` or `finite` for another
+/// A refusal by `query` for another study, or the model before any round, by `layout` or `finite` for another
 /// model; [`Error::File`].
 pub fn read(manifest: &Manifest, model: &Path) -> Result<Vec<Reading>> {
     let (query, noise) = super::of(manifest)?;
     let mut content = Vec::new();
     tensors::copy_content(model, &manifest.model.tensors, &mut content)?;
+    if content.iter().all(|byte| *byte == 0) {
+        let found = "the model of zeros that the query starts from: no round has run";
+        return Err(SiteRefusal::new("query", "the model after the round", found)
+            .next("fetch it when the round is over: sealfold fetch")
+            .into());
+    }
     // The release is divided by a constant, and a patient is worth the weight.
     let unit = manifest.aggregation.divisor.unwrap_or(1.0) / query.weight(noise);
     let values = content.as_chunks::<4>().0.iter();
@@ -135,9 +142,11 @@ pub fn table(readings: &[Reading]) -> String {
             let (figure, error) = match (value, standard_error) {
                 (Some(value), Some(error)) => (rounded(*value, *error), rounded(*error, *error)),
                 (None, Some(error)) => ("suppressed".to_owned(), rounded(*error, *error)),
-                _ => ("suppressed".to_owned(), "unknown".to_owned()),
+                // What it depends on is suppressed, so its error is not known either.
+                _ => ("suppressed".to_owned(), String::new()),
             };
-            text.push_str(&format!("  {label:<width$}  {figure:>12}  +- {error}\n"));
+            let error = if error.is_empty() { error } else { format!("  +- {error}") };
+            text.push_str(&format!("  {label:<width$}  {figure:>12}{error}\n"));
         }
     }
     text.trim_start_matches('\n').to_owned()
@@ -231,7 +240,7 @@ quantiles = [0.5]
             assert!(figures(place, cells, 1.0).iter().all(|(_, value, _)| value.is_none()));
         }
         let text = table(&[of_cells(&parts()[3], &[1.0, 1.0], 1.0)]);
-        assert!(text.contains("mean        suppressed  +- unknown"), "{text}");
+        assert!(text.contains("mean        suppressed\n"), "{text}");
     }
 
     #[test]

@@ -46,7 +46,10 @@ impl Axis {
         let field = |part: &str| format!("query.statistic {statistic:?} {part}");
         let divided = (self.bins, self.cuts.as_slice());
         let undivided = |what: &str| {
-            let found = format!("bins {:?}, cuts {:?}", self.bins, self.cuts);
+            let found = match self.bins {
+                Some(bins) => format!("bins = {bins}"),
+                None => format!("cuts = {:?}", self.cuts),
+            };
             expect(&field("bins"), divided == (None, &[]), format!("none for {what}"), found)
         };
         if self.column == data.outcome.column {
@@ -94,9 +97,29 @@ impl Axis {
     }
 }
 
+/// The most columns that a refusal lists.
+const LISTED: usize = 30;
+
+/// Refuses a column that the specification does not have, and says which it has.
+fn no_column(statistic: &str, column: &str, data: &DataSpecification) -> Result<()> {
+    let names = data.features.iter().map(|feature| feature.name.as_str());
+    let names: Vec<_> = names.chain([data.outcome.column.as_str()]).collect();
+    let more = names.len().saturating_sub(LISTED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    expect(
+        &format!("query.statistic {statistic:?} column"),
+        false,
+        format!("a column of [data]: {}{more}", names[..names.len().min(LISTED)].join(", ")),
+        format!("{column:?}, which is none"),
+    )
+}
+
 /// The range of a column of numbers.
 pub(super) fn number(statistic: &str, column: &str, data: &DataSpecification) -> Result<[f64; 2]> {
     let feature = data.features.iter().find(|feature| feature.name == column);
+    if feature.is_none() && column != data.outcome.column {
+        return no_column(statistic, column, data).map(|()| [0.0, 0.0]);
+    }
     let range = feature.and_then(|feature| feature.range).filter(|[low, high]| low < high);
     expect(
         &format!("query.statistic {statistic:?} column"),

@@ -101,7 +101,7 @@ fn a_query_is_read_signed_and_read_again() {
     assert_eq!((Some(draft.query), draft.data), (manifest.query, manifest.data));
     assert!(Manifest::from_toml(&text.replace("cuts = ", "edges = ")).is_err());
     let alone = Draft::from_toml("[[query.statistic]]\nkind = \"count\"").unwrap_err().to_string();
-    assert!(alone.contains("missing field `data`"), "{alone}");
+    assert!(alone.contains("field data: expected a section [data], found none"), "{alone}");
 }
 
 #[test]
@@ -141,6 +141,8 @@ fn what_a_statistic_takes_is_named() {
         statistic(|s| *s = Statistic::Mean { column }, 2)
     };
     assert!(unknown("weight").contains("\"mean of weight\" column"), "{}", unknown("weight"));
+    let found = "a column of [data]: age, cp, num, found \"weight\", which is none";
+    assert!(unknown("weight").ends_with(found), "{}", unknown("weight"));
     assert!(unknown("cp").contains("a feature with a range"), "{}", unknown("cp"));
     let axis = |bins: Option<u32>, cuts: &[f64]| {
         let axis = Axis { column: "age".to_owned(), bins, cuts: cuts.to_vec() };
