@@ -94,6 +94,8 @@ fn asked(block: &Table) -> f64 {
     ];
     let rate = privacy.get("sampling_rate").and_then(number);
     wanted.extend(rate.map(|rate| ("sampling-rate".to_owned(), rate)));
+    let count = privacy.get("adaptive_clip").and_then(|clip| number(&clip["count_noise"]));
+    wanted.extend(count.map(|count| ("count-noise".to_owned(), count)));
     let answers: Vec<_> = questions().iter().map(|question| answer(question)).collect();
     let found = answers.iter().find(|(_, numbers)| *numbers == wanted);
     found.unwrap_or_else(|| panic!("no question has {wanted:?}: {answers:?}")).0
@@ -110,42 +112,36 @@ fn every_block_of_the_page_stands_in_a_manifest_that_holds() {
     }
 }
 
+/// The page's numbers belong together: less noise is refused, and so are more rounds.
 #[test]
-fn patients_have_the_noise_that_the_command_beside_it_gives() {
-    let block = private("patient");
-    let shown = block["privacy"]["noise_multiplier"].as_float().unwrap();
-    assert_eq!(shown.to_bits(), asked(&block).to_bits());
-    // Less is refused, and so are more rounds: the page's numbers belong together.
-    for change in [
-        ("privacy", "noise_multiplier", Value::Float(shown - 1e-3)),
-        ("study", "rounds", Value::Integer(41)),
-    ] {
-        let (section, field, value) = change;
-        let mut block = block.clone();
-        block[section].as_table_mut().unwrap().insert(field.to_owned(), value);
-        let output = show(&whole(&block));
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{field}: {error}");
-        assert!(error.contains("privacy.epsilon"), "{field}: {error}");
+fn each_unit_has_the_noise_that_the_command_beside_it_gives() {
+    for unit in ["patient", "site"] {
+        let block = private(unit);
+        let shown = block["privacy"]["noise_multiplier"].as_float().unwrap();
+        assert_eq!(shown.to_bits(), asked(&block).to_bits());
+        let rounds = block["study"]["rounds"].as_integer().unwrap();
+        for (section, field, value) in [
+            ("privacy", "noise_multiplier", Value::Float(shown - 1e-3)),
+            ("study", "rounds", Value::Integer(rounds + 1)),
+        ] {
+            let mut block = block.clone();
+            block[section].as_table_mut().unwrap().insert(field.to_owned(), value);
+            refused(&block, field);
+        }
     }
 }
 
 #[test]
-fn sites_have_the_noise_that_the_pages_formula_gives() {
-    let block = private("site");
-    let privacy = block["privacy"].as_table().unwrap();
-    let alone = asked(&block);
-    let count = privacy["adaptive_clip"]["count_noise"].as_float().unwrap();
-    let multiplier = 1.0 / (alone.powi(-2) - count.powi(-2)).sqrt();
-    let shown = privacy["noise_multiplier"].as_float().unwrap();
-    assert!(shown >= multiplier && shown < multiplier + 1e-3, "{shown} for {multiplier}");
-    // What the page says of a count without enough noise.
-    let mut cheap = block.clone();
-    let section = cheap["privacy"].as_table_mut().unwrap();
-    section.insert("noise_multiplier".to_owned(), Value::Float(alone));
-    section["adaptive_clip"]["count_noise"] = Value::Float(1.0);
-    let output = show(&whole(&cheap));
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(error.contains("26.57"), "{error}");
-    assert!(page().contains("`count_noise = 1.0` and the multiplier m, 26.6."));
+fn a_count_without_enough_noise_is_refused_by_its_name() {
+    let mut block = private("site");
+    block["privacy"]["adaptive_clip"]["count_noise"] = Value::Float(1.0);
+    assert!(refused(&block, "count_noise").contains("by the count with count_noise 1 alone"));
+}
+
+fn refused(block: &Table, what: &str) -> String {
+    let output = show(&whole(block));
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{what}: {error}");
+    assert!(error.contains("privacy.epsilon"), "{what}: {error}");
+    error
 }
