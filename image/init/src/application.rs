@@ -106,7 +106,7 @@ mod tests {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains("expected /app/command"), "{error}");
         }
-        let error = Application::read("/nonexistent".as_ref()).unwrap_err().to_string();
+        let error = Application::read("/proc/nonexistent".as_ref()).unwrap_err().to_string();
         assert!(error.contains("No such file"), "{error}");
     }
 }
