@@ -230,6 +230,10 @@ fn main() {
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
+    // `cargo bench ... -- processes` is that alone.
+    if std::env::args().any(|argument| argument == "processes") {
+        return println!("{:.3} s", processes::seconds(SITES, PARAMETERS));
+    }
     let mut bench = Bench::new();
     let (alone, limits) = folding(&mut bench);
     // `cargo bench ... -- fold` ends here.
