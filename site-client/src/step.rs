@@ -9,10 +9,10 @@
 use crate::error::SiteRefusal;
 use crate::{Error, Result, tensors};
 use sealfold_aggregation::Error as Numbers;
-use sealfold_aggregation::optimiser::{self, TensorStep};
+use sealfold_aggregation::optimiser::TensorStep;
 use sealfold_protocol::Digest;
 use sealfold_protocol::content::ContentHasher;
-use sealfold_protocol::manifest::{Dtype, Manifest, Model, TensorRole};
+use sealfold_protocol::manifest::{Manifest, Model, TensorRole};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -164,13 +164,7 @@ fn steps(manifest: &Manifest, roster: usize) -> Result<Vec<TensorStep>> {
     let (roster, sites) = (count(roster), count(manifest.sites.len()));
     let optimiser = manifest.model.server_optimiser();
     let of = |tensor: &sealfold_protocol::manifest::Tensor| {
-        let dtype = match tensor.dtype {
-            Dtype::Float32 => optimiser::Dtype::Float32,
-            Dtype::Float16 => optimiser::Dtype::Float16,
-            Dtype::Bfloat16 => optimiser::Dtype::Bfloat16,
-            Dtype::Int32 => optimiser::Dtype::Int32,
-            Dtype::Int64 => optimiser::Dtype::Int64,
-        };
+        let dtype = tensor.dtype.into();
         match tensor.role {
             TensorRole::Parameter => TensorStep::new(optimiser, dtype),
             TensorRole::Buffer => Ok(TensorStep::buffer(dtype)),

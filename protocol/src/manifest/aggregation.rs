@@ -131,13 +131,7 @@ impl UpdateType {
     /// Its name in a manifest.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Float32 => "float32",
-            Self::Bfloat16 => "bfloat16",
-            Self::Float16 => "float16",
-            Self::Int8 => "int8",
-            Self::Grid => "grid",
-        }
+        self.format().name()
     }
 
     /// The format, as the fold knows it.

@@ -2,7 +2,7 @@
 
 use super::{MAX_NAME, expect, is_positive, refused};
 use crate::{Digest, Result};
-use sealfold_aggregation::optimiser::{self, Adaptive};
+use sealfold_aggregation::optimiser::{self, Adaptive, TensorStep};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -149,6 +149,18 @@ impl Dtype {
     }
 }
 
+impl From<Dtype> for optimiser::Dtype {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::Float32 => Self::Float32,
+            Dtype::Float16 => Self::Float16,
+            Dtype::Bfloat16 => Self::Bfloat16,
+            Dtype::Int32 => Self::Int32,
+            Dtype::Int64 => Self::Int64,
+        }
+    }
+}
+
 impl Optimiser {
     fn check(&self) -> Result<()> {
         let (decays, tau): (&[(&str, f64)], _) = match self {
@@ -164,12 +176,6 @@ impl Optimiser {
         }
         let tau = tau.unwrap_or(1.0);
         expect("model.optimiser.tau", is_positive(tau), "a positive number", tau)
-    }
-}
-
-impl Dtype {
-    fn is_integer(self) -> bool {
-        matches!(self, Self::Int32 | Self::Int64)
     }
 }
 
@@ -232,12 +238,10 @@ impl Model {
                 "1 to 128 bytes",
                 length,
             )?;
-            expect(
-                "model.tensor.dtype",
-                !(tensor.role == TensorRole::Control && tensor.dtype.is_integer()),
-                "a floating-point type for the role control",
-                format!("{:?} of {:?}", tensor.dtype, tensor.name).to_lowercase(),
-            )?;
+            if tensor.role == TensorRole::Control {
+                let step = TensorStep::control(tensor.dtype.into(), 1, 1).map(drop);
+                step.map_err(|e| refused("model.tensor.dtype", "one for the role control", &e))?;
+            }
             let elements = tensor.elements().filter(|_| tensor.shape.len() <= MAX_RANK);
             total = elements
                 .filter(|elements| *elements > 0)
