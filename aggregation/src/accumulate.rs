@@ -9,7 +9,7 @@
 //! compensated sum would change nothing that can be seen. Products do not
 //! underflow for factors above 2^-800, as shares are.
 
-use crate::rule::gram::whole_values;
+use crate::rows::whole_values;
 use crate::{Error, Result};
 use multiversion::multiversion;
 

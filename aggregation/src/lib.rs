@@ -37,6 +37,7 @@ pub mod norm;
 pub mod optimiser;
 pub mod poisson;
 pub mod privacy;
+mod rows;
 pub mod rule;
 pub mod statistics;
 pub mod weights;

@@ -12,8 +12,8 @@
 //! not change a bit of the result. What is not a number is refused long before
 //! (see [`crate::norm`]); here it would be sorted to an end.
 
-use super::gram::whole_values;
 use super::sorting_network::{Network, merge_exchange, prune};
+use crate::rows::whole_values;
 use crate::{Error, Result};
 use multiversion::multiversion;
 use std::ops::Range;

@@ -23,6 +23,7 @@
 //! which honest updates lie.
 
 use crate::exact_sum::{self, ExactSum};
+use crate::rows::whole_values;
 use crate::{Error, Result};
 use multiversion::multiversion;
 use multiversion::target::target_cfg_f;
@@ -206,30 +207,6 @@ impl Gram {
         };
         products.iter().enumerate().map(distance).collect()
     }
-}
-
-/// Each site's bytes as values, if there is one run for each site and all have
-/// the same number of whole values.
-pub(crate) fn whole_values<'a>(
-    what: &'static str,
-    sites: usize,
-    rows: &[&'a [u8]],
-) -> Result<Vec<&'a [[u8; 4]]>> {
-    if rows.len() != sites {
-        return Err(Error::Length { what, expected: sites, found: rows.len() });
-    }
-    let length = rows.first().map_or(0, |row| row.len() / 4 * 4);
-    let whole = |row: &&'a [u8]| {
-        if row.len() != length {
-            return Err(Error::Length {
-                what: "bytes of a site's values",
-                expected: length,
-                found: row.len(),
-            });
-        }
-        Ok(row.as_chunks::<4>().0)
-    };
-    rows.iter().map(whole).collect()
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2", "aarch64+neon"))]
