@@ -3,7 +3,7 @@
 //! It counts as *possibly released* and as spent: nobody can know whether the
 //! host that lost the instance has seen its release.
 
-use crate::manifest::Manifest;
+use crate::terms::Terms;
 use crate::{Digest, Error, MultiSigned, Result, Statement};
 use serde::{Deserialize, Serialize};
 
@@ -33,12 +33,12 @@ impl Abandonment {
     ///
     /// # Errors
     /// If it does not verify, is of another study, or too few approvers signed.
-    pub fn open(envelope: &[u8], study: &Digest, manifest: &Manifest) -> Result<MultiSigned<Self>> {
+    pub fn open(envelope: &[u8], study: &Digest, terms: &Terms) -> Result<MultiSigned<Self>> {
         let signed = MultiSigned::<Self>::open(envelope)?;
         if signed.statement().study != *study {
             return Err(Error::link("abandonment's study", study, &signed.statement().study));
         }
-        let approval = &manifest.approval;
+        let approval = &terms.approval;
         signed.expect_approvals(&approval.approvers, approval.required)?;
         Ok(signed)
     }

@@ -299,6 +299,15 @@ fn signature_header(key: &VerifyingKey) -> CoseSignature {
     CoseSignatureBuilder::new().protected(header).build()
 }
 
+/// The version that a content type names, if it is this kind's in another
+/// version.
+pub(crate) fn other_version<'a>(expected: &str, found: &'a str) -> Option<&'a str> {
+    let parts = |text: &'a str| text.strip_suffix("+cbor")?.rsplit_once(".v");
+    let (kind, version) = parts(found)?;
+    let same = expected.strip_prefix(kind)?.starts_with(".v") && expected != found;
+    same.then_some(version).filter(|version| version.bytes().all(|b| b.is_ascii_digit()))
+}
+
 fn expect_content_type<T: Statement>(header: &Header) -> Result<()> {
     let found = match &header.content_type {
         Some(RegisteredLabel::Text(text)) => text.clone(),

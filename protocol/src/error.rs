@@ -25,7 +25,7 @@ pub enum Error {
         reason: String,
     },
     /// A statement of one kind was given where another was expected.
-    #[error("content type is {found:?}, expected {expected:?}")]
+    #[error("content type is {found:?}, expected {expected:?}{}", of_other_version(expected, found))]
     ContentType {
         /// The content type that belongs here.
         expected: &'static str,
@@ -101,6 +101,13 @@ pub enum Error {
     /// Sealing or opening failed.
     #[error(transparent)]
     Seal(#[from] crate::seal::SealError),
+}
+
+/// That a content type is of another version, if it is.
+fn of_other_version(expected: &str, found: &str) -> String {
+    crate::envelope::other_version(expected, found).map_or_else(String::new, |version| {
+        format!(": format version {version} is not one that this version of sealfold reads")
+    })
 }
 
 impl Error {

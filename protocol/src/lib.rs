@@ -10,8 +10,8 @@
 //!
 //! The modules, in the order in which a round meets them:
 //!
-//! - [`manifest`], [`quorum`], [`study`]: what the sites agreed to, and the
-//!   chain of its amendments;
+//! - [`manifest`], [`terms`], [`study`]: what the sites agreed to, what of it an
+//!   enclave enforces, and the chain of its amendments;
 //! - [`offer`], [`update`], [`roster`], [`release`], [`abandonment`]: the
 //!   statements of a round;
 //! - [`seal`]: how an update is encrypted to the enclave's key, and
@@ -38,7 +38,6 @@ pub mod keys;
 pub mod leaf;
 pub mod manifest;
 pub mod offer;
-pub mod quorum;
 pub mod refusal;
 pub mod release;
 pub mod report;
@@ -46,6 +45,7 @@ pub mod roster;
 pub mod seal;
 pub mod secret;
 pub mod study;
+pub mod terms;
 pub mod text;
 pub mod update;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The offer: an enclave instance proposes to run one round.
 
-use crate::manifest::Manifest;
+use crate::manifest::Manifested;
 use crate::seal::PublicKey;
 use crate::{Digest, Error, MultiSigned, Result, Signed, Statement, VerifyingKey};
 use serde::{Deserialize, Serialize};
@@ -115,14 +115,15 @@ pub struct NextRound {
 impl NextRound {
     /// The first round of a study.
     #[must_use]
-    pub fn first(manifest: &MultiSigned<Manifest>) -> Self {
+    pub fn first<M: Manifested>(manifest: &MultiSigned<M>) -> Self {
+        let terms = manifest.statement().terms();
         Self {
             study: crate::study::identity(manifest),
             manifest: manifest.digest(),
             round: 1,
-            base: manifest.statement().model.initial,
+            base: terms.model.initial,
             previous: None,
-            clip: manifest.statement().first_clip(),
+            clip: terms.first_clip(),
         }
     }
 }

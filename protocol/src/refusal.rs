@@ -1,7 +1,7 @@
 //! Refusals: what was checked, what was expected, what was found.
 //!
 //! A refusal is a code and public facts. A value that was derived from an
-//! update's plaintext (a norm, a number of examples) never stands in it for
+//! update's plaintext (its norm) never stands in it for
 //! all to read; it goes to the update's own site only, sealed to that site's
 //! release key, so that a host that watches error replies learns no more than
 //! that an update was refused.
@@ -60,12 +60,10 @@ pub enum Check {
     Encapsulation,
     /// A record does not open.
     Record,
-    /// What describes the update does not decode.
-    Preamble,
     /// A value is NaN or infinite.
     Finite,
-    /// There are counts in another site's part of the evaluation.
-    Evaluation,
+    /// A channel has a value out of its range, or in another site's part.
+    Channel,
     /// The update's norm is beyond the limit.
     NormLimit,
     /// The update's bytes are not those that were admitted.
@@ -101,6 +99,10 @@ impl fmt::Display for Check {
         self.serialize(f)
     }
 }
+
+/// What to do about a statement in another version of its format.
+const OTHER_VERSION: &str = "another version of sealfold made it, and formats change until the \
+first release: make it anew with this version";
 
 /// A named refusal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -191,12 +193,14 @@ impl From<&crate::Error> for Refusal {
                 Self::new(Check::Size, format!("at most {limit} bytes of {what}"), found)
             }
             Error::Malformed { what, reason } => {
-                let is_preamble = what.ends_with("preamble");
-                let check = if is_preamble { Check::Preamble } else { Check::Encoding };
-                Self::new(check, format!("{what} that decodes"), reason)
+                Self::new(Check::Encoding, format!("{what} that decodes"), reason)
             }
             Error::ContentType { expected, found } => {
-                Self::new(Check::Encoding, format!("content type {expected:?}"), found)
+                let refusal = Self::new(Check::Encoding, format!("content type {expected:?}"), found);
+                match crate::envelope::other_version(expected, found) {
+                    Some(_) => refusal.next(OTHER_VERSION),
+                    None => refusal,
+                }
             }
             Error::Signature { what, key } => Self::new(
                 Check::Signature,

@@ -36,25 +36,11 @@ pub struct Release {
     pub object: Random,
     /// The length of the aggregate in bytes.
     pub plain_length: u64,
-    /// Under privacy noise: what this round and all before it cost.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spent: Option<PrivacySpent>,
     /// Under an adaptive clip: the noisy count that the next clip follows from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub below_clip: Option<i64>,
     /// The key, to everyone or to the sites.
     pub disclosure: Disclosure,
-}
-
-/// The privacy loss of a study up to a round, each round counted once. What
-/// an abandoned offer may have released, sites and auditors add.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PrivacySpent {
-    /// The loss.
-    pub epsilon: f64,
-    /// The probability with which it may be more.
-    pub delta: f64,
 }
 
 /// To whom the aggregate's key is disclosed.
@@ -117,7 +103,7 @@ pub struct SiteOpening {
 
 impl Statement for Release {
     const NAME: &'static str = "release";
-    const CONTENT_TYPE: &'static str = "application/vnd.sealfold.release.v1+cbor";
+    const CONTENT_TYPE: &'static str = "application/vnd.sealfold.release.v2+cbor";
     const LIMIT: usize = 512 << 10;
 }
 
@@ -163,35 +149,4 @@ pub fn commitment(blinding: &Secret, content: &Digest) -> Digest {
 #[must_use]
 pub fn seal_context(offer: &Digest, roster: &Digest) -> Vec<u8> {
     [b"sealfold/v1/aggregate-bulk\0".as_slice(), offer.as_bytes(), roster.as_bytes()].concat()
-}
-
-/// What stands before an aggregate's tensors, in one chunk, encoded as an
-/// update's preamble is, so that record j of the aggregate is the fold of the
-/// records j of the updates.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AggregatePreamble {
-    /// The digest of the tensors' layout.
-    pub layout: Digest,
-    /// The digest of the roster that was folded.
-    pub roster: Digest,
-}
-
-impl AggregatePreamble {
-    /// Encodes to one chunk.
-    ///
-    /// # Errors
-    /// Never for a value of this type.
-    pub fn encode(&self) -> Result<Vec<u8>> {
-        crate::update::pad(&crate::encoding::to_vec(self)?, crate::update::PREAMBLE)
-    }
-
-    /// Decodes the first chunk of an aggregate.
-    ///
-    /// # Errors
-    /// If it is not exactly what [`AggregatePreamble::encode`] makes.
-    pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let cbor = crate::update::unpad(bytes, crate::update::PREAMBLE)?;
-        crate::encoding::from_slice("aggregate preamble", cbor, crate::update::PREAMBLE)
-    }
 }

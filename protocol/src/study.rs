@@ -5,40 +5,36 @@
 //! predecessor, so that nobody can amend himself into a study. What a site
 //! remembers is keyed by (study, round), never by manifest.
 
-use crate::manifest::Manifest;
+use crate::manifest::Manifested;
 use crate::{Digest, Error, MultiSigned, Result};
 
 /// The identity of the study that a manifest belongs to.
 #[must_use]
-pub fn identity(manifest: &MultiSigned<Manifest>) -> Digest {
-    manifest.statement().amends.as_ref().map_or_else(|| manifest.digest(), |amends| amends.study)
+pub fn identity<M: Manifested>(manifest: &MultiSigned<M>) -> Digest {
+    let amends = manifest.statement().terms().amends.as_ref();
+    amends.map_or_else(|| manifest.digest(), |amends| amends.study)
 }
 
 /// A study's manifests from the first to the one in force, each approved.
 #[derive(Debug, Clone)]
-pub struct Study {
-    manifests: Vec<MultiSigned<Manifest>>,
+pub struct Study<M> {
+    manifests: Vec<MultiSigned<M>>,
 }
 
-/// A change that no amendment may make.
-fn fixed(what: &'static str, old: &impl std::fmt::Debug, new: &impl std::fmt::Debug) -> Error {
-    Error::Link { what, expected: format!("{old:?}, as before"), found: format!("{new:?}") }
-}
-
-impl Study {
+impl<M: Manifested> Study<M> {
     /// Opens a study with its first manifest.
     ///
     /// # Errors
     /// If it is an amendment, or too few of its approvers signed.
-    pub fn open(first: MultiSigned<Manifest>) -> Result<Self> {
-        if let Some(amends) = &first.statement().amends {
+    pub fn open(first: MultiSigned<M>) -> Result<Self> {
+        if let Some(amends) = &first.statement().terms().amends {
             return Err(Error::Link {
                 what: "first manifest",
                 expected: "no predecessor".to_owned(),
                 found: amends.predecessor.to_string(),
             });
         }
-        let approval = &first.statement().approval;
+        let approval = &first.statement().terms().approval;
         first.expect_approvals(&approval.approvers, approval.required)?;
         Ok(Self { manifests: vec![first] })
     }
@@ -51,9 +47,9 @@ impl Study {
         let mut envelopes = envelopes.into_iter();
         let first =
             envelopes.next().ok_or_else(|| Error::malformed("study", "there is no manifest"))?;
-        let mut study = Self::open(Manifest::open(first)?)?;
+        let mut study = Self::open(M::open(first)?)?;
         for envelope in envelopes {
-            study.amend(Manifest::open(envelope)?)?;
+            study.amend(M::open(envelope)?)?;
         }
         Ok(study)
     }
@@ -64,9 +60,9 @@ impl Study {
     /// If it does not name this study and the manifest in force, changes what
     /// no amendment may change, or is not approved by the approvers of both
     /// its predecessor and itself.
-    pub fn amend(&mut self, amendment: MultiSigned<Manifest>) -> Result<()> {
+    pub fn amend(&mut self, amendment: MultiSigned<M>) -> Result<()> {
         let current = self.current();
-        let amends = amendment.statement().amends.as_ref().ok_or_else(|| Error::Link {
+        let amends = amendment.statement().terms().amends.as_ref().ok_or_else(|| Error::Link {
             what: "amendment",
             expected: self.id().to_string(),
             found: "no predecessor".to_owned(),
@@ -79,28 +75,8 @@ impl Study {
             return Err(Error::link("amendment's predecessor", &expected, &amends.predecessor));
         }
         let (old, new) = (current.statement(), amendment.statement());
-        // The model's chain goes on, so where it began and what it consists of
-        // cannot change.
-        if old.model.initial != new.model.initial {
-            return Err(Error::link("initial model", &old.model.initial, &new.model.initial));
-        }
-        if old.model.tensors != new.model.tensors {
-            let (expected, found) = (old.layout_digest()?, new.layout_digest()?);
-            return Err(Error::link("model layout", &expected, &found));
-        }
-        if old.model.optimiser != new.model.optimiser {
-            return Err(fixed("optimiser", &old.model.optimiser, &new.model.optimiser));
-        }
-        // What was spent was spent with this noise; another would be accounted
-        // for as if it had been there from the first round.
-        if old.privacy != new.privacy {
-            return Err(fixed("privacy", &old.privacy, &new.privacy));
-        }
-        // Half of a history in another log could not be checked by anybody.
-        if old.log != new.log {
-            return Err(fixed("log", &old.log, &new.log));
-        }
-        for approval in [&old.approval, &new.approval] {
+        new.follows(old)?;
+        for approval in [&old.terms().approval, &new.terms().approval] {
             amendment.expect_approvals(&approval.approvers, approval.required)?;
         }
         self.manifests.push(amendment);
@@ -111,7 +87,7 @@ impl Study {
     ///
     /// # Errors
     /// [`Error::Link`] if the other is not the manifest in force.
-    pub fn merge(&mut self, other: &MultiSigned<Manifest>) -> Result<()> {
+    pub fn merge(&mut self, other: &MultiSigned<M>) -> Result<()> {
         let last = self.manifests.len() - 1;
         self.manifests[last].merge(other)
     }
@@ -124,14 +100,14 @@ impl Study {
 
     /// The manifest in force.
     #[must_use]
-    pub fn current(&self) -> &MultiSigned<Manifest> {
+    pub fn current(&self) -> &MultiSigned<M> {
         // Built with one manifest and only ever added to.
         &self.manifests[self.manifests.len() - 1]
     }
 
     /// All manifests, oldest first.
     #[must_use]
-    pub fn manifests(&self) -> &[MultiSigned<Manifest>] {
+    pub fn manifests(&self) -> &[MultiSigned<M>] {
         &self.manifests
     }
 
@@ -140,7 +116,7 @@ impl Study {
     #[must_use]
     pub fn participants(&self) -> Vec<&str> {
         let signers = self.current().signers();
-        let sites = &self.current().statement().sites;
+        let sites = &self.current().statement().terms().sites;
         sites.iter().filter(|s| signers.contains(&s.signing_key)).map(|s| s.name.as_str()).collect()
     }
 }
@@ -152,7 +128,7 @@ mod tests {
     use crate::manifest::Amends;
     use crate::manifest::tests::{keys, manifest};
 
-    fn signed(manifest: Manifest, by: &[SigningKey]) -> MultiSigned<Manifest> {
+    fn signed(manifest: Manifest, by: &[SigningKey]) -> MultiSigned<M> {
         let mut signed = MultiSigned::sign(manifest, &by[0]).unwrap();
         by[1..].iter().for_each(|key| signed.add_signature(key).unwrap());
         signed

@@ -1,7 +1,7 @@
 //! The log that a study's history stands in.
 
-use super::{Manifest, expect};
-use crate::{Result, VerifyingKey};
+use sealfold_protocol::terms::expect;
+use sealfold_protocol::{Result, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 /// The longest origin of a log, in bytes.
@@ -19,9 +19,9 @@ pub struct LogTerms {
     pub key: VerifyingKey,
 }
 
-impl Manifest {
-    pub(super) fn check_log(&self) -> Result<()> {
-        let origin = &self.log.origin;
+impl LogTerms {
+    pub(crate) fn check(&self) -> Result<()> {
+        let origin = &self.origin;
         expect(
             "log.origin",
             !origin.is_empty()

@@ -1,7 +1,7 @@
 //! A text that is no manifest: which field, on which line, what belongs there,
 //! in words of the manifest and not of the program that reads it.
 
-use crate::Error;
+use sealfold_protocol::Error;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
@@ -273,8 +273,10 @@ fn value(found: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Draft, Manifest, tests::manifest};
-    use crate::Error;
+    use crate::query::Draft;
+    use crate::tests::manifest;
+    use crate::Manifest;
+    use sealfold_protocol::Error;
 
     /// The refusal of the manifest with one text in place of another: field,
     /// expected, found without the line, and the line's own words.

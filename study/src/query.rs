@@ -6,10 +6,12 @@
 //! that nobody is ever scaled down. The sum over all patients, with the study's
 //! noise, is the next model, and the statistics are read from it.
 
-use super::{DataSpecification, Dtype, Manifest, Model, Noise, Privacy, Tensor, TensorRole};
-use super::{expect, misread};
-use crate::content::ContentHasher;
-use crate::{Digest, Result};
+use crate::data::DataSpecification;
+use crate::manifest::Manifest;
+use crate::misread;
+use sealfold_protocol::content::ContentHasher;
+use sealfold_protocol::terms::{Dtype, Noise, Privacy, Tensor, TensorRole, expect};
+use sealfold_protocol::{Digest, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -100,7 +102,7 @@ impl Query {
     /// The statistics over these columns, in their order.
     ///
     /// # Errors
-    /// [`crate::Error::Manifest`] naming the statistic and what it wants.
+    /// [`sealfold_protocol::Error::Manifest`] naming the statistic and what it wants.
     pub fn parts(&self, data: &DataSpecification) -> Result<Vec<Part>> {
         let n = self.statistics.len();
         let expected = format!("1 to {MAX_STATISTICS} statistics");
@@ -125,7 +127,7 @@ impl Query {
             name: part.name().to_owned(),
             shape: part.shape(),
             dtype: Dtype::Float32,
-            scale: None,
+            step: None,
             role: TensorRole::default(),
         };
         Ok(self.parts(data)?.iter().map(tensor).collect())
@@ -180,7 +182,7 @@ impl Draft {
     /// Reads and checks the two sections of a TOML file, and passes over others.
     ///
     /// # Errors
-    /// [`crate::Error::Manifest`] naming what is missing or wrong.
+    /// [`sealfold_protocol::Error::Manifest`] naming what is missing or wrong.
     pub fn from_toml(text: &str) -> Result<Self> {
         let draft: Self = toml::from_str(text).map_err(|e| misread::error(text, &e))?;
         draft.data.check()?;
@@ -189,39 +191,40 @@ impl Draft {
     }
 }
 
-impl Manifest {
-    pub(super) fn check_query(&self) -> Result<()> {
-        let Some(query) = &self.query else { return Ok(()) };
-        let Privacy::Patient(noise) = &self.privacy else {
-            return expect("privacy.unit", false, "patient for a query", self.privacy.unit());
-        };
-        let tensors = query.tensors(&self.data)?;
-        expect_tensors(&tensors, &self.model.tensors)?;
-        let Model { initial, learning_rate, optimiser, .. } = &self.model;
-        let zeros = query.initial(&self.data)?;
-        expect("model.initial", *initial == zeros, format!("{zeros}, the query's zeros"), initial)?;
-        let rate = *learning_rate;
-        let plain = rate.total_cmp(&1.0).is_eq() && optimiser.is_none();
-        let found = format!("{rate} with {}", if optimiser.is_some() { "one" } else { "none" });
-        expect("model.learning_rate", plain, "1 without an optimiser for a query", found)?;
-        // A second round would answer the same again, at twice the cost.
-        let rounds = self.study.rounds;
-        expect("study.rounds", rounds == 1, "1 for a query", rounds)?;
-        expect(
-            "privacy.sampling_rate",
-            noise.sampling_rate.is_none(),
-            "none for a query: it counts all patients",
-            "one",
-        )?;
-        expect("evaluation", self.evaluation.is_none(), "none for a query", "one")?;
-        let steps = query.weight(noise) / noise.step;
-        expect(
-            "privacy.step",
-            steps >= MIN_STEPS,
-            format!("at least {MIN_STEPS} steps of the clip for each statistic's share"),
-            format!("{steps}"),
-        )
-    }
+/// Checks what a manifest with a query has beside it.
+///
+/// # Errors
+/// [`sealfold_protocol::Error::Manifest`] naming the field.
+pub(crate) fn check(manifest: &Manifest) -> Result<()> {
+    let (terms, agreement) = (&manifest.terms, &manifest.agreement);
+    let Some(query) = &agreement.query else { return Ok(()) };
+    let Privacy::Patient(noise) = &terms.privacy else {
+        return expect("privacy.unit", false, "patient for a query", terms.privacy.unit());
+    };
+    let tensors = query.tensors(&agreement.data)?;
+    expect_tensors(&tensors, &terms.model.tensors)?;
+    let (initial, zeros) = (&terms.model.initial, query.initial(&agreement.data)?);
+    expect("model.initial", *initial == zeros, format!("{zeros}, the query's zeros"), initial)?;
+    let (rate, optimiser) = (agreement.server.learning_rate, agreement.server.optimiser);
+    let plain = rate.total_cmp(&1.0).is_eq() && optimiser.is_none();
+    let found = format!("{rate} with {}", if optimiser.is_some() { "one" } else { "none" });
+    expect("model.learning_rate", plain, "1 without an optimiser for a query", found)?;
+    // A second round would answer the same again, at twice the cost.
+    expect("study.rounds", terms.rounds == 1, "1 for a query", terms.rounds)?;
+    expect(
+        "privacy.sampling_rate",
+        agreement.claim.is_none_or(|claim| claim.sampling_rate.is_none()),
+        "none for a query: it counts all patients",
+        "one",
+    )?;
+    expect("evaluation", terms.channels.is_empty(), "none for a query", "one")?;
+    let steps = query.weight(noise) / noise.step;
+    expect(
+        "privacy.step",
+        steps >= MIN_STEPS,
+        format!("at least {MIN_STEPS} steps of the clip for each statistic's share"),
+        format!("{steps}"),
+    )
 }
 
 /// Whether the model's tensors are the query's, naming the first that is not.

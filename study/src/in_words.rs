@@ -1,14 +1,20 @@
 //! A manifest in words: what a person reads before signing it, and what an
 //! auditor reads years later.
 
-use super::{Aggregation, Axis, Feature, Manifest, Optimiser, Readers, Statistic};
-use crate::Digest;
-use crate::text::{counted, shown};
+use crate::data::Feature;
+use crate::manifest::Manifest;
+use crate::optimiser::Optimiser;
+use crate::query::{Axis, Statistic};
+use sealfold_protocol::Digest;
+use sealfold_protocol::terms::{Aggregation, Readers, RoundKind, Terms};
+use sealfold_protocol::text::{counted, shown};
 use serde::Serialize;
 use std::fmt::Write;
 
 mod conclusions;
+mod weaknesses;
 pub use conclusions::{Conclusions, conclusions, weaker, weaker_noise};
+pub use weaknesses::{expect_accepted, meaning};
 
 /// What a study without site-level noise does not protect.
 const WITHOUT_NOISE: &str = "This study adds no site-level noise: the smallest roster protects \
@@ -36,32 +42,34 @@ pub fn describe(manifest: &Manifest, id: &Digest) -> String {
 pub fn terms(manifest: &Manifest, id: &Digest) -> Vec<(&'static str, String)> {
     let mut terms = Vec::new();
     let mut line = |term: &'static str, value: String| terms.push((term, value));
-    let study = &manifest.study;
+    let (enforced, agreement) = (&manifest.terms, &manifest.agreement);
+    let study = &agreement.study;
     line("study", format!("{} ({id})", study.name));
     line("purpose", study.purpose.clone());
     line("intended use", study.intended_use.clone());
-    line("rounds", study.rounds.to_string());
+    line("rounds", rounds(enforced));
     line("valid", format!("{} to {}", study.valid_from, study.valid_until));
-    for site in &manifest.sites {
-        line("site", format!("{} with key {}", site.name, site.signing_key));
+    for site in &enforced.sites {
+        let share = share(enforced, site.weight);
+        line("site", format!("{} with key {}{share}", site.name, site.signing_key));
     }
-    let approval = &manifest.approval;
+    let approval = &enforced.approval;
     line("approval", format!("{} of these {}", approval.required, approval.approvers.len()));
     for approver in &approval.approvers {
-        let name = manifest.sites.iter().find(|site| site.signing_key == *approver);
+        let name = enforced.sites.iter().find(|site| site.signing_key == *approver);
         let name = name.map_or(String::new(), |site| format!(" ({})", site.name));
         line("approver", format!("{approver}{name}"));
     }
-    line("log", format!("{} with key {}", manifest.log.origin, manifest.log.key));
-    for image in &manifest.measurements.nitro {
+    line("log", format!("{} with key {}", agreement.log.origin, agreement.log.key));
+    for image in &agreement.measurements.nitro {
         line("image", format!("pcr0 {}", image.pcr0));
         line("", format!("pcr1 {}", image.pcr1));
         line("", format!("pcr2 {}", image.pcr2));
     }
-    for image in &manifest.measurements.confidential_space {
+    for image in &agreement.measurements.confidential_space {
         line("image", format!("confidential space {}", image.image_digest));
     }
-    let data = &manifest.data;
+    let data = &agreement.data;
     line("cohort", data.cohort.clone());
     line("minimum rows", data.minimum_rows.to_string());
     let outcome = &data.outcome;
@@ -69,40 +77,38 @@ pub fn terms(manifest: &Manifest, id: &Digest) -> Vec<(&'static str, String)> {
     for feature in &data.features {
         line("feature", described(feature));
     }
-    let model = &manifest.model;
+    let model = &enforced.model;
     let (parameters, tensors) = (model.parameters(), model.tensors.len());
     line(
         "model",
         format!("{parameters} parameters in {tensors} tensors, initial {}", model.initial),
     );
-    if let Some(optimiser) = &model.optimiser {
-        let optimiser = optimiser_in_words(optimiser);
-        line("optimiser", format!("{optimiser}, learning rate {}", model.learning_rate));
-    } else {
-        line("optimiser", format!("fed-avg, learning rate {}", model.learning_rate));
-    }
-    let aggregation = &manifest.aggregation;
+    let server = &agreement.server;
+    let optimiser = server.optimiser.as_ref().map_or("fed-avg".to_owned(), optimiser_in_words);
+    line("optimiser", format!("{optimiser}, learning rate {}", server.learning_rate));
+    let aggregation = &enforced.aggregation;
     line("rule", rule(aggregation));
-    line("update type", word(&aggregation.update_type));
-    if let Some(share) = aggregation.largest_weight_share {
-        line("share", format!("at most {share} of the weights for one site"));
-    }
+    line("updates", travel(enforced));
     let limit = aggregation.norm_limit.map_or("none".to_owned(), |limit| limit.to_string());
     line("norm limit", limit);
-    if let Some(evaluation) = &manifest.evaluation {
-        let apart = if evaluation.per_site { ", each site's apart" } else { "" };
+    for channel in &enforced.channels {
+        let apart = if channel.per_site { ", each site's apart" } else { "" };
         line(
-            "evaluation",
+            "channel",
             format!(
-                "counts of patients in {} of score{apart}",
-                counted(evaluation.bins.into(), "bin")
+                "{}: {} from {} to {} in steps of {}{apart}",
+                channel.name,
+                counted(channel.length, "sum"),
+                number(steps(channel.least) * channel.step),
+                number(steps(channel.most) * channel.step),
+                number(channel.step)
             ),
         );
     }
-    for statistic in manifest.query.iter().flat_map(|query| &query.statistics) {
+    for statistic in agreement.query.iter().flat_map(|query| &query.statistics) {
         line("statistic", statistic_in_words(statistic));
     }
-    let deadlines = &manifest.deadlines;
+    let deadlines = &enforced.deadlines;
     line(
         "deadlines",
         format!(
@@ -110,18 +116,61 @@ pub fn terms(manifest: &Manifest, id: &Digest) -> Vec<(&'static str, String)> {
             deadlines.upload_seconds, deadlines.commit_seconds, deadlines.round_seconds
         ),
     );
-    let readers = match manifest.release.readers {
+    let readers = match enforced.readers {
         Readers::Everyone => "everyone",
         Readers::Sites => "the sites only",
     };
     line("readers", readers.to_owned());
+    for weakness in &enforced.accepts {
+        line("accepts", weakness.name().to_owned());
+    }
     terms
+}
+
+/// The training rounds, and the one that measures the last model.
+fn rounds(terms: &Terms) -> String {
+    match terms.channels.is_empty() {
+        true => terms.rounds.to_string(),
+        false => format!("{}, and one that measures the last model", terms.rounds),
+    }
+}
+
+/// A weight and the share that it is of all sites' weights.
+#[allow(clippy::cast_precision_loss)] // a percentage
+fn share(terms: &Terms, weight: u32) -> String {
+    if !terms.aggregation.rule.counts_weights() {
+        return String::new();
+    }
+    let all: u64 = terms.sites.iter().map(|site| u64::from(site.weight)).sum();
+    let percent = 100.0 * f64::from(weight) / all as f64;
+    format!(", weight {weight} ({percent:.1} % if all take part)")
+}
+
+/// How values travel, and the words of a release.
+fn travel(terms: &Terms) -> String {
+    let name = terms.aggregation.update_type.name();
+    let Some(first) = terms.model.tensors.first().and_then(|tensor| terms.step(tensor)) else {
+        return format!("{name}, released as float32");
+    };
+    let one = terms.model.tensors.iter().all(|tensor| terms.step(tensor) == Some(first));
+    let steps = match one {
+        true => format!("steps of {first}"),
+        false => "steps of each tensor's own".to_owned(),
+    };
+    let bits = 8 * terms.words(RoundKind::Training).width();
+    format!("{name} in {steps}, released as exact sums of {bits} bits")
+}
+
+#[allow(clippy::cast_precision_loss)] // steps of a channel are below 2^31
+fn steps(steps: i64) -> f64 {
+    steps as f64
 }
 
 /// What the terms give and what they do not, each in a paragraph.
 #[must_use]
 pub fn notes(manifest: &Manifest) -> Vec<String> {
-    let (k, c) = (manifest.quorum.smallest_roster, manifest.quorum.colluders);
+    let quorum = &manifest.terms.quorum;
+    let (k, c) = (quorum.smallest_roster, quorum.colluders);
     let mut notes = vec![format!(
         "No aggregate of fewer than {k} sites is ever released, and {} withstood.",
         if c == 1 { "1 colluding site is".to_owned() } else { format!("{c} colluding sites are") }
@@ -187,8 +236,7 @@ fn optimiser_in_words(optimiser: &Optimiser) -> String {
 /// A rule and its parameters.
 fn rule(aggregation: &Aggregation) -> String {
     let values = toml::Table::try_from(aggregation).unwrap_or_default();
-    let taken =
-        aggregation.rule.parameters().iter().filter(|name| **name != "largest_weight_share");
+    let taken = aggregation.rule.parameters().iter();
     taken.fold(aggregation.rule.name().to_owned(), |text, name| {
         format!("{text}, {name} {}", values.get(*name).map_or(String::new(), plain))
     })

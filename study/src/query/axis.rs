@@ -1,7 +1,8 @@
 //! How a column is divided into cells.
 
-use crate::Result;
-use crate::manifest::{DataSpecification, FeatureType, Outcome, expect};
+use crate::data::{DataSpecification, FeatureType, Outcome};
+use sealfold_protocol::Result;
+use sealfold_protocol::terms::expect;
 use serde::{Deserialize, Serialize};
 
 /// The most cells of one axis.

@@ -3,9 +3,10 @@
 
 use super::Statistic;
 use super::axis::{Axis, Division, number};
-use crate::Result;
-use crate::manifest::{DataSpecification, expect};
+use crate::data::DataSpecification;
 use sealfold_aggregation::statistics::{line, parabola};
+use sealfold_protocol::Result;
+use sealfold_protocol::terms::expect;
 
 /// The most axes of a contingency table.
 const MAX_AXES: usize = 4;
@@ -54,7 +55,7 @@ impl Part {
     /// A statistic of a query.
     ///
     /// # Errors
-    /// [`crate::Error::Manifest`] naming the statistic and what it wants.
+    /// [`sealfold_protocol::Error::Manifest`] naming the statistic and what it wants.
     pub(super) fn new(statistic: &Statistic, data: &DataSpecification) -> Result<Self> {
         let name = statistic.name();
         let field = |part: &str| format!("query.statistic {name:?} {part}");

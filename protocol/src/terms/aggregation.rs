@@ -1,8 +1,7 @@
 //! How updates are combined, and in which form they travel.
 
-use super::{expect, is_positive};
+use super::{Quorum, expect, is_positive};
 use crate::Result;
-use crate::quorum::Quorum;
 use sealfold_aggregation::format::Format;
 use sealfold_aggregation::rule;
 use serde::{Deserialize, Serialize};
@@ -38,19 +37,11 @@ pub struct Aggregation {
     /// `sum`: the constant that the noisy sum is divided by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub divisor: Option<f64>,
-    /// Weighted rules: the largest share of the weights that one site may have,
-    /// in (0, 1].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub largest_weight_share: Option<f64>,
     /// An update whose Euclidean norm is larger is refused, if given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub norm_limit: Option<f64>,
     /// How the values of an update travel.
-    #[serde(default, skip_serializing_if = "UpdateType::is_default")]
     pub update_type: UpdateType,
-    /// What the rule lets out and the study accepts, by name.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub accepts: Vec<Leak>,
 }
 
 /// The aggregation rules; `sealfold_aggregation::rule` says what each computes
@@ -58,7 +49,7 @@ pub struct Aggregation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
-    /// The mean of the updates, weighted by their number of examples.
+    /// The mean of the updates, weighted by the sites' weights.
     WeightedMean,
     /// The same, each update scaled down to the norm `clip` if it is longer.
     NormClippedMean,
@@ -81,50 +72,23 @@ pub enum Rule {
     Sum,
 }
 
-/// How the values of an update travel. The aggregate is always float32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// How the values of an update travel: whole numbers of grid steps for a sum or
+/// a mean, which are exact, floating-point numbers for a selective rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UpdateType {
     /// IEEE 754 binary32.
-    #[default]
     Float32,
     /// The upper half of a binary32.
     Bfloat16,
     /// IEEE 754 binary16.
     Float16,
-    /// Signed bytes, each times the `scale` of its tensor.
+    /// Signed bytes.
     Int8,
-    /// Signed 32-bit integers: multiples of the privacy grid's step.
-    Grid,
-}
-
-/// What a rule lets out beyond the aggregate of a whole roster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Leak {
-    /// The aggregate is made of fewer updates than the roster has.
-    FewerSitesThanRoster,
-}
-
-impl Leak {
-    /// Its name in a manifest.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::FewerSitesThanRoster => "fewer-sites-than-roster",
-        }
-    }
-
-    /// What it means, for the people who approve.
-    #[must_use]
-    pub fn meaning(self) -> &'static str {
-        match self {
-            Self::FewerSitesThanRoster => {
-                "the rule publishes the mean of fewer sites than the roster has; with krum it is \
-                 one hospital's update as it was sent"
-            }
-        }
-    }
+    /// Signed integers of 16 bits.
+    Int16,
+    /// Signed integers of 32 bits.
+    Int32,
 }
 
 impl UpdateType {
@@ -142,13 +106,19 @@ impl UpdateType {
             Self::Bfloat16 => Format::Bfloat16,
             Self::Float16 => Format::Float16,
             Self::Int8 => Format::Int8,
-            Self::Grid => Format::Grid,
+            Self::Int16 => Format::Int16,
+            Self::Int32 => Format::Int32,
         }
     }
 
-    #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
-    fn is_default(&self) -> bool {
-        *self == Self::default()
+    /// The format of a channel's values: integers as wide as the model's values.
+    #[must_use]
+    pub fn channel_format(self) -> Format {
+        match self.format().width() {
+            1 => Format::Int8,
+            2 => Format::Int16,
+            _ => Format::Int32,
+        }
     }
 }
 
@@ -157,16 +127,35 @@ impl Rule {
     #[must_use]
     pub fn parameters(self) -> &'static [&'static str] {
         match self {
-            Self::WeightedMean => &["largest_weight_share"],
-            Self::NormClippedMean => &["clip", "largest_weight_share"],
-            Self::Median => &[],
+            Self::WeightedMean | Self::Median => &[],
+            Self::NormClippedMean => &["clip"],
             Self::TrimmedMean => &["trim"],
-            Self::GeometricMedian => &["smoothing", "steps", "largest_weight_share"],
-            Self::CentredClipping => &["clip", "steps", "largest_weight_share"],
+            Self::GeometricMedian => &["smoothing", "steps"],
+            Self::CentredClipping => &["clip", "steps"],
             Self::Krum | Self::Bulyan => &["byzantine"],
             Self::MultiKrum => &["byzantine", "keep"],
             Self::Sum => &["divisor"],
         }
+    }
+
+    /// Whether the rule is a sum or a mean with fixed weights, which is exact on
+    /// a grid of whole numbers. Each site's factor depends on its own update
+    /// only.
+    #[must_use]
+    pub fn is_exact(self) -> bool {
+        matches!(self, Self::WeightedMean | Self::NormClippedMean | Self::Sum)
+    }
+
+    /// Whether the rule uses the sites' weights.
+    #[must_use]
+    pub fn counts_weights(self) -> bool {
+        matches!(
+            self,
+            Self::WeightedMean
+                | Self::NormClippedMean
+                | Self::GeometricMedian
+                | Self::CentredClipping
+        )
     }
 
     /// The rule's name in a manifest.
@@ -188,52 +177,42 @@ impl Rule {
 }
 
 impl Aggregation {
-    /// The rule with its parameters, as the fold knows it; none for `sum`,
-    /// which `[privacy]` completes.
+    /// The selective rule with its parameters; none for a sum or a mean.
     #[must_use]
-    pub fn rule(&self) -> Option<rule::Rule> {
-        let (clip, byzantine) = (self.clip.unwrap_or(0.0), self.byzantine.unwrap_or(0));
+    pub fn selective(&self) -> Option<rule::Rule> {
+        let byzantine = self.byzantine.unwrap_or(0);
         let steps = self.steps.unwrap_or(0);
         Some(match self.rule {
-            Rule::WeightedMean => rule::Rule::WeightedMean,
-            Rule::NormClippedMean => rule::Rule::NormClippedMean { clip },
+            Rule::WeightedMean | Rule::NormClippedMean | Rule::Sum => return None,
             Rule::Median => rule::Rule::Median,
             Rule::TrimmedMean => rule::Rule::TrimmedMean { trim: self.trim.unwrap_or(0) },
             Rule::GeometricMedian => {
                 rule::Rule::GeometricMedian { smoothing: self.smoothing.unwrap_or(0.0), steps }
             }
-            Rule::CentredClipping => rule::Rule::CentredClipping { radius: clip, steps },
+            Rule::CentredClipping => {
+                rule::Rule::CentredClipping { radius: self.clip.unwrap_or(0.0), steps }
+            }
             Rule::Krum => rule::Rule::Krum { byzantine },
             Rule::MultiKrum => {
                 rule::Rule::MultiKrum { byzantine, selected: self.keep.unwrap_or(0) }
             }
             Rule::Bulyan => rule::Rule::Bulyan { byzantine },
-            Rule::Sum => return None,
         })
-    }
-
-    /// The largest share of one site; 1 for the rules without weights.
-    #[must_use]
-    pub fn largest_share(&self) -> f64 {
-        self.largest_weight_share.unwrap_or(1.0)
     }
 
     pub(super) fn check(&self, quorum: &Quorum) -> Result<()> {
         self.check_parameters()?;
-        if let Some(share) = self.largest_weight_share {
-            #[allow(clippy::cast_precision_loss)]
-            let least = 1.0 / quorum.smallest_roster.max(1) as f64;
-            // A site says itself how many examples it has: one that has half of all
-            // shares for the asking has the median.
-            let is_median = self.rule == Rule::GeometricMedian;
-            let most = if is_median { "below 0.5 for geometric-median" } else { "to 1" };
-            expect(
-                "aggregation.largest_weight_share",
-                share >= least && share <= 1.0 && !(is_median && share >= 0.5),
-                format!("from 1 / smallest_roster = {least}, {most}"),
-                share,
-            )?;
-        }
+        let name = self.rule.name();
+        expect(
+            "aggregation.update_type",
+            self.update_type.format().is_integer() == self.rule.is_exact(),
+            if self.rule.is_exact() {
+                format!("int32, int16 or int8 for {name}, which is exact on a grid")
+            } else {
+                format!("float32, bfloat16 or float16 for {name}")
+            },
+            self.update_type.name(),
+        )?;
         for (field, value) in [
             ("aggregation.clip", self.clip),
             ("aggregation.smoothing", self.smoothing),
@@ -244,33 +223,13 @@ impl Aggregation {
                 expect(field, is_positive(value), "a positive number", value)?;
             }
         }
-        let rule = self.rule();
-        if let Some(rule) = rule {
+        if let Some(rule) = self.selective() {
             // Conditions get easier with more sites, so the smallest roster
             // decides for all.
             let k = quorum.smallest_roster;
             rule.check(k).or_else(|error| self.expect_of_rule(&error, k))?;
         }
-        let leaks: &[Leak] = match rule {
-            Some(rule) if rule.publishes_fewer_sites() => &[Leak::FewerSitesThanRoster],
-            _ => &[],
-        };
-        expect(
-            "aggregation.accepts",
-            self.accepts == leaks,
-            match leaks {
-                [leak, ..] => format!(
-                    "accepts = [\"fewer-sites-than-roster\"] for {}: {}",
-                    self.rule.name(),
-                    leak.meaning()
-                ),
-                [] => format!("none for {}, which lets nothing out", self.rule.name()),
-            },
-            match self.accepts.as_slice() {
-                [] => "none".to_owned(),
-                named => named.iter().map(|leak| leak.name()).collect::<Vec<_>>().join(", "),
-            },
-        )
+        Ok(())
     }
 
     /// What a rule takes, in the words of the manifest.
@@ -313,7 +272,6 @@ impl Aggregation {
             ("smoothing", self.smoothing.is_some()),
             ("steps", self.steps.is_some()),
             ("divisor", self.divisor.is_some()),
-            ("largest_weight_share", self.largest_weight_share.is_some()),
         ];
         let rule = self.rule.name();
         for (parameter, given) in given {

@@ -1,8 +1,8 @@
 //! The model: its tensors, their layout in an update, and where it starts.
 
-use super::{MAX_NAME, expect, is_positive, refused};
+use super::{MAX_NAME, expect};
 use crate::{Digest, Result};
-use sealfold_aggregation::optimiser::{self, Adaptive, TensorStep};
+use sealfold_aggregation::optimiser;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -19,14 +19,7 @@ const MAX_PARAMETERS: u64 = 1 << 40;
 pub struct Model {
     /// The [content digest](crate::content) of the initial model.
     pub initial: Digest,
-    /// The server's learning rate: next = base + rate x aggregate, or what the
-    /// optimiser makes of it.
-    pub learning_rate: f64,
-    /// The server's optimiser; plain federated averaging if it is not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub optimiser: Option<Optimiser>,
     /// The tensors, in the order in which they lie in an update.
-    #[serde(rename = "tensor")]
     pub tensors: Vec<Tensor>,
 }
 
@@ -40,9 +33,10 @@ pub struct Tensor {
     pub shape: Vec<u64>,
     /// The type of its elements.
     pub dtype: Dtype,
-    /// For updates that travel as int8: what a step of one is worth.
+    /// For values that travel as whole numbers, without noise: what one is
+    /// worth, in the model's units.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scale: Option<f32>,
+    pub step: Option<f64>,
     /// What the tensor is for.
     #[serde(default, skip_serializing_if = "TensorRole::is_default")]
     pub role: TensorRole,
@@ -69,44 +63,6 @@ impl TensorRole {
     fn is_default(&self) -> bool {
         *self == Self::default()
     }
-}
-
-/// What the sites, all alike, make of an aggregate
-/// (`sealfold_aggregation::optimiser` has the formulas and their papers).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Optimiser {
-    /// Federated averaging with server momentum.
-    #[serde(rename = "fed-avg-m")]
-    FedAvgM {
-        /// The share of the last step that is carried on.
-        momentum: f64,
-    },
-    /// Adam over aggregates.
-    FedAdam {
-        /// The decay of the first moment.
-        beta1: f64,
-        /// The decay of the second moment.
-        beta2: f64,
-        /// What is added to the root of the second moment.
-        tau: f64,
-    },
-    /// Yogi over aggregates.
-    FedYogi {
-        /// The decay of the first moment.
-        beta1: f64,
-        /// The decay of the second moment.
-        beta2: f64,
-        /// What is added to the root of the second moment.
-        tau: f64,
-    },
-    /// Adagrad over aggregates.
-    FedAdagrad {
-        /// The decay of the first moment.
-        beta1: f64,
-        /// What is added to the root of the second moment.
-        tau: f64,
-    },
 }
 
 /// The type of a tensor's elements.
@@ -161,24 +117,6 @@ impl From<Dtype> for optimiser::Dtype {
     }
 }
 
-impl Optimiser {
-    fn check(&self) -> Result<()> {
-        let (decays, tau): (&[(&str, f64)], _) = match self {
-            Self::FedAvgM { momentum } => (&[("momentum", *momentum)], None),
-            Self::FedAdam { beta1, beta2, tau } | Self::FedYogi { beta1, beta2, tau } => {
-                (&[("beta1", *beta1), ("beta2", *beta2)], Some(*tau))
-            }
-            Self::FedAdagrad { beta1, tau } => (&[("beta1", *beta1)], Some(*tau)),
-        };
-        for (name, value) in decays {
-            let field = format!("model.optimiser.{name}");
-            expect(&field, (0.0..1.0).contains(value), "from 0, below 1", value)?;
-        }
-        let tau = tau.unwrap_or(1.0);
-        expect("model.optimiser.tau", is_positive(tau), "a positive number", tau)
-    }
-}
-
 impl Tensor {
     /// The number of elements, if it fits.
     #[must_use]
@@ -202,28 +140,6 @@ impl Model {
         self.tensors.iter().map(bytes).fold(0, u64::saturating_add)
     }
 
-    /// The optimiser with its learning rate, as the numbers know it.
-    #[must_use]
-    pub fn server_optimiser(&self) -> optimiser::Optimiser {
-        let learning_rate = self.learning_rate;
-        let adaptive = |beta1, beta2, tau| Adaptive { learning_rate, beta1, beta2, tau };
-        match self.optimiser {
-            None => optimiser::Optimiser::FedAvg { learning_rate },
-            Some(Optimiser::FedAvgM { momentum }) => {
-                optimiser::Optimiser::FedAvgM { learning_rate, momentum }
-            }
-            Some(Optimiser::FedAdam { beta1, beta2, tau }) => {
-                optimiser::Optimiser::FedAdam(adaptive(beta1, beta2, tau))
-            }
-            Some(Optimiser::FedYogi { beta1, beta2, tau }) => {
-                optimiser::Optimiser::FedYogi(adaptive(beta1, beta2, tau))
-            }
-            Some(Optimiser::FedAdagrad { beta1, tau }) => {
-                optimiser::Optimiser::FedAdagrad(adaptive(beta1, 0.0, tau))
-            }
-        }
-    }
-
     pub(super) fn check(&self) -> Result<()> {
         let n = self.tensors.len();
         expect("model.tensor", (1..=MAX_TENSORS).contains(&n), "1 to 10000 tensors", n)?;
@@ -238,10 +154,6 @@ impl Model {
                 "1 to 128 bytes",
                 length,
             )?;
-            if tensor.role == TensorRole::Control {
-                let step = TensorStep::control(tensor.dtype.into(), 1, 1).map(drop);
-                step.map_err(|e| refused("model.tensor.dtype", "one for the role control", &e))?;
-            }
             let elements = tensor.elements().filter(|_| tensor.shape.len() <= MAX_RANK);
             total = elements
                 .filter(|elements| *elements > 0)
@@ -260,13 +172,12 @@ impl Model {
                     Ok,
                 )?;
         }
-        if let Some(optimiser) = &self.optimiser {
-            optimiser.check()?;
-        }
-        let rate = self.learning_rate;
-        expect("model.learning_rate", is_positive(rate), "a positive number", rate)?;
-        // Every site would find out after the first release, which no amendment mends.
-        let step = self.server_optimiser().check();
-        step.map_err(|error| refused("model.optimiser", "one that can step in float32", &error))
+        Ok(())
+    }
+
+    /// Whether a tensor is a SCAFFOLD control variate.
+    #[must_use]
+    pub fn has_controls(&self) -> bool {
+        self.tensors.iter().any(|tensor| tensor.role == TensorRole::Control)
     }
 }

@@ -1,8 +1,8 @@
 //! The data specification: what a site's data must look like before it may
 //! take part. The check itself runs at the site, beside the data.
 
-use super::expect;
-use crate::Result;
+use sealfold_protocol::Result;
+use sealfold_protocol::terms::expect;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -96,7 +96,7 @@ impl Outcome {
 }
 
 impl DataSpecification {
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         expect("data.cohort", !self.cohort.trim().is_empty(), "a text", "an empty one")?;
         expect("data.minimum_rows", self.minimum_rows > 0, "at least 1", self.minimum_rows)?;
         expect(

@@ -1,15 +1,9 @@
-//! The privacy that releases have by noise, and whether it is what the manifest
-//! claims.
+//! The noise of a release, and whether it can be drawn. What it buys in privacy
+//! is worked out by those who read the agreement.
 
-mod claim;
-
-use super::{Aggregation, Manifest, Rule, UpdateType, expect, is_positive, refused};
-use crate::release::PrivacySpent;
+use super::{Rule, Terms, UpdateType, expect, is_positive, refused};
 use crate::{Error, Result};
-use sealfold_aggregation::clipping::ClippedSum;
 use sealfold_aggregation::noise::Gaussian;
-use sealfold_aggregation::poisson::Rate;
-use sealfold_aggregation::privacy::{Orders, SampledGaussian, Spent};
 use serde::{Deserialize, Serialize};
 
 /// How far an adaptive clip may move from where it started, up or down.
@@ -39,17 +33,9 @@ pub struct Noise {
     pub step: f64,
     /// The standard deviation of the noise in units of the sensitivity.
     pub noise_multiplier: f64,
-    /// Patients: the probability with which a site takes each of them into a
-    /// round, secretly; 1 if it is not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sampling_rate: Option<f64>,
     /// Sites: a clip that follows the sites' norms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adaptive_clip: Option<AdaptiveClip>,
-    /// The privacy loss of all rounds together.
-    pub epsilon: f64,
-    /// The probability with which it may be more.
-    pub delta: f64,
 }
 
 /// A clip that is moved, after each round, towards a quantile of the sites'
@@ -102,58 +88,11 @@ impl Noise {
         self.noise_multiplier * sensitivity * (1.0 + f64::EPSILON)
     }
 
-    /// What so many rounds cost, at the orders for which the accounting holds
-    /// for discrete noise.
-    ///
-    /// # Errors
-    /// [`Error::Manifest`] if a parameter is out of range.
-    pub fn spent(&self, rounds: u32) -> Result<f64> {
-        self.accountant()?.spent(rounds.into())
+    /// The largest clip that a round may have.
+    #[must_use]
+    pub fn largest_clip(&self) -> f64 {
+        self.clip * if self.adaptive_clip.is_some() { CLIP_RANGE } else { 1.0 }
     }
-
-    /// One round's cost, worked out once for whoever asks about many rounds.
-    ///
-    /// # Errors
-    /// [`Error::Manifest`] if a parameter is out of range.
-    pub fn accountant(&self) -> Result<Accountant> {
-        let round = [self.sum()?].into_iter().chain(self.count()?);
-        let none = Spent::new(Orders::integer());
-        let round = round.fold(none, |spent, release| spent.add(&release.into(), 1));
-        Ok(Accountant { round, delta: self.delta })
-    }
-
-    /// The noisy sum of a round.
-    fn sum(&self) -> Result<SampledGaussian> {
-        let rate = self.sampling_rate.unwrap_or(1.0);
-        SampledGaussian::new(self.noise_multiplier, 1.0, rate).map_err(|error| uncounted(&error))
-    }
-
-    /// The noisy count of a round, of the sites below an adaptive clip.
-    fn count(&self) -> Result<Option<SampledGaussian>> {
-        let of = |adaptive: AdaptiveClip| SampledGaussian::new(adaptive.count_noise, 1.0, 1.0);
-        self.adaptive_clip.map(of).transpose().map_err(|error| uncounted(&error))
-    }
-}
-
-/// What rounds of one study cost, each like the other.
-#[derive(Debug, Clone)]
-pub struct Accountant {
-    round: Spent,
-    delta: f64,
-}
-
-impl Accountant {
-    /// The privacy loss of so many rounds at the manifest's delta.
-    ///
-    /// # Errors
-    /// [`Error::Manifest`] if that delta is none.
-    pub fn spent(&self, rounds: u64) -> Result<f64> {
-        self.round.clone().times(rounds).epsilon(self.delta).map_err(|error| uncounted(&error))
-    }
-}
-
-fn uncounted(error: &sealfold_aggregation::Error) -> Error {
-    refused("privacy", "a mechanism that can be accounted for", error)
 }
 
 impl AdaptiveClip {
@@ -168,7 +107,7 @@ impl AdaptiveClip {
     }
 }
 
-impl Manifest {
+impl Terms {
     /// The first round's clip, if the clip is adaptive.
     #[must_use]
     pub fn first_clip(&self) -> Option<f64> {
@@ -212,16 +151,6 @@ impl Manifest {
         Err(Error::Link { what: "clip", expected: format!("from {least} to {most}"), found })
     }
 
-    /// What the rounds up to this one cost; none without privacy noise.
-    ///
-    /// # Errors
-    /// As [`Noise::spent`].
-    pub fn spent(&self, round: u32) -> Result<Option<PrivacySpent>> {
-        let spent =
-            |noise: &Noise| Ok(PrivacySpent { epsilon: noise.spent(round)?, delta: noise.delta });
-        self.privacy.noise().map(spent).transpose()
-    }
-
     /// The sensitivity of a round's sum, in grid steps, for the clip of that
     /// round.
     #[must_use]
@@ -232,24 +161,13 @@ impl Manifest {
             Privacy::Patient(_) => noise.patient_steps() as f64,
             // Rounding moves each value by half a step at most; the norm and
             // the scaling are rounded in binary64 on the way.
-            _ => clip / noise.step * (1.0 + 1e-12) + (self.values() as f64).sqrt() / 2.0,
+            _ => clip / noise.step * (1.0 + 1e-12) + (self.model.parameters() as f64).sqrt() / 2.0,
         }
     }
 
     pub(super) fn check_privacy(&self) -> Result<()> {
-        let Aggregation { rule, update_type, norm_limit, .. } = self.aggregation;
-        let is_patient = matches!(self.privacy, Privacy::Patient(_));
-        let unit = self.privacy.unit();
-        expect(
-            "aggregation.update_type",
-            (update_type == UpdateType::Grid) == is_patient,
-            if is_patient {
-                "grid for the privacy unit patient"
-            } else {
-                "another than grid, which is for the privacy unit patient"
-            },
-            format!("{} with the privacy unit {unit}", update_type.name()),
-        )?;
+        let (rule, update_type) = (self.aggregation.rule, self.aggregation.update_type);
+        let (is_patient, unit) = (matches!(self.privacy, Privacy::Patient(_)), self.privacy.unit());
         expect(
             "aggregation.rule",
             (rule == Rule::Sum) == self.privacy.noise().is_some(),
@@ -260,42 +178,69 @@ impl Manifest {
             },
             format!("{} with the privacy unit {unit}", rule.name()),
         )?;
+        self.check_weights()?;
         let Some(noise) = self.privacy.noise() else { return Ok(()) };
-        let limit = norm_limit.map_or("none".to_owned(), |limit| limit.to_string());
+        expect(
+            "aggregation.update_type",
+            !is_patient || update_type == UpdateType::Int32,
+            "int32 for the privacy unit patient: a site's sum over its patients",
+            update_type.name(),
+        )?;
+        let limit = self.aggregation.norm_limit;
         // A refusal would tell the norm to whoever sees it.
         expect(
             "aggregation.norm_limit",
-            norm_limit.is_none(),
+            limit.is_none(),
             "none under privacy noise: long updates are clipped, not refused",
-            limit,
+            limit.map_or("none".to_owned(), |limit| limit.to_string()),
         )?;
         for (field, value) in [
             ("privacy.clip", noise.clip),
             ("privacy.step", noise.step),
             ("privacy.noise_multiplier", noise.noise_multiplier),
-            ("privacy.epsilon", noise.epsilon),
         ] {
             expect(field, is_positive(value), "a positive number", value)?;
         }
-        let delta = noise.delta;
-        expect("privacy.delta", delta > 0.0 && delta < 1.0, "between 0 and 1", delta)?;
-        Self::check_unit(noise, is_patient)?;
-        self.check_grid(noise, is_patient)?;
-        claim::check(noise, self.study.rounds)
+        self.check_adaptive_clip(noise)?;
+        self.check_drawn(noise)
     }
 
-    fn check_unit(noise: &Noise, is_patient: bool) -> Result<()> {
-        if let Some(rate) = noise.sampling_rate {
-            let expected = "above 0 and at most 1, for the unit patient only";
-            let holds = is_patient && rate > 0.0 && rate <= 1.0;
-            expect("privacy.sampling_rate", holds, expected, rate)?;
-            let drawn = Rate::new(rate).map(drop);
-            drawn.map_err(|error| refused("privacy.sampling_rate", "one that is drawn", &error))?;
+    /// Whether the weights are ones that the rule uses.
+    fn check_weights(&self) -> Result<()> {
+        let rule = self.aggregation.rule;
+        let uneven = self.sites.iter().find(|site| site.weight != 1);
+        let found = uneven.map_or_else(String::new, |site| format!("{} for {}", site.weight, site.name));
+        expect(
+            "site.weight",
+            rule.counts_weights() || uneven.is_none(),
+            format!("1 for {}, which counts all sites alike", rule.name()),
+            found,
+        )?;
+        if rule != Rule::GeometricMedian {
+            return Ok(());
         }
+        // One site with half of all shares is the median.
+        let heavy = self.sites.iter().max_by_key(|site| site.weight);
+        let mut weights: Vec<_> = self.sites.iter().map(|site| u64::from(site.weight)).collect();
+        weights.sort_unstable();
+        let most = weights.pop().unwrap_or(0);
+        let others: u64 = weights.iter().take(self.quorum.smallest_roster - 1).sum();
+        expect(
+            "site.weight",
+            most < others,
+            format!(
+                "below {others} for geometric-median: the lightest others of the smallest roster \
+                 together"
+            ),
+            heavy.map_or_else(String::new, |site| format!("{most} for {}", site.name)),
+        )
+    }
+
+    fn check_adaptive_clip(&self, noise: &Noise) -> Result<()> {
         let Some(adaptive) = &noise.adaptive_clip else { return Ok(()) };
         expect(
             "privacy.adaptive_clip",
-            !is_patient,
+            matches!(self.privacy, Privacy::Site(_)),
             "none but for the unit site: patients are clipped before the enclave sees them",
             "one",
         )?;
@@ -311,10 +256,10 @@ impl Manifest {
         drawn("privacy.adaptive_clip.count_noise", adaptive.count_noise)
     }
 
-    /// Whether every value fits the integers of the grid, and the noise can be drawn,
+    /// Whether every value fits the grid's integers, and the noise can be drawn,
     /// for each clip that a round may have.
-    fn check_grid(&self, noise: &Noise, is_patient: bool) -> Result<()> {
-        let range = if noise.adaptive_clip.is_some() { CLIP_RANGE } else { 1.0 };
+    fn check_drawn(&self, noise: &Noise) -> Result<()> {
+        let range = noise.largest_clip() / noise.clip;
         let (steps, most) = (noise.clip / noise.step, f64::from(i32::MAX));
         expect(
             "privacy.step",
@@ -322,10 +267,6 @@ impl Manifest {
             format!("a clip of 1 to {} steps", most / range),
             format!("clip / step = {steps}"),
         )?;
-        if is_patient {
-            let grid = ClippedSum::new(noise.clip, noise.step, 1).map(drop);
-            grid.map_err(|error| refused("privacy.step", "a grid that sites can use", &error))?;
-        }
         [noise.clip / range, noise.clip * range].into_iter().try_for_each(|clip| {
             drawn("privacy.noise_multiplier", noise.sigma(self.sensitivity(noise, clip)))
         })

@@ -4,8 +4,8 @@
 //! between rounds. A list that is empty is not written, so a manifest of one
 //! platform is the same bytes whatever other platforms there are.
 
-use super::expect;
-use crate::{Digest, Pcr, Result};
+use sealfold_protocol::terms::expect;
+use sealfold_protocol::{Digest, Pcr, Result};
 use serde::{Deserialize, Serialize};
 
 /// The enclave images that may run the study.
@@ -74,8 +74,8 @@ impl Measurements {
     /// Checks that there is an image, and none that a debug enclave could have.
     ///
     /// # Errors
-    /// [`Error::Manifest`](crate::Error::Manifest) with the list's name.
-    pub(super) fn check(&self) -> Result<()> {
+    /// [`sealfold_protocol::Error::Manifest`] with the list's name.
+    pub(crate) fn check(&self) -> Result<()> {
         expect(
             "measurements",
             !self.nitro.is_empty() || !self.confidential_space.is_empty(),
