@@ -27,8 +27,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rows: Vec<_> = bytes.chunks(bytes.len() / sites).collect();
     // Who is selected is not the question here, so all sites count as equal.
     let gram = PartialGram::new(sites).finish();
-    let (shares, norms) = (vec![0.0; sites], vec![0.0; sites]);
-    let Combination::Coordinates(coordinates) = rule.combine(&shares, &norms, Some(&gram))? else {
+    let shares = vec![0.0; sites];
+    let Combination::Coordinates(coordinates) = rule.combine(&shares, Some(&gram))? else {
         return Err("expected a coordinate-wise rule, found a sum".into());
     };
     let mut out = vec![0; rows[0].len()];
