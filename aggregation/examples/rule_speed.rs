@@ -161,7 +161,9 @@ fn rules(updates: &Updates) -> Outcome {
 
 fn main() -> Outcome {
     let only_means = std::env::args().any(|argument| argument == "means");
-    println!("sites                                         from memory                      from the second cache");
+    println!(
+        "sites                                         from memory                      from the second cache"
+    );
     means(&Updates::of(10))?;
     if !only_means {
         for sites in [10, 50, 200] {

@@ -31,12 +31,7 @@ const LANES: usize = 16;
 /// largest magnitude in the unit of the values, for the first value that is not
 /// finite or whose product is beyond [`Format::largest`]. What stands in `out`
 /// then has no meaning.
-pub fn quantise(
-    format: Format,
-    multiplier: f64,
-    values: &[f32],
-    out: &mut [u8],
-) -> Result<f64> {
+pub fn quantise(format: Format, multiplier: f64, values: &[f32], out: &mut [u8]) -> Result<f64> {
     if whole(format, out)? != values.len() {
         let (what, expected) = ("bytes of integers", values.len() * format.width());
         return Err(Error::Length { what, expected, found: out.len() });
@@ -170,4 +165,132 @@ fn read<const W: usize, T>(bytes: &[u8], out: &mut [T], value: impl Fn([u8; W]) 
 
 fn expect(what: &'static str, expected: usize, found: usize) -> Result<()> {
     if expected == found { Ok(()) } else { Err(Error::Length { what, expected, found }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const FORMATS: [Format; 3] = [Format::Int8, Format::Int16, Format::Int32];
+
+    fn integers(format: Format, multiplier: f64, values: &[f32]) -> (Vec<i32>, f64) {
+        let mut sent = vec![0; values.len() * format.width()];
+        let squares = quantise(format, multiplier, values, &mut sent).unwrap();
+        let mut out = vec![0; values.len()];
+        widen(format, &sent, &mut out).unwrap();
+        (out, squares)
+    }
+
+    proptest! {
+        #[test]
+        fn a_value_comes_back_within_half_a_step(
+            values in prop::collection::vec(-1f32..1.0, 0..100), cut in 0usize..100, scale in 1e-3f64..1e3,
+        ) {
+            for format in FORMATS {
+                let multiplier = f64::from(format.largest().unwrap()) / scale;
+                let values: Vec<_> = values.iter().map(|v| v * (scale * 0.999) as f32).collect();
+                let (found, squares) = integers(format, multiplier, &values);
+                let products: Vec<_> = values.iter().map(|v| f64::from(*v) * multiplier).collect();
+                let expected: Vec<_> = products.iter().map(|p| p.round_ties_even() as i32).collect();
+                prop_assert_eq!(&found, &expected);
+                let errors: f64 =
+                    products.iter().zip(&found).map(|(p, i)| (p - f64::from(*i)).powi(2)).sum();
+                prop_assert!((squares - errors).abs() <= 1e-12 * errors);
+                prop_assert!(squares <= values.len() as f64 / 4.0);
+
+                let (head, tail) = values.split_at(cut.min(values.len()));
+                let pieces = [head, tail].map(|piece| integers(format, multiplier, piece).0);
+                prop_assert_eq!(&found, &pieces.concat());
+
+                let sums: Vec<_> = found.iter().flat_map(|i| i.to_le_bytes()).collect();
+                let mut back = vec![0.0; values.len()];
+                read_sums(Words::Bits32, &sums, 1.0 / multiplier, &mut back).unwrap();
+                for (back, value) in back.iter().zip(&values) {
+                    // Half a step, and the rounding to binary32.
+                    let bound = 0.5 / multiplier * (1.0 + 1e-9) + f64::from(value.abs()) * 2f64.powi(-23);
+                    let error = (f64::from(*back) - f64::from(*value)).abs();
+                    prop_assert!(error <= bound, "{} beside {}", back, value);
+                }
+            }
+        }
+
+        #[test]
+        fn sums_are_read_as_they_were_written(sums in prop::collection::vec(any::<i64>(), 0..40), bits in -60i32..10) {
+            let bytes: Vec<_> = sums.iter().flat_map(|sum| sum.to_le_bytes()).collect();
+            let mut back = vec![0; sums.len()];
+            read_integers(Words::Bits64, &bytes, &mut back).unwrap();
+            prop_assert_eq!(&back, &sums);
+            let (scale, mut floats) = (2f64.powi(bits), vec![0.0; sums.len()]);
+            read_sums(Words::Bits64, &bytes, scale, &mut floats).unwrap();
+            let expected: Vec<_> = sums.iter().map(|sum| (*sum as f64 * scale) as f32).collect();
+            prop_assert_eq!(floats, expected);
+            let mut narrow = vec![0; 2 * sums.len()];
+            read_integers(Words::Bits32, &bytes, &mut narrow).unwrap();
+            let expected: Vec<_> =
+                sums.iter().flat_map(|sum| [i64::from(*sum as i32), sum >> 32]).collect();
+            prop_assert_eq!(narrow, expected);
+        }
+    }
+
+    #[test]
+    fn ties_go_to_even() {
+        for format in FORMATS {
+            let (found, squares) = integers(format, 0.5, &[1.0, -1.0, 3.0, 5.0, -0.0, 2.0, 253.0]);
+            assert_eq!(found, [0, 0, 2, 2, 0, 1, 126]);
+            assert_eq!(squares, 5.0 / 4.0);
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_and_not_cut() {
+        for format in FORMATS {
+            let largest = f64::from(format.largest().unwrap());
+            for place in [0, 15, 16, 39] {
+                let fits = |value: f32| {
+                    let mut values = vec![0.25; 40];
+                    values[place] = value;
+                    quantise(format, 4.0, &values, &mut vec![0; 40 * format.width()])
+                };
+                // The largest product itself, in binary32 at least 2^31 - 128.
+                let limit = if format == Format::Int32 { largest - 127.0 } else { largest };
+                let limit = (limit / 4.0) as f32;
+                fits(limit).unwrap();
+                fits(-limit).unwrap();
+                for bad in [limit.next_up(), -limit.next_up(), f32::MAX, f32::INFINITY, f32::NAN] {
+                    let Error::Unrepresentable { format: name, index, found, largest: named } =
+                        fits(bad).unwrap_err()
+                    else {
+                        panic!("another error");
+                    };
+                    assert_eq!((name, index), (format.name(), place as u64));
+                    assert_eq!(found.to_bits(), f64::from(bad).to_bits());
+                    assert_eq!(named, largest / 4.0);
+                }
+            }
+        }
+        let error = quantise(Format::Int8, 1.0, &[1.0, -300.0], &mut [0; 2]).unwrap_err();
+        let expected =
+            "value 1 is -300, expected at most 127 in magnitude, to be sent as int8".to_owned();
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn lengths_formats_and_multipliers_that_cannot_be_are_refused() {
+        assert!(quantise(Format::Int16, 1.0, &[1.0], &mut [0; 3]).is_err());
+        assert!(quantise(Format::Int16, 1.0, &[1.0], &mut [0; 4]).is_err());
+        let error = quantise(Format::Float16, 1.0, &[1.0], &mut [0; 2]).unwrap_err();
+        assert!(matches!(error, Error::Format { .. }));
+        for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let error = quantise(Format::Int8, bad, &[0.0], &mut [0]).unwrap_err();
+            assert!(matches!(error, Error::Parameter { .. }), "{error}");
+        }
+        // A multiplier so large or so small that products are not normal.
+        assert!(quantise(Format::Int32, 1e300, &[f32::MAX], &mut [0; 4]).is_err());
+        assert!(quantise(Format::Int32, 1e-320, &[f32::MAX], &mut [0; 4]).is_ok());
+        assert!(widen(Format::Int32, &[0; 8], &mut [0]).is_err());
+        assert!(widen(Format::Bfloat16, &[0; 8], &mut [0; 4]).is_err());
+        assert!(read_sums(Words::Bits64, &[0; 12], 1.0, &mut [0.0]).is_err());
+        assert!(read_integers(Words::Bits32, &[0; 8], &mut [0]).is_err());
+    }
 }

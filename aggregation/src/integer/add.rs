@@ -67,16 +67,20 @@ impl Value for [u8; 4] {
 /// Adds whole integers of each term's site, as many as there are sums.
 pub fn add<S: Sum>(sums: &mut [S], terms: &[Term], format: Format, chunks: &[&[u8]]) {
     match format {
-        Format::Int8 => add_values::<S, 1, 256>(sums, terms, chunks),
-        Format::Int16 => add_values::<S, 2, 128>(sums, terms, chunks),
-        Format::Int32 => add_values::<S, 4, 64>(sums, terms, chunks),
+        Format::Int8 if size_of::<S>() == 4 => {
+            add_values::<S, 1, 256, 512>(sums, terms, chunks);
+        }
+        Format::Int8 => add_values::<S, 1, 256, 256>(sums, terms, chunks),
+        Format::Int16 => add_values::<S, 2, 128, 128>(sums, terms, chunks),
+        Format::Int32 => add_values::<S, 4, 64, 64>(sums, terms, chunks),
         // The row has refused them.
         Format::Float32 | Format::Bfloat16 | Format::Float16 => {}
     }
 }
 
-/// Adds values of `W` bytes, `N` places of all sites at a time.
-fn add_values<S: Sum, const W: usize, const N: usize>(
+/// Adds values of `W` bytes, `N` places of all sites at a time, or `M` with
+/// factors. These numbers are the fastest where updates come from memory.
+fn add_values<S: Sum, const W: usize, const N: usize, const M: usize>(
     sums: &mut [S],
     terms: &[Term],
     chunks: &[&[u8]],
@@ -84,7 +88,7 @@ fn add_values<S: Sum, const W: usize, const N: usize>(
     [u8; W]: Value,
 {
     if terms.iter().any(|term| term.factor.is_some()) {
-        add_clipped::<S, W, N>(sums, terms, chunks);
+        add_clipped::<S, W, M>(sums, terms, chunks);
     } else if terms.iter().any(|term| term.weight != 1) {
         add_weighted::<S, W, N>(sums, terms, chunks);
     } else {
@@ -92,7 +96,11 @@ fn add_values<S: Sum, const W: usize, const N: usize>(
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2", "aarch64+neon"))]
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl",
+    "x86_64+avx2",
+    "aarch64+neon"
+))]
 fn add_plain<S: Sum, const W: usize, const N: usize>(
     sums: &mut [S],
     terms: &[Term],
@@ -103,7 +111,11 @@ fn add_plain<S: Sum, const W: usize, const N: usize>(
     block_by_block::<S, W, N>(sums, terms, chunks, |_, sum, value| sum.plus(value));
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2", "aarch64+neon"))]
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl",
+    "x86_64+avx2",
+    "aarch64+neon"
+))]
 fn add_weighted<S: Sum, const W: usize, const N: usize>(
     sums: &mut [S],
     terms: &[Term],
@@ -117,7 +129,11 @@ fn add_weighted<S: Sum, const W: usize, const N: usize>(
 }
 
 /// A factor of 1, which a term without one has, changes no value.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2", "aarch64+neon"))]
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl",
+    "x86_64+avx2",
+    "aarch64+neon"
+))]
 fn add_clipped<S: Sum, const W: usize, const N: usize>(
     sums: &mut [S],
     terms: &[Term],
