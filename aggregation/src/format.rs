@@ -109,7 +109,7 @@ impl Codec {
 
     /// The format.
     #[must_use]
-    pub const fn format(&self) -> Format {
+    pub const fn format(self) -> Format {
         self.format
     }
 
@@ -118,7 +118,7 @@ impl Codec {
     ///
     /// # Errors
     /// [`Error::Length`] unless `out` has 4 bytes for each whole value.
-    pub fn decode(&self, chunk: &[u8], out: &mut [u8]) -> Result<()> {
+    pub fn decode(self, chunk: &[u8], out: &mut [u8]) -> Result<()> {
         self.expect_lengths(chunk.len(), out.len())?;
         let (out, _) = out.as_chunks_mut::<4>();
         match self.format {
@@ -140,7 +140,7 @@ impl Codec {
     /// value; [`Error::Unrepresentable`] for the first value that is not finite
     /// or would not be any more. Nothing saturates: a site whose update does
     /// not fit should know, and a cut value is another update.
-    pub fn encode(&self, first: u64, values: &[f32], out: &mut [u8]) -> Result<()> {
+    pub fn encode(self, first: u64, values: &[f32], out: &mut [u8]) -> Result<()> {
         self.expect_lengths(out.len(), size_of_val(values))?;
         let refused = |largest: f64| {
             move |index: usize| Error::Unrepresentable {
@@ -167,7 +167,7 @@ impl Codec {
     }
 
     /// Whether so many bytes of values and of float32 belong together.
-    fn expect_lengths(&self, narrow: usize, wide: usize) -> Result<()> {
+    fn expect_lengths(self, narrow: usize, wide: usize) -> Result<()> {
         let values = narrow / self.format.width();
         if !narrow.is_multiple_of(self.format.width()) || values.checked_mul(4) != Some(wide) {
             let (what, expected) = ("bytes of float32 values", values.saturating_mul(4));
