@@ -4,21 +4,11 @@
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No site, or a site without examples.
+    /// No site, a site without weight, or none of what else there must be some.
     #[error("{what}: expected at least 1, found 0")]
     Empty {
         /// What there is none of.
         what: &'static str,
-    },
-    /// The largest share is too small for so few sites.
-    #[error(
-        "largest weight share is {share}, expected at least 1/{sites}, for the shares of {sites} sites to make one"
-    )]
-    Share {
-        /// The share that the manifest allows.
-        share: f64,
-        /// The number of sites.
-        sites: usize,
     },
     /// Two lists that belong together have different lengths.
     #[error("{what}: expected {expected}, found {found}")]
@@ -34,6 +24,14 @@ pub enum Error {
     #[error("{what} is {found}, expected a positive number")]
     Parameter {
         /// Which parameter.
+        what: &'static str,
+        /// Its value.
+        found: f64,
+    },
+    /// A factor that is to shorten an update would lengthen or undo it.
+    #[error("{what} is {found}, expected above 0 and at most 1")]
+    Factor {
+        /// Which factor.
         what: &'static str,
         /// Its value.
         found: f64,
@@ -73,12 +71,6 @@ pub enum Error {
     /// A rule that compares updates was given no Gram matrix.
     #[error("{rule}: expected the gram matrix of the updates, found none")]
     NoGram {
-        /// The rule's name.
-        rule: &'static str,
-    },
-    /// Factors were asked of a rule that is no sum.
-    #[error("{rule}: expected a rule that is a sum of updates, found one for each coordinate")]
-    NoSum {
         /// The rule's name.
         rule: &'static str,
     },
@@ -139,26 +131,6 @@ pub enum Error {
         expected: &'static str,
         /// The name of what was met.
         found: &'static str,
-    },
-    /// The scales of an int8 update are out of order.
-    #[error(
-        "scale {place} begins at value {found}, expected the first at value 0 and this one at {least} or later"
-    )]
-    ScaleOrder {
-        /// Which scale, from 0.
-        place: usize,
-        /// The first value at which it may begin.
-        least: u64,
-        /// The value at which it begins.
-        found: u64,
-    },
-    /// A scale of an int8 update is not usable.
-    #[error("scale {place} is {found}, expected a positive number of at most 2.6e36")]
-    Scale {
-        /// Which scale, from 0.
-        place: usize,
-        /// Its value.
-        found: f32,
     },
     /// A value cannot be sent in the study's format.
     #[error(

@@ -1,11 +1,11 @@
 //! The test vectors in `aggregation/vectors/formats.json`: values as they
-//! travel, on the grid, clipped by a site, and a sample of patients. With
+//! travel, on a grid, clipped by a site, and a sample of patients. With
 //! `SEALFOLD_WRITE_VECTORS=1` they are written instead of compared.
 
 use crate::clipping::ClippedSum;
 use crate::format::{Codec, Format};
-use crate::integer::IntegerRow;
 use crate::poisson::{Rate, sample};
+use crate::quantise::{quantise, widen};
 use crate::vectors::{bits, hex};
 use serde_json::{Value, json};
 
@@ -31,26 +31,23 @@ fn bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-fn travelled(format: Format, scales: &[(u64, f32)]) -> Value {
-    let codec = Codec::new(format, scales).unwrap();
+fn travelled(format: Format) -> Value {
+    let codec = Codec::new(format).unwrap();
     let mut sent = vec![0; VALUES.len() * format.width()];
     codec.encode(0, &VALUES, &mut sent).unwrap();
     let mut got = vec![0; VALUES.len() * 4];
-    codec.decode(0, &sent, &mut got).unwrap();
-    let scales: Vec<_> =
-        scales.iter().map(|(first, scale)| json!([first, hex(&scale.to_le_bytes())])).collect();
-    json!({ "format": format.name(), "scales": scales, "sent": hex(&sent), "decoded": hex(&got) })
+    codec.decode(&sent, &mut got).unwrap();
+    json!({ "format": format.name(), "sent": hex(&sent), "decoded": hex(&got) })
 }
 
-fn on_the_grid(factor: f64, step: f64, scale: f64) -> Value {
-    let mut row = IntegerRow::new();
-    row.reset(VALUES.len());
-    row.add_clipped(0, factor, step, &bytes(&VALUES)).unwrap();
-    let mut out = vec![0; VALUES.len() * 4];
-    row.write_f32(scale, &mut out);
+fn on_the_grid(format: Format, multiplier: f64) -> Value {
+    let mut sent = vec![0; VALUES.len() * format.width()];
+    let squares = quantise(format, multiplier, &VALUES, &mut sent).unwrap();
+    let mut integers = [0; VALUES.len()];
+    widen(format, &sent, &mut integers).unwrap();
     json!({
-        "factor": bits(factor), "step": bits(step), "scale": bits(scale),
-        "integers": row.values_mut(), "written": hex(&out),
+        "format": format.name(), "multiplier": bits(multiplier),
+        "integers": integers, "sent": hex(&sent), "squared_error": bits(squares),
     })
 }
 
@@ -79,11 +76,16 @@ fn what_sites_compute_has_vectors_that_hold() {
     let vectors = json!({
         "values": hex(&bytes(&VALUES)),
         "formats": [
-            travelled(Format::Bfloat16, &[]),
-            travelled(Format::Float16, &[]),
-            travelled(Format::Int8, &[(0, 0.025), (5, 0.5), (13, 0.031_25)]),
+            travelled(Format::Bfloat16),
+            travelled(Format::Float16),
         ],
-        "grids": [on_the_grid(1.0, 0.5, 0.125), on_the_grid(0.3, 0.001, 0.001 / 7.0)],
+        "grids": [
+            // Ties, and a step that is no power of two.
+            on_the_grid(Format::Int8, 1.0),
+            on_the_grid(Format::Int8, 40.0),
+            on_the_grid(Format::Int16, 0.3 / 0.001),
+            on_the_grid(Format::Int32, 1e8),
+        ],
         "patients": [
             // Short enough, scaled, and on so coarse a grid that little is left.
             patient(10.0, 0.001, &VALUES),

@@ -1,5 +1,6 @@
-//! The coordinate-wise rules run the same instructions at the same addresses,
-//! reading and writing the same places, whatever the values are.
+//! The coordinate-wise rules and the integer path run the same instructions at
+//! the same addresses, reading and writing the same places, whatever the values
+//! are.
 //!
 //! The example `coordinate_rules` runs under valgrind, whose tool lackey writes
 //! down every instruction and every access; the traces of different values have
@@ -108,7 +109,8 @@ fn sets() -> Vec<(&'static str, Vec<f32>)> {
 fn the_values_do_not_show_in_what_is_run_and_touched() {
     let folder = std::env::temp_dir().join(format!("sealfold-trace-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    for rule in ["median", "trimmed-mean", "bulyan"] {
+    let integers = ["clipped-int8", "clipped-int16", "clipped-int32"];
+    for rule in ["median", "trimmed-mean", "bulyan"].into_iter().chain(integers) {
         let traces: Vec<_> =
             sets().iter().map(|(name, v)| (*name, trace(&folder, rule, v))).collect();
         let (first, expected) = &traces[0];

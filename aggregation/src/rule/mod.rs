@@ -1,26 +1,26 @@
-//! The aggregation rules: what becomes of the sites' updates.
+//! The rules that select: what becomes of the sites' updates where some of them
+//! may be hostile. (Means of all updates are made of integers: see
+//! [`crate::integer`].)
 //!
 //! A rule is one of two kinds. Some are sums: each site has a factor, found
-//! from its share, its norm, or the [`gram`] matrix of all updates, and the
-//! fold multiplies and adds ([`crate::accumulate`]). The others look at the
-//! values of all sites at each place ([`coordinate`]). Either way one pass over
-//! the updates, record by record, makes the aggregate; a rule that needs the
-//! Gram matrix has one pass before it.
+//! from its share and the [`gram`] matrix of all updates, and the fold
+//! multiplies and adds ([`crate::accumulate`]). The others look at the values of
+//! all sites at each place ([`coordinate`]). Either way one pass over the
+//! updates, record by record, makes the aggregate; a rule that needs the Gram
+//! matrix has one pass before it.
 //!
 //! Sites are given in the roster's order, sorted by name, so the order of
 //! arrival changes nothing.
 //!
-//! | rule | hostile sites it is meant for | shares count | passes | publishes |
+//! | rule | hostile sites it is meant for | shares count | passes | sites behind a value |
 //! | --- | --- | --- | --- | --- |
-//! | weighted mean | none | yes | 1 | all sites |
-//! | norm-clipped mean | none, but bounds each | yes | 1 | all sites |
-//! | median | below n/2 | no | 1 | all sites |
-//! | trimmed mean | `trim` | no | 1 | all sites |
-//! | geometric median | below half of the shares | yes | 2 | all sites |
-//! | centred clipping | a small share, by the radius | yes | 2 | all sites |
-//! | Krum | f, n >= 2f + 3 | no | 2 | one site |
-//! | multi-Krum | f, n >= 2f + 3 | no | 2 | m sites |
-//! | Bulyan | f, n >= 4f + 3 | no | 2 | n - 2f sites |
+//! | median | below n/2 | no | 1 | 1; of an even roster 2 |
+//! | trimmed mean | `trim` | no | 1 | n - 2 `trim` |
+//! | geometric median | below half of the shares | yes | 2 | n |
+//! | centred clipping | a small share, by the radius | yes | 2 | n |
+//! | Krum | f, n >= 2f + 3 | no | 2 | 1 |
+//! | multi-Krum | f, n >= 2f + 3 | no | 2 | m |
+//! | Bulyan | f, n >= 4f + 3 | no | 2 | n - 4f |
 
 mod centred_clipping;
 pub mod coordinate;
@@ -41,16 +41,6 @@ pub const MOST_STEPS: u32 = 1000;
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Rule {
-    /// The weighted mean (`FedAvg`; `McMahan` et al., "Communication-Efficient
-    /// Learning of Deep Networks from Decentralized Data", AISTATS 2017).
-    WeightedMean,
-    /// The weighted mean of updates that were scaled down to a Euclidean norm
-    /// of at most `clip` (Sun et al., "Can You Really Backdoor Federated
-    /// Learning?", 2019).
-    NormClippedMean {
-        /// The largest norm.
-        clip: f64,
-    },
     /// The median of each coordinate, unweighted (Yin et al.,
     /// "Byzantine-Robust Distributed Learning: Towards Optimal Statistical
     /// Rates", ICML 2018).
@@ -119,8 +109,6 @@ impl Rule {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::WeightedMean => "weighted-mean",
-            Self::NormClippedMean { .. } => "norm-clipped-mean",
             Self::Median => "median",
             Self::TrimmedMean { .. } => "trimmed-mean",
             Self::GeometricMedian { .. } => "geometric-median",
@@ -135,10 +123,7 @@ impl Rule {
     #[must_use]
     pub fn needs_gram(&self) -> bool {
         match self {
-            Self::WeightedMean
-            | Self::NormClippedMean { .. }
-            | Self::Median
-            | Self::TrimmedMean { .. } => false,
+            Self::Median | Self::TrimmedMean { .. } => false,
             Self::GeometricMedian { .. }
             | Self::CentredClipping { .. }
             | Self::Krum { .. }
@@ -147,11 +132,19 @@ impl Rule {
         }
     }
 
-    /// Whether the aggregate is made of fewer sites' updates than the roster
-    /// has: Krum publishes one site's update as it is.
+    /// How many sites' values stand behind a value of the aggregate, of so many
+    /// in all: Krum publishes one site's update as it is. Which sites they are
+    /// may differ from place to place.
     #[must_use]
-    pub fn publishes_fewer_sites(&self) -> bool {
-        matches!(self, Self::Krum { .. } | Self::MultiKrum { .. } | Self::Bulyan { .. })
+    pub fn sites_behind_a_value(&self, sites: usize) -> usize {
+        match *self {
+            Self::Median => sites.min(2 - sites % 2),
+            Self::TrimmedMean { trim } => sites.saturating_sub(trim.saturating_mul(2)),
+            Self::GeometricMedian { .. } | Self::CentredClipping { .. } => sites,
+            Self::Krum { .. } => sites.min(1),
+            Self::MultiKrum { selected, .. } => sites.min(selected),
+            Self::Bulyan { byzantine } => sites.saturating_sub(byzantine.saturating_mul(4)),
+        }
     }
 
     /// The smallest roster, and the condition in the paper's letters.
@@ -199,7 +192,6 @@ impl Rule {
             if found <= largest { Ok(()) } else { Err(too_many) }
         };
         match *self {
-            Self::NormClippedMean { clip } => positive("clip", clip)?,
             Self::GeometricMedian { smoothing, steps } => {
                 positive("smoothing", smoothing)?;
                 some_steps(steps)?;
@@ -219,23 +211,20 @@ impl Rule {
         Ok(())
     }
 
-    /// How these sites' updates become the aggregate: from each site's share
-    /// and norm, and the Gram matrix where the rule needs it.
+    /// How these sites' updates become the aggregate: from each site's share,
+    /// and the Gram matrix where the rule needs it.
     ///
     /// # Errors
-    /// As [`Rule::check`]; [`Error::Length`] if the lists differ;
-    /// [`Error::Parameter`] for a share or norm that is no number or below 0;
-    /// [`Error::NoGram`] if the matrix is needed and missing.
-    pub fn combine(
-        &self,
-        shares: &[f64],
-        norms: &[f64],
-        gram: Option<&Gram>,
-    ) -> Result<Combination> {
+    /// As [`Rule::check`]; [`Error::Parameter`] for a share that is no number or
+    /// below 0; [`Error::NoGram`] if the matrix is needed and missing;
+    /// [`Error::Length`] if it is of other sites.
+    pub fn combine(&self, shares: &[f64], gram: Option<&Gram>) -> Result<Combination> {
         let sites = shares.len();
         self.check(sites)?;
-        check_numbers("norms", "norm", sites, norms)?;
-        check_numbers("shares", "share", sites, shares)?;
+        let no_share = |share: &&f64| !(share.is_finite() && **share >= 0.0);
+        if let Some(found) = shares.iter().find(no_share) {
+            return Err(Error::Parameter { what: "share", found: *found });
+        }
         let gram = || {
             let gram = gram.ok_or(Error::NoGram { rule: self.name() })?;
             if gram.sites() != sites {
@@ -245,13 +234,6 @@ impl Rule {
             Ok(gram)
         };
         Ok(match *self {
-            Self::WeightedMean => Combination::Sum(shares.to_vec()),
-            Self::NormClippedMean { clip } => {
-                let clipped = |(share, norm): (&f64, &f64)| {
-                    if *norm > clip { share * (clip / norm) } else { *share }
-                };
-                Combination::Sum(shares.iter().zip(norms).map(clipped).collect())
-            }
             Self::Median => Combination::Coordinates(CoordinateRule::median(sites)),
             Self::TrimmedMean { trim } => {
                 Combination::Coordinates(CoordinateRule::trimmed_mean(sites, trim))
@@ -273,17 +255,6 @@ impl Rule {
             }
         })
     }
-
-    /// The factors of a rule that is a sum and needs no Gram matrix.
-    ///
-    /// # Errors
-    /// As [`Rule::combine`]; [`Error::NoSum`] if the rule is no sum.
-    pub fn factors(&self, shares: &[f64], norms: &[f64]) -> Result<Vec<f64>> {
-        match self.combine(shares, norms, None)? {
-            Combination::Sum(factors) => Ok(factors),
-            Combination::Coordinates(_) => Err(Error::NoSum { rule: self.name() }),
-        }
-    }
 }
 
 /// The plain mean of the selected sites: 1/m for each, 0 for the others.
@@ -291,21 +262,6 @@ fn mean_of(sites: usize, selected: &[usize]) -> Combination {
     let factor = 1.0 / selected.len() as f64;
     let of = |site| if selected.contains(&site) { factor } else { 0.0 };
     Combination::Sum((0..sites).map(of).collect())
-}
-
-fn check_numbers(
-    list: &'static str,
-    what: &'static str,
-    expected: usize,
-    numbers: &[f64],
-) -> Result<()> {
-    if numbers.len() != expected {
-        return Err(Error::Length { what: list, expected, found: numbers.len() });
-    }
-    match numbers.iter().find(|number| !(number.is_finite() && **number >= 0.0)) {
-        Some(found) => Err(Error::Parameter { what, found: *found }),
-        None => Ok(()),
-    }
 }
 
 /// The Gram matrix of updates that are at hand as numbers.

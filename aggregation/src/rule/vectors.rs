@@ -43,10 +43,9 @@ fn fold(rule: Rule, shares: &[f64], updates: &[Vec<u8>]) -> Vec<f32> {
         .map(|u| u.as_chunks::<4>().0.iter().map(|v| f32::from_le_bytes(*v)).collect())
         .collect();
     let gram = reference_gram(&values);
-    let norms: Vec<_> = (0..updates.len()).map(|site| gram.product(site, site).sqrt()).collect();
     let mut out = vec![0; updates[0].len()];
     let rows: Vec<_> = updates.iter().map(Vec::as_slice).collect();
-    match rule.combine(shares, &norms, Some(&gram)).unwrap() {
+    match rule.combine(shares, Some(&gram)).unwrap() {
         Combination::Sum(factors) => weighted_sum(&factors, &rows, &mut out).unwrap(),
         Combination::Coordinates(coordinates) => {
             coordinates.combine(&mut Columns::new(), &rows, &mut out).unwrap();
