@@ -2,9 +2,11 @@
 //! and what the study gives up or leaves open.
 
 use super::number;
-use crate::manifest::{Manifest, Noise, Privacy, Rule};
-use crate::release::PrivacySpent;
-use crate::text::{counted, figure};
+use crate::claim::{Claim, PrivacySpent};
+use crate::in_words::meaning;
+use crate::manifest::Manifest;
+use sealfold_protocol::terms::Privacy;
+use sealfold_protocol::text::{counted, figure};
 use serde::Serialize;
 
 /// A privacy loss above this promises little to anybody.
@@ -29,8 +31,8 @@ pub struct Conclusions {
 #[must_use]
 pub fn conclusions(manifest: &Manifest) -> Conclusions {
     Conclusions {
-        hidden: manifest.privacy.noise().map(|_| manifest.privacy.unit()),
-        spent: manifest.spent(manifest.study.rounds).ok().flatten(),
+        hidden: manifest.terms.privacy.noise().map(|_| manifest.terms.privacy.unit()),
+        spent: manifest.spent(manifest.terms.last_round()).ok().flatten(),
         weaker: weaker(manifest),
         notes: super::notes(manifest),
     }
@@ -40,23 +42,19 @@ pub fn conclusions(manifest: &Manifest) -> Conclusions {
 /// settings that do little or nothing.
 #[must_use]
 pub fn weaker(manifest: &Manifest) -> Vec<String> {
-    let (quorum, aggregation) = (&manifest.quorum, &manifest.aggregation);
-    let given_up = quorum
+    let terms = &manifest.terms;
+    let given_up = terms
         .accepts
         .iter()
-        .map(|weakness| format!("WEAKER ({weakness}): {}.", weakness.meaning()));
-    let let_out = aggregation
-        .accepts
-        .iter()
-        .map(|leak| format!("WEAKER ({}): {}.", leak.name(), leak.meaning()));
+        .map(|weakness| format!("WEAKER ({weakness}): {}.", meaning(*weakness, terms)));
     let of_rule = rule(manifest).map(|words| format!("WEAKER: {words}."));
-    let of_noise = manifest.privacy.noise().into_iter().flat_map(weaker_noise);
-    given_up.chain(let_out).chain(of_rule).chain(of_noise).collect()
+    let of_noise = manifest.agreement.claim.iter().flat_map(weaker_noise);
+    given_up.chain(of_rule).chain(of_noise).collect()
 }
 
 /// What a rule lets a single site do.
 fn rule(manifest: &Manifest) -> Option<String> {
-    let aggregation = &manifest.aggregation;
+    let aggregation = &manifest.terms.aggregation;
     let rule = aggregation.rule.name();
     if aggregation.trim == Some(0) {
         return Some(format!(
@@ -67,18 +65,12 @@ fn rule(manifest: &Manifest) -> Option<String> {
     if aggregation.byzantine == Some(0) {
         return Some(format!("byzantine 0: {rule} is then not meant to withstand a hostile site"));
     }
-    let is_unbounded = aggregation.rule == Rule::WeightedMean && aggregation.norm_limit.is_none();
-    is_unbounded.then(|| {
-        format!(
-            "nothing bounds how long an update is: with {rule} and no norm_limit a single update \
-             decides the model"
-        )
-    })
+    None
 }
 
 /// What noise promises next to nothing.
 #[must_use]
-pub fn weaker_noise(noise: &Noise) -> Vec<String> {
+pub fn weaker_noise(noise: &Claim) -> Vec<String> {
     let mut weaker = Vec::new();
     if noise.epsilon > LARGE_EPSILON {
         weaker.push(format!(
@@ -109,13 +101,15 @@ fn times(epsilon: f64) -> String {
 
 /// Whom noise hides, and how well.
 pub(super) fn hidden(manifest: &Manifest) -> Option<String> {
-    let (who, noise) = match &manifest.privacy {
+    let mechanism = manifest.mechanism()?;
+    let (noise, claim) = (mechanism.noise, mechanism.claim);
+    let who = match &manifest.terms.privacy {
         Privacy::None {} => return None,
-        Privacy::Patient(noise) => ("one patient", noise),
-        Privacy::Site(noise) => ("one whole site", noise),
+        Privacy::Patient(_) => "one patient",
+        Privacy::Site(_) => "one whole site",
     };
-    let rounds = manifest.study.rounds;
-    let spent = match noise.spent(rounds) {
+    let rounds = manifest.terms.last_round();
+    let spent = match mechanism.spent(rounds) {
         Ok(spent) => figure(spent, 3),
         Err(error) => error.to_string(),
     };
@@ -123,7 +117,7 @@ pub(super) fn hidden(manifest: &Manifest) -> Option<String> {
         1 => "the one release".to_owned(),
         rounds => format!("all {rounds} releases"),
     };
-    let sampled = noise.sampling_rate.map_or(String::new(), |rate| {
+    let sampled = claim.sampling_rate.map_or(String::new(), |rate| {
         format!(" Each patient takes part in a round with probability {rate}, in secret.")
     });
     let adaptive = noise.adaptive_clip.map_or(String::new(), |adaptive| {
@@ -132,7 +126,7 @@ pub(super) fn hidden(manifest: &Manifest) -> Option<String> {
             adaptive.quantile, adaptive.count_noise
         )
     });
-    let spread = match manifest.privacy {
+    let spread = match manifest.terms.privacy {
         Privacy::Patient(_) => {
             " Sums over a whole hospital are not hidden: only what one patient adds to them is."
         }
@@ -143,10 +137,10 @@ pub(super) fn hidden(manifest: &Manifest) -> Option<String> {
          without, but for a probability of {} (epsilon {}, delta {}; {} cost{} epsilon {spent}). \
          Contributions longer than {} are scaled down and rounded to steps of {}; the noise has {} \
          times that length in every direction.{sampled}{adaptive}{spread}",
-        times(noise.epsilon),
-        number(noise.delta),
-        number(noise.epsilon),
-        number(noise.delta),
+        times(claim.epsilon),
+        number(claim.delta),
+        number(claim.epsilon),
+        number(claim.delta),
         counted(rounds.into(), "round"),
         if rounds == 1 { "s" } else { "" },
         number(noise.clip),

@@ -46,9 +46,10 @@ pub fn meaning(weakness: Weakness, terms: &Terms) -> String {
 fn selective(terms: &Terms) -> String {
     let rule = terms.aggregation.rule;
     let (k, n) = (terms.quorum.smallest_roster, terms.sites.len());
-    let behind = terms.aggregation.selective().map(|rule| {
-        (k..=n).map(|roster| rule.sites_behind_a_value(roster)).min().unwrap_or(roster_of(n))
-    });
+    let of = |rule: sealfold_aggregation::rule::Rule| {
+        (k..=n).map(move |roster| rule.sites_behind_a_value(roster)).min()
+    };
+    let behind = terms.aggregation.selective().and_then(of);
     let behind = match (rule, behind) {
         (Rule::Krum, _) => "it releases one hospital's update as it was sent".to_owned(),
         (Rule::Median | Rule::TrimmedMean | Rule::MultiKrum | Rule::Bulyan, Some(sites)) => {
@@ -65,10 +66,6 @@ fn selective(terms: &Terms) -> String {
          send, so colluding sites can choose it; {behind}",
         rule.name()
     )
-}
-
-fn roster_of(sites: usize) -> usize {
-    sites
 }
 
 /// Refuses terms that do not name a promise which they give up, with what giving
