@@ -25,7 +25,10 @@ pub enum Error {
         reason: String,
     },
     /// A statement of one kind was given where another was expected.
-    #[error("content type is {found:?}, expected {expected:?}{}", of_other_version(expected, found))]
+    #[error(
+        "content type is {found:?}, expected {expected:?}{}",
+        of_other_version(expected, found)
+    )]
     ContentType {
         /// The content type that belongs here.
         expected: &'static str,

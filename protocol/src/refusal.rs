@@ -196,7 +196,8 @@ impl From<&crate::Error> for Refusal {
                 Self::new(Check::Encoding, format!("{what} that decodes"), reason)
             }
             Error::ContentType { expected, found } => {
-                let refusal = Self::new(Check::Encoding, format!("content type {expected:?}"), found);
+                let refusal =
+                    Self::new(Check::Encoding, format!("content type {expected:?}"), found);
                 match crate::envelope::other_version(expected, found) {
                     Some(_) => refusal.next(OTHER_VERSION),
                     None => refusal,

@@ -125,10 +125,15 @@ impl<M: Manifested> Study<M> {
 mod tests {
     use super::*;
     use crate::SigningKey;
-    use crate::manifest::Amends;
-    use crate::manifest::tests::{keys, manifest};
+    use crate::manifest::{FORMAT, TermsOnly};
+    use crate::terms::tests::{keys, terms};
+    use crate::terms::{Amends, Dtype};
 
-    fn signed(manifest: Manifest, by: &[SigningKey]) -> MultiSigned<M> {
+    fn manifest() -> TermsOnly {
+        TermsOnly { format: FORMAT, terms: terms(), agreement: vec![1, 2, 3].into() }
+    }
+
+    fn signed(manifest: TermsOnly, by: &[SigningKey]) -> MultiSigned<TermsOnly> {
         let mut signed = MultiSigned::sign(manifest, &by[0]).unwrap();
         by[1..].iter().for_each(|key| signed.add_signature(key).unwrap());
         signed
@@ -140,21 +145,21 @@ mod tests {
         let first = signed(manifest(), &keys);
         let mut study = Study::open(first.clone()).unwrap();
         let mut next = manifest();
-        next.study.rounds = 30;
-        next.amends = Some(Amends { study: first.digest(), predecessor: first.digest() });
+        next.terms.rounds = 30;
+        next.terms.amends = Some(Amends { study: first.digest(), predecessor: first.digest() });
         let amendment = signed(next.clone(), &keys);
         study.amend(amendment.clone()).unwrap();
         assert_eq!(study.id(), first.digest());
         assert_eq!(study.current().digest(), amendment.digest());
         assert_eq!(identity(&amendment), study.id());
-        // One that moves to another log is none.
+        // One with another layout is none.
         let mut moved = next.clone();
-        moved.log.origin = "log.example/other".to_owned();
-        moved.amends.as_mut().unwrap().predecessor = amendment.digest();
+        moved.terms.model.tensors[0].dtype = Dtype::Float16;
+        moved.terms.amends.as_mut().unwrap().predecessor = amendment.digest();
         let error = study.amend(signed(moved, &keys)).unwrap_err().to_string();
-        assert!(error.contains("log.example/other"), "{error}");
+        assert!(error.contains("model layout"), "{error}");
         // A second amendment of the same predecessor does not follow.
-        next.study.rounds = 31;
+        next.terms.rounds = 31;
         assert!(matches!(study.amend(signed(next, &keys)), Err(Error::Link { .. })));
     }
 
@@ -177,8 +182,8 @@ mod tests {
         let strangers: Vec<_> =
             (50..54).map(|i| SigningKey::from_seed(&[i; 32]).unwrap()).collect();
         let mut coup = manifest();
-        coup.amends = Some(Amends { study: first.digest(), predecessor: first.digest() });
-        coup.approval.approvers = strangers.iter().map(SigningKey::verifying_key).collect();
+        coup.terms.amends = Some(Amends { study: first.digest(), predecessor: first.digest() });
+        coup.terms.approval.approvers = strangers.iter().map(SigningKey::verifying_key).collect();
         assert!(matches!(study.amend(signed(coup, &strangers)), Err(Error::Approvals { .. })));
     }
 }

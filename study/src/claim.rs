@@ -150,8 +150,11 @@ fn check(noise: &Mechanism<'_>, rounds: u32) -> Result<()> {
             "sealfold privacy noise --count-noise finds a noise_multiplier for a count_noise";
         (shares(noise, &count, rounds)?, next)
     } else {
-        let sources =
-            format!(" with noise_multiplier {}{}", noise.noise.noise_multiplier, least_multiplier());
+        let sources = format!(
+            " with noise_multiplier {}{}",
+            noise.noise.noise_multiplier,
+            least_multiplier()
+        );
         (sources, "sealfold privacy noise finds a noise_multiplier for an epsilon")
     };
     let cost = figure(up(spent), 4);
@@ -186,7 +189,8 @@ fn shares(noise: &Mechanism<'_>, count: &SampledGaussian, rounds: u32) -> Result
         [] => "either alone is more, so both have to be larger".to_owned(),
         ways => ways.join(", "),
     };
-    let cost = |spent: &Spent| figure(spent.epsilon(noise.claim.delta).map_or(f64::INFINITY, up), 4);
+    let cost =
+        |spent: &Spent| figure(spent.epsilon(noise.claim.delta).map_or(f64::INFINITY, up), 4);
     Ok(format!(
         ": {} by the sum with noise_multiplier {} alone, {} by the count with count_noise {} \
          alone; {ways}",
@@ -205,7 +209,13 @@ fn alone(release: &SampledGaussian, rounds: u32) -> Spent {
 /// The least noise that meets the claim beside what others cost, if there is
 /// any, in four decimals.
 fn least(beside: &Spent, noise: &Mechanism<'_>, rate: f64, rounds: u32) -> Option<f64> {
-    let found = noise_multiplier_beside(beside, noise.claim.epsilon, noise.claim.delta, rate, rounds.into());
+    let found = noise_multiplier_beside(
+        beside,
+        noise.claim.epsilon,
+        noise.claim.delta,
+        rate,
+        rounds.into(),
+    );
     found.ok().map(up)
 }
 
@@ -258,15 +268,15 @@ mod tests {
         assert!(text.contains("by the count with count_noise 1 alone"), "{text}");
         // Almost nothing is left beside this multiplier, but what is said holds.
         let least = after(&text, "or count_noise ");
-        assert!(check(&noise(3.0, 5.9864, Some(least)), 16).is_ok(), "{text}");
+        assert!(checked(3.0, 5.9864, Some(least)).is_ok(), "{text}");
         // No multiplier would do beside this count, and none is named.
         assert!(!text.contains("with this count_noise"), "{text}");
         let either = refused(3.0, 6.5, Some(7.0));
         let (s, z) = (after(&either, "or count_noise "), after(&either, "or noise_multiplier "));
         for (z, s) in [(6.5, s), (z, 7.0)] {
-            assert!(check(&noise(3.0, z, Some(s)), 16).is_ok(), "{either}");
+            assert!(checked(3.0, z, Some(s)).is_ok(), "{either}");
         }
-        assert!(check(&noise(3.0, 6.5, Some(s - 1e-3)), 16).is_err(), "{either}");
+        assert!(checked(3.0, 6.5, Some(s - 1e-3)).is_err(), "{either}");
         let neither = refused(3.0, 5.0, Some(1.0));
         assert!(neither.contains("both have to be larger"), "{neither}");
     }

@@ -213,7 +213,8 @@ impl File {
         let aggregation = self.aggregation.rule();
         let on_grid = aggregation.update_type.format().is_integer();
         let has_noise = privacy.noise().is_some();
-        let given = if has_noise { "none: privacy.step is the grid's" } else { "none without a grid" };
+        let given =
+            if has_noise { "none: privacy.step is the grid's" } else { "none without a grid" };
         let found = step.map_or_else(String::new, |step| step.to_string());
         expect("aggregation.step", step.is_none() || on_grid && !has_noise, given, found)?;
         let mut sites = self.sites;
@@ -296,7 +297,8 @@ impl File {
             let channel = channel(&metric.name)?;
             #[allow(clippy::cast_precision_loss)] // below 2^31 in a checked manifest
             let range = [channel.least, channel.most].map(|steps| steps as f64 * channel.step);
-            let (name, step, per_site) = (metric.name.clone(), Some(channel.step), channel.per_site);
+            let (name, step, per_site) =
+                (metric.name.clone(), Some(channel.step), channel.per_site);
             Some(MetricSection { name, range, step, per_site })
         });
         let tensors = terms.model.tensors.iter().map(|tensor| TensorSection {

@@ -16,7 +16,7 @@
 //! let text = include_str!("../example.toml");
 //! let manifest = sealfold_study::Manifest::from_toml(text)?;
 //! assert_eq!(manifest.terms.last_round(), 20);
-//! println!("{}", sealfold_study::in_words::describe(&manifest, &"ab".repeat(32).parse()?));
+//! println!("{}", manifest.to_toml()?);
 //! # Ok::<(), sealfold_protocol::Error>(())
 //! ```
 
@@ -45,3 +45,5 @@ pub use optimiser::{Optimiser, ServerStep};
 
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod vectors;

@@ -154,7 +154,8 @@ impl Manifest {
         tensors.iter_mut().for_each(|tensor| tensor.dtype = Dtype::Float32);
         if let Some(evaluation) = &self.agreement.evaluation {
             let shape = vec![u64::from(evaluation.bins), 2];
-            let (name, dtype, role) = (EVALUATION.to_owned(), Dtype::Float32, TensorRole::default());
+            let (name, dtype, role) =
+                (EVALUATION.to_owned(), Dtype::Float32, TensorRole::default());
             tensors.push(Tensor { name, shape, dtype, step: None, role });
         }
         tensors

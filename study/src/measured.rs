@@ -69,8 +69,9 @@ impl Evaluation {
     pub(crate) fn channel(self, most: Option<u64>, per_site: bool, terms: &Terms) -> Channel {
         let most = match &terms.privacy {
             Privacy::Patient(noise) => noise.patient_steps(),
-            _ => most
-                .unwrap_or(MOST_PATIENTS.min(room(terms.aggregation.update_type, terms.sites.len()))),
+            _ => most.unwrap_or(
+                MOST_PATIENTS.min(room(terms.aggregation.update_type, terms.sites.len())),
+            ),
         };
         Channel {
             name: EVALUATION.to_owned(),

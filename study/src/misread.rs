@@ -273,15 +273,15 @@ fn value(found: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use crate::Manifest;
     use crate::query::Draft;
     use crate::tests::manifest;
-    use crate::Manifest;
     use sealfold_protocol::Error;
 
     /// The refusal of the manifest with one text in place of another: field,
     /// expected, found without the line, and the line's own words.
     fn misread(from: &str, to: &str) -> [String; 4] {
-        let text = toml::to_string(&manifest()).unwrap();
+        let text = manifest().to_toml().unwrap();
         assert!(text.contains(from), "{from}: {text}");
         misread_text(&text.replacen(from, to, 1))
     }
@@ -325,7 +325,7 @@ mod tests {
         let told = misread("rounds = 20", "");
         assert_eq!(told, ["study.rounds", "a value", "none", "[study]"]);
         let told = misread("colluders = 0", "coluders = 0");
-        let others = "no field but one of smallest_roster, colluders, accepts";
+        let others = "no field but smallest_roster or colluders";
         assert_eq!(told, ["quorum", others, "coluders", "coluders = 0"]);
         let told = misread("[quorum]", "[quorums]");
         assert_eq!((told[0].as_str(), told[2].as_str()), ("manifest", "quorums"));
@@ -347,7 +347,7 @@ mod tests {
             Error::Manifest { field, found, next, .. } => (field, found, next.unwrap_or("")),
             other => panic!("{other:?}"),
         };
-        let text = toml::to_string(&manifest()).unwrap();
+        let text = manifest().to_toml().unwrap();
         let (field, found, syntax) = next(&text.replace("rounds = 20", "rounds = 20 weeks"));
         assert!(
             field.starts_with("line ") && found.contains("rounds = 20 weeks"),

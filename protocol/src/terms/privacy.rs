@@ -209,7 +209,8 @@ impl Terms {
     fn check_weights(&self) -> Result<()> {
         let rule = self.aggregation.rule;
         let uneven = self.sites.iter().find(|site| site.weight != 1);
-        let found = uneven.map_or_else(String::new, |site| format!("{} for {}", site.weight, site.name));
+        let found =
+            uneven.map_or_else(String::new, |site| format!("{} for {}", site.weight, site.name));
         expect(
             "site.weight",
             rule.counts_weights() || uneven.is_none(),

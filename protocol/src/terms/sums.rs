@@ -86,9 +86,8 @@ impl Terms {
         if !self.aggregation.rule.is_exact() {
             return Words::Bits32;
         }
-        let largest = self.largest_sums(kind).map_or(u64::MAX, |(model, channels)| {
-            model.max(channels)
-        });
+        let largest =
+            self.largest_sums(kind).map_or(u64::MAX, |(model, channels)| model.max(channels));
         words_for(1, largest).unwrap_or(Words::Bits64)
     }
 
@@ -123,7 +122,9 @@ impl Terms {
             let field = format!("model.tensor {:?} step", tensor.name);
             let found = tensor.step.map_or("none".to_owned(), |step| step.to_string());
             let expected = match (on_grid, has_noise) {
-                (true, false) => format!("a positive number, the grid step of {}", update_type.name()),
+                (true, false) => {
+                    format!("a positive number, the grid step of {}", update_type.name())
+                }
                 (true, true) => "none: privacy.step is that of all tensors".to_owned(),
                 (false, _) => format!("none for {}, which has no grid", update_type.name()),
             };
@@ -177,9 +178,8 @@ impl Terms {
     /// Whether all sums fit 64 bits, with what would do.
     fn check_sums(&self) -> Result<()> {
         let kinds = [RoundKind::Training, RoundKind::Evaluation];
-        let fits = |kind| {
-            self.largest_sums(kind).is_some_and(|(a, b)| words_for(1, a.max(b)).is_some())
-        };
+        let fits =
+            |kind| self.largest_sums(kind).is_some_and(|(a, b)| words_for(1, a.max(b)).is_some());
         let weights: u64 = self.sites.iter().map(|site| u64::from(site.weight)).sum();
         expect(
             "site.weight",

@@ -2,14 +2,12 @@
 
 use super::{INSTANCE, pattern, read, write, writing};
 use crate::bytes::Random;
-use crate::manifest::tests::manifest;
 use crate::offer::Offer;
 use crate::seal::{self, Encapsulation, InputKey, RoundSecret, Sealer};
-use crate::update::{PREAMBLE, Preamble, UpdateHeader};
+use crate::update::UpdateHeader;
 use crate::{Digest, Signed};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Sealing {
@@ -93,14 +91,7 @@ pub(super) fn sealed_update(offer: &Signed<Offer>, header: &Signed<UpdateHeader>
     let info = Offer::seal_info(&offer.digest());
     let secret = RoundSecret::from_seed(&INSTANCE);
     let key = secret.decapsulate(&header.statement().encapsulation, &info).unwrap();
-    let preamble = Preamble {
-        examples: 303,
-        layout: manifest().layout_digest().unwrap(),
-        metrics: BTreeMap::from([("loss".to_owned(), 0.5)]),
-    };
-    let tensors: Vec<u8> =
-        (0..12u8).flat_map(|i| (f32::from(i) / 4.0 - 1.0).to_le_bytes()).collect();
-    let plain = [preamble.encode(PREAMBLE).unwrap(), tensors.clone()].concat();
+    let plain: Vec<u8> = (0..12i32).flat_map(|i| (1000 * i - 4000).to_le_bytes()).collect();
     let (length, context, salt) = (plain.len() as u64, header.digest(), [5; 24]);
     assert_eq!(length, header.statement().plain_length);
     let (sealer, start) = Sealer::with_salt(&key, context.as_bytes(), length, salt).unwrap();
@@ -112,9 +103,7 @@ pub(super) fn sealed_update(offer: &Signed<Offer>, header: &Signed<UpdateHeader>
         "input_key": Random::new(*key.as_bytes()),
         "context": context,
         "salt": hex::encode(salt),
-        "preamble_cbor": hex::encode(crate::encoding::to_vec(&preamble).unwrap()),
-        "tensors": hex::encode(tensors),
-        "plain_sha256": Digest::of(&[&plain]),
+        "plain": hex::encode(&plain),
         "sealed": hex::encode(&sealed),
     });
     if writing("sealed-update") {

@@ -151,25 +151,16 @@ pub(super) fn hidden(manifest: &Manifest) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::tests::manifest;
     use super::*;
-    use crate::manifest::UpdateType;
+    use crate::tests::manifest;
+    use sealfold_protocol::manifest::Manifested;
+    use sealfold_protocol::terms::{Noise, Rule, UpdateType, Weakness};
 
     fn private(epsilon: f64, delta: f64, rounds: u32) -> Manifest {
-        let mut manifest = manifest();
-        manifest.study.rounds = rounds;
-        manifest.aggregation =
-            toml::from_str("rule = \"sum\"\ndivisor = 1\nupdate_type = \"grid\"").unwrap();
-        assert_eq!(manifest.aggregation.update_type, UpdateType::Grid);
-        manifest.privacy = Privacy::Patient(Noise {
-            clip: 1.0,
-            step: 1.0 / 4096.0,
-            noise_multiplier: 8.0,
-            sampling_rate: None,
-            adaptive_clip: None,
-            epsilon,
-            delta,
-        });
+        let (clip, step, noise_multiplier) = (1.0, 1.0 / 4096.0, 8.0);
+        let noise = Noise { clip, step, noise_multiplier, adaptive_clip: None };
+        let claim = Claim { epsilon, delta, sampling_rate: None };
+        let manifest = crate::tests::private(noise, claim, rounds);
         manifest.check().unwrap();
         manifest
     }
@@ -186,19 +177,23 @@ mod tests {
 
     #[test]
     fn rules_that_a_single_update_decides_are_named() {
-        let mut unbounded = manifest();
-        assert!(weaker(&unbounded)[0].contains("a single update decides the model"));
-        unbounded.aggregation.norm_limit = Some(5.0);
-        assert_eq!(weaker(&unbounded), Vec::<String>::new());
-        let with = |text: &str| {
+        assert_eq!(weaker(&manifest()), Vec::<String>::new());
+        let with = |rule: Rule, number: usize| {
             let mut manifest = manifest();
-            manifest.aggregation = toml::from_str(text).unwrap();
+            manifest.terms.accepts = vec![Weakness::SelectiveRule];
+            let aggregation = &mut manifest.terms.aggregation;
+            (aggregation.rule, aggregation.update_type) = (rule, UpdateType::Float32);
+            match rule {
+                Rule::TrimmedMean => aggregation.trim = Some(number),
+                _ => aggregation.byzantine = Some(number),
+            }
             weaker(&manifest).join(" ")
         };
-        assert!(with("rule = \"trimmed-mean\"\ntrim = 0").contains("a plain mean"));
-        assert_eq!(with("rule = \"trimmed-mean\"\ntrim = 1"), "");
-        let krum = with("rule = \"krum\"\nbyzantine = 0\naccepts = [\"fewer-sites-than-roster\"]");
-        assert!(krum.contains("(fewer-sites-than-roster)") && krum.contains("byzantine 0"));
+        assert!(with(Rule::TrimmedMean, 0).contains("a plain mean"));
+        assert!(!with(Rule::TrimmedMean, 1).contains("a plain mean"));
+        let krum = with(Rule::Krum, 0);
+        assert!(krum.contains("(selective-rule)") && krum.contains("byzantine 0"), "{krum}");
+        assert!(krum.contains("one hospital's update as it was sent"), "{krum}");
     }
 
     #[test]
@@ -214,7 +209,7 @@ mod tests {
         );
         let one = conclusions(&private(3.0, 1e-5, 1)).notes.join(" ");
         assert!(one.contains("the one release") && one.contains("1 round costs epsilon"), "{one}");
-        let open = conclusions(&super::super::super::tests::manifest());
+        let open = conclusions(&crate::tests::manifest());
         assert_eq!((open.hidden, open.spent), (None, None));
     }
 }

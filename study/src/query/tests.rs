@@ -1,9 +1,10 @@
 use super::*;
-use crate::manifest::tests::manifest;
-use crate::manifest::{Aggregation, Evaluation, Feature, FeatureType};
-use crate::{MultiSigned, manifest::tests::keys};
+use crate::tests::{keys, manifest, private};
+use crate::{Claim, Feature, FeatureType, Optimiser};
 use proptest::prelude::*;
 use sealfold_aggregation::clipping::ClippedSum;
+use sealfold_protocol::MultiSigned;
+use sealfold_protocol::manifest::Manifested;
 
 const QUERY: &str = r#"
 [[statistic]]
@@ -37,8 +38,9 @@ fn query() -> Query {
 
 /// A manifest of a query that checks.
 fn asked() -> Manifest {
-    let mut manifest = manifest();
-    manifest.data.features.push(Feature {
+    let claim = Claim { epsilon: 2.0, delta: 1e-5, sampling_rate: None };
+    let mut manifest = private(noise(4096.0), claim, 1);
+    manifest.agreement.data.features.push(Feature {
         name: "cp".to_owned(),
         unit: "none".to_owned(),
         kind: FeatureType::Category,
@@ -47,31 +49,16 @@ fn asked() -> Manifest {
         missing_values: Vec::new(),
         missing_share: 0.5,
     });
-    let query = query();
-    manifest.model.tensors = query.tensors(&manifest.data).unwrap();
-    manifest.model.initial = query.initial(&manifest.data).unwrap();
-    manifest.study.rounds = 1;
-    manifest.aggregation = sum();
-    manifest.privacy = Privacy::Patient(noise(4096.0));
-    manifest.query = Some(query);
+    let (query, data) = (query(), &manifest.agreement.data);
+    manifest.terms.model.tensors = query.tensors(data).unwrap();
+    manifest.terms.model.initial = query.initial(data).unwrap();
+    manifest.agreement.query = Some(query);
     manifest.check().unwrap();
     manifest
 }
 
-fn sum() -> Aggregation {
-    toml::from_str("rule = \"sum\"\ndivisor = 1\nupdate_type = \"grid\"").unwrap()
-}
-
 fn noise(steps: f64) -> Noise {
-    Noise {
-        clip: 1.0,
-        step: 1.0 / steps,
-        noise_multiplier: 5.0,
-        sampling_rate: None,
-        adaptive_clip: None,
-        epsilon: 2.0,
-        delta: 1e-5,
-    }
+    Noise { clip: 1.0, step: 1.0 / steps, noise_multiplier: 5.0, adaptive_clip: None }
 }
 
 fn refused(change: impl FnOnce(&mut Manifest)) -> String {
@@ -81,24 +68,27 @@ fn refused(change: impl FnOnce(&mut Manifest)) -> String {
 }
 
 fn statistic(change: impl FnOnce(&mut Statistic), place: usize) -> String {
-    refused(|manifest| change(&mut manifest.query.as_mut().unwrap().statistics[place]))
+    refused(|manifest| change(&mut manifest.agreement.query.as_mut().unwrap().statistics[place]))
 }
 
 #[test]
 fn a_query_is_read_signed_and_read_again() {
     let manifest = asked();
-    let shapes: Vec<_> = manifest.model.tensors.iter().map(|tensor| &tensor.shape).collect();
+    let shapes: Vec<_> = manifest.terms.model.tensors.iter().map(|tensor| &tensor.shape).collect();
     assert_eq!(
         shapes,
         [&vec![1], &vec![1], &vec![2], &vec![3], &vec![3], &vec![3, 4, 2], &vec![10]]
     );
-    assert_eq!(manifest.model.tensors[5].name, "contingency of age and cp and num");
+    assert_eq!(manifest.terms.model.tensors[5].name, "contingency of age and cp and num");
     let signed = MultiSigned::sign(manifest.clone(), &keys()[0]).unwrap();
     assert_eq!(Manifest::open(&signed.envelope().unwrap()).unwrap().statement(), &manifest);
-    let text = toml::to_string(&manifest).unwrap();
+    let text = manifest.to_toml().unwrap();
     assert_eq!(Manifest::from_toml(&text).unwrap(), manifest);
     let draft = Draft::from_toml(&text).unwrap();
-    assert_eq!((Some(draft.query), draft.data), (manifest.query, manifest.data));
+    assert_eq!(
+        (Some(draft.query), draft.data),
+        (manifest.agreement.query, manifest.agreement.data)
+    );
     assert!(Manifest::from_toml(&text.replace("cuts = ", "edges = ")).is_err());
     let alone = Draft::from_toml("[[query.statistic]]\nkind = \"count\"").unwrap_err().to_string();
     assert!(alone.contains("field data: expected a section [data], found none"), "{alone}");
@@ -106,31 +96,39 @@ fn a_query_is_read_signed_and_read_again() {
 
 #[test]
 fn what_a_query_takes_is_named() {
-    let site = refused(|m| m.privacy = Privacy::Site(noise(4096.0)));
-    assert!(site.contains("update_type"), "{site}");
+    let site = refused(|m| m.terms.privacy = Privacy::Site(noise(4096.0)));
+    assert!(site.contains("privacy.unit: expected patient"), "{site}");
     let none = refused(|m| {
-        m.privacy = Privacy::None {};
-        m.aggregation = manifest().aggregation;
+        let plain = manifest().terms;
+        (m.terms.privacy, m.terms.aggregation) = (plain.privacy, plain.aggregation);
+        m.terms.model.tensors.iter_mut().for_each(|tensor| tensor.step = Some(1e-6));
+        m.agreement.claim = None;
     });
     assert!(none.contains("privacy.unit: expected patient"), "{none}");
     let rounds = refused(|m| {
-        m.study.rounds = 2;
-        m.privacy = Privacy::Patient(Noise { epsilon: 4.0, ..noise(4096.0) });
+        m.terms.rounds = 2;
+        m.agreement.claim.as_mut().unwrap().epsilon = 4.0;
     });
     assert!(rounds.contains("study.rounds"), "{rounds}");
-    assert!(refused(|m| m.model.initial = Digest::new([0; 32])).contains("model.initial"));
-    assert!(refused(|m| m.model.learning_rate = 0.5).contains("model.learning_rate"));
-    let momentum = crate::manifest::Optimiser::FedAvgM { momentum: 0.5 };
-    assert!(refused(|m| m.model.optimiser = Some(momentum)).contains("optimiser"));
-    let evaluation = Evaluation { bins: 2, per_site: false };
-    assert!(refused(|m| m.evaluation = Some(evaluation)).contains("evaluation"));
-    let sampled = Noise { sampling_rate: Some(0.5), ..noise(4096.0) };
-    assert!(refused(|m| m.privacy = Privacy::Patient(sampled)).contains("sampling_rate"));
-    let coarse = refused(|m| m.privacy = Privacy::Patient(noise(600.0)));
+    assert!(refused(|m| m.terms.model.initial = Digest::new([0; 32])).contains("model.initial"));
+    assert!(refused(|m| m.agreement.server.learning_rate = 0.5).contains("model.learning_rate"));
+    let momentum = Optimiser::FedAvgM { momentum: 0.5 };
+    assert!(refused(|m| m.agreement.server.optimiser = Some(momentum)).contains("optimiser"));
+    let evaluation = crate::Evaluation { bins: 2 };
+    let evaluated = refused(|m| {
+        let channel = evaluation.channel(None, false, &m.terms);
+        m.terms.channels.push(channel);
+        m.agreement.evaluation = Some(evaluation);
+        m.agreement.claim.as_mut().unwrap().epsilon = 4.0;
+    });
+    assert!(evaluated.contains("evaluation: expected none for a query"), "{evaluated}");
+    let sampled = refused(|m| m.agreement.claim.as_mut().unwrap().sampling_rate = Some(0.5));
+    assert!(sampled.contains("sampling_rate"), "{sampled}");
+    let coarse = refused(|m| m.terms.privacy = Privacy::Patient(noise(600.0)));
     assert!(coarse.contains("privacy.step: expected at least 256"), "{coarse}");
-    let tensor = refused(|m| m.model.tensors[4].shape = vec![4]);
+    let tensor = refused(|m| m.terms.model.tensors[4].shape = vec![4]);
     assert!(tensor.contains("number 5 is \"histogram of age\" [3]"), "{tensor}");
-    let fewer = refused(|m| _ = m.model.tensors.pop());
+    let fewer = refused(|m| _ = m.terms.model.tensors.pop());
     assert!(fewer.contains("number 7") && fewer.contains("found none"), "{fewer}");
 }
 
@@ -170,17 +168,19 @@ fn what_a_statistic_takes_is_named() {
         assert!(quantiles(bad).contains("shares between 0 and 1"));
     }
     let twice = refused(|m| {
-        let query = m.query.as_mut().unwrap();
+        let query = m.agreement.query.as_mut().unwrap();
         query.statistics.push(Statistic::Count {});
     });
     assert!(twice.contains("one twice"), "{twice}");
-    assert!(refused(|m| m.query.as_mut().unwrap().statistics.clear()).contains("1 to 100"));
+    assert!(
+        refused(|m| m.agreement.query.as_mut().unwrap().statistics.clear()).contains("1 to 100")
+    );
 }
 
 #[test]
 fn values_fall_into_their_cells() {
     let manifest = asked();
-    let parts = query().parts(&manifest.data).unwrap();
+    let parts = query().parts(&manifest.agreement.data).unwrap();
     let cell = |place: usize, values: &[Option<f64>]| {
         let part: &Part = &parts[place];
         let mut cells = vec![7.0; usize::try_from(part.cells()).unwrap()];
@@ -218,7 +218,7 @@ proptest! {
         let noise = Noise { clip, step: clip / steps, ..noise(steps) };
         let weight = query.weight(&noise);
         let mut gradient = Vec::new();
-        for part in query.parts(&asked().data).unwrap() {
+        for part in query.parts(&asked().agreement.data).unwrap() {
             let value = |column: &String| match column.as_str() {
                 "age" => age,
                 "cp" => cp,
