@@ -41,33 +41,21 @@ pub fn quantise(format: Format, multiplier: f64, values: &[f32], out: &mut [u8])
     }
     let largest = f64::from(format.largest().unwrap_or(0));
     let squares = match format {
-        Format::Int8 => {
-            let narrow = |bits: u64| [bits.to_le_bytes()[0]];
-            round(values, multiplier, largest, out.as_chunks_mut::<1>().0, narrow)
-        }
-        Format::Int16 => {
-            #[allow(clippy::cast_possible_truncation)] // as the integer fits
-            let narrow = |bits: u64| (bits as u16).to_le_bytes();
-            round(values, multiplier, largest, out.as_chunks_mut::<2>().0, narrow)
-        }
-        _ => {
-            #[allow(clippy::cast_possible_truncation)]
-            let narrow = |bits: u64| (bits as u32).to_le_bytes();
-            round(values, multiplier, largest, out.as_chunks_mut::<4>().0, narrow)
-        }
+        Format::Int8 => round(values, multiplier, largest, out.as_chunks_mut::<1>().0),
+        Format::Int16 => round(values, multiplier, largest, out.as_chunks_mut::<2>().0),
+        _ => round(values, multiplier, largest, out.as_chunks_mut::<4>().0),
     };
     squares.ok_or_else(|| refused(format, multiplier, values))
 }
 
 /// Rounds as [`quantise`] does; none if a product is too large or no number.
-/// `narrow` makes bytes of the low bits, which hold the integer.
+/// The integer is in the low bits.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2", "aarch64+neon"))]
-fn round<const W: usize, N: Fn(u64) -> [u8; W]>(
+fn round<const W: usize>(
     values: &[f32],
     multiplier: f64,
     largest: f64,
     out: &mut [[u8; W]],
-    narrow: N,
 ) -> Option<f64> {
     let (mut fit, mut lanes) = ([true; LANES], [0.0; LANES]);
     let (blocks, rest) = values.as_chunks::<LANES>();
@@ -81,7 +69,7 @@ fn round<const W: usize, N: Fn(u64) -> [u8; W]>(
             // Also false for NaN.
             fit[place] &= product.abs() <= largest;
             lanes[place] += error * error;
-            out[place] = narrow(rounded.to_bits());
+            out[place] = rounded.to_bits().to_le_bytes().as_chunks().0[0];
         }
     }
     for (place, (value, out)) in rest.iter().zip(out_rest).enumerate() {
@@ -90,7 +78,7 @@ fn round<const W: usize, N: Fn(u64) -> [u8; W]>(
         let error = product - (rounded - ROUNDER);
         fit[place] &= product.abs() <= largest;
         lanes[place] += error * error;
-        *out = narrow(rounded.to_bits());
+        *out = rounded.to_bits().to_le_bytes().as_chunks().0[0];
     }
     fit.iter().all(|fit| *fit).then(|| lanes.iter().sum())
 }

@@ -1,5 +1,9 @@
 //! The loops of [`super::IntegerRow`], for each width of values and sums.
 
+// What a loop calls must be compiled for the same processor as the loop, which
+// it is only where it is inlined. Closures may not be.
+#![allow(clippy::inline_always)]
+
 use super::{ROUNDER, Term};
 use crate::format::Format;
 use multiversion::multiversion;
@@ -14,26 +18,66 @@ pub trait Sum: Copy {
 }
 
 impl Sum for i32 {
-    #[inline]
+    #[inline(always)]
     fn plus(self, value: i32) -> Self {
         self.wrapping_add(value)
     }
 
-    #[inline]
+    #[inline(always)]
     fn plus_times(self, weight: u32, value: i32) -> Self {
         self.wrapping_add(value.wrapping_mul(weight.cast_signed()))
     }
 }
 
 impl Sum for i64 {
-    #[inline]
+    #[inline(always)]
     fn plus(self, value: i32) -> Self {
         self.wrapping_add(i64::from(value))
     }
 
-    #[inline]
+    #[inline(always)]
     fn plus_times(self, weight: u32, value: i32) -> Self {
         self.wrapping_add(i64::from(value).wrapping_mul(i64::from(weight)))
+    }
+}
+
+/// What is done with a value.
+trait Operation {
+    /// The sum and the value of a term.
+    fn add<S: Sum>(term: &Term, sum: S, value: i32) -> S;
+}
+
+/// Weights of 1.
+struct Plain;
+
+impl Operation for Plain {
+    #[inline(always)]
+    fn add<S: Sum>(_: &Term, sum: S, value: i32) -> S {
+        sum.plus(value)
+    }
+}
+
+/// Weights alone.
+struct Weighted;
+
+impl Operation for Weighted {
+    #[inline(always)]
+    fn add<S: Sum>(term: &Term, sum: S, value: i32) -> S {
+        sum.plus_times(term.weight, value)
+    }
+}
+
+/// Factors and weights. A factor of 1, which a term without one has, changes no
+/// value.
+struct Clipped;
+
+impl Operation for Clipped {
+    #[inline(always)]
+    fn add<S: Sum>(term: &Term, sum: S, value: i32) -> S {
+        let rounded = f64::from(value) * term.factor.unwrap_or(1.0) + ROUNDER;
+        // The product is no larger than the value, so the low half holds it.
+        #[allow(clippy::cast_possible_truncation)]
+        sum.plus_times(term.weight, (rounded.to_bits() as u32).cast_signed())
     }
 }
 
@@ -44,21 +88,21 @@ pub trait Value: Copy {
 }
 
 impl Value for [u8; 1] {
-    #[inline]
+    #[inline(always)]
     fn value(self) -> i32 {
         i32::from(i8::from_le_bytes(self))
     }
 }
 
 impl Value for [u8; 2] {
-    #[inline]
+    #[inline(always)]
     fn value(self) -> i32 {
         i32::from(i16::from_le_bytes(self))
     }
 }
 
 impl Value for [u8; 4] {
-    #[inline]
+    #[inline(always)]
     fn value(self) -> i32 {
         i32::from_le_bytes(self)
     }
@@ -88,75 +132,25 @@ fn add_values<S: Sum, const W: usize, const N: usize, const M: usize>(
     [u8; W]: Value,
 {
     if terms.iter().any(|term| term.factor.is_some()) {
-        add_clipped::<S, W, M>(sums, terms, chunks);
+        block_by_block::<S, Clipped, W, M>(sums, terms, chunks);
     } else if terms.iter().any(|term| term.weight != 1) {
-        add_weighted::<S, W, N>(sums, terms, chunks);
+        block_by_block::<S, Weighted, W, N>(sums, terms, chunks);
     } else {
-        add_plain::<S, W, N>(sums, terms, chunks);
+        block_by_block::<S, Plain, W, N>(sums, terms, chunks);
     }
-}
-
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl",
-    "x86_64+avx2",
-    "aarch64+neon"
-))]
-fn add_plain<S: Sum, const W: usize, const N: usize>(
-    sums: &mut [S],
-    terms: &[Term],
-    chunks: &[&[u8]],
-) where
-    [u8; W]: Value,
-{
-    block_by_block::<S, W, N>(sums, terms, chunks, |_, sum, value| sum.plus(value));
-}
-
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl",
-    "x86_64+avx2",
-    "aarch64+neon"
-))]
-fn add_weighted<S: Sum, const W: usize, const N: usize>(
-    sums: &mut [S],
-    terms: &[Term],
-    chunks: &[&[u8]],
-) where
-    [u8; W]: Value,
-{
-    block_by_block::<S, W, N>(sums, terms, chunks, |term, sum, value| {
-        sum.plus_times(term.weight, value)
-    });
-}
-
-/// A factor of 1, which a term without one has, changes no value.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl",
-    "x86_64+avx2",
-    "aarch64+neon"
-))]
-fn add_clipped<S: Sum, const W: usize, const N: usize>(
-    sums: &mut [S],
-    terms: &[Term],
-    chunks: &[&[u8]],
-) where
-    [u8; W]: Value,
-{
-    block_by_block::<S, W, N>(sums, terms, chunks, |term, sum, value| {
-        let rounded = f64::from(value) * term.factor.unwrap_or(1.0) + ROUNDER;
-        // The product is no larger than the value, so the low half holds it.
-        #[allow(clippy::cast_possible_truncation)]
-        sum.plus_times(term.weight, (rounded.to_bits() as u32).cast_signed())
-    });
 }
 
 /// Adds to `N` sums after the other what all sites have there: sums are loaded
 /// and stored once, and each site's bytes are read in runs.
-#[inline]
-fn block_by_block<S: Sum, const W: usize, const N: usize>(
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl",
+    "x86_64+avx2",
+    "aarch64+neon"
+))]
+fn block_by_block<S: Sum, O: Operation, const W: usize, const N: usize>(
     sums: &mut [S],
     terms: &[Term],
     chunks: &[&[u8]],
-    plus: impl Fn(&Term, S, i32) -> S,
 ) where
     [u8; W]: Value,
 {
@@ -167,14 +161,14 @@ fn block_by_block<S: Sum, const W: usize, const N: usize>(
         for (term, chunk) in terms.iter().zip(chunks) {
             let values = &chunk.as_chunks::<W>().0.as_chunks::<N>().0[block];
             for (sum, value) in held.iter_mut().zip(values) {
-                *sum = plus(term, *sum, value.value());
+                *sum = O::add(term, *sum, value.value());
             }
         }
         *sums = held;
     }
     for (term, chunk) in terms.iter().zip(chunks) {
         for (sum, value) in rest.iter_mut().zip(&chunk.as_chunks::<W>().0[behind..]) {
-            *sum = plus(term, *sum, value.value());
+            *sum = O::add(term, *sum, value.value());
         }
     }
 }

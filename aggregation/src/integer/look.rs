@@ -1,6 +1,10 @@
 //! One pass over an update's integers: how long it is, and between which
 //! values. What runs depends on the number of values alone.
 
+// What a loop calls must be compiled for the same processor as the loop, which
+// it is only where it is inlined.
+#![allow(clippy::inline_always)]
+
 use super::add::Value;
 use super::whole;
 use crate::Result;
@@ -37,12 +41,28 @@ fn square(value: i32) -> u128 {
     u128::from(value.unsigned_abs()).pow(2)
 }
 
+/// Four equal parts and what is left. Looked at side by side, they bring more of
+/// the memory on its way than one part would.
+fn quarters<T>(all: &[T]) -> ([&[T]; 4], &[T]) {
+    let quarter = all.len() / 4;
+    let (first, rest) = all.split_at(quarter);
+    let (second, rest) = rest.split_at(quarter);
+    let (third, rest) = rest.split_at(quarter);
+    let (fourth, rest) = rest.split_at(quarter);
+    ([first, second, third, fourth], rest)
+}
+
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2", "aarch64+neon"))]
 fn squares_8(values: &[u8]) -> u32 {
     let mut sum = 0u32;
-    for value in values {
-        let value = i32::from(value.cast_signed());
-        sum = sum.wrapping_add((value * value).cast_unsigned());
+    let ([first, second, third, fourth], rest) = quarters(values);
+    for (((first, second), third), fourth) in first.iter().zip(second).zip(third).zip(fourth) {
+        for value in [first, second, third, fourth] {
+            sum = sum.wrapping_add(square_8(*value));
+        }
+    }
+    for value in rest {
+        sum = sum.wrapping_add(square_8(*value));
     }
     sum
 }
@@ -50,12 +70,14 @@ fn squares_8(values: &[u8]) -> u32 {
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2", "aarch64+neon"))]
 fn squares_16(pairs: &[[u8; 4]]) -> u64 {
     let mut sum = 0u64;
-    for pair in pairs {
-        let pair = i32::from_le_bytes(*pair);
-        // Shifts extend the signs, which keeps both halves in their lane.
-        let (low, high) = (pair << 16 >> 16, pair >> 16);
-        let squares = low.wrapping_mul(low).wrapping_add(high.wrapping_mul(high));
-        sum = sum.wrapping_add(u64::from(squares.cast_unsigned()));
+    let ([first, second, third, fourth], rest) = quarters(pairs);
+    for (((first, second), third), fourth) in first.iter().zip(second).zip(third).zip(fourth) {
+        for pair in [first, second, third, fourth] {
+            sum = sum.wrapping_add(square_pair_16(*pair).into());
+        }
+    }
+    for pair in rest {
+        sum = sum.wrapping_add(square_pair_16(*pair).into());
     }
     sum
 }
@@ -66,15 +88,42 @@ fn squares_16(pairs: &[[u8; 4]]) -> u64 {
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2", "aarch64+neon"))]
 fn squares_32(pairs: &[[u8; 8]]) -> u128 {
     let (mut all, mut high) = (0u64, 0u64);
-    for pair in pairs {
-        let pair = i64::from_le_bytes(*pair);
-        let (one, other) = (pair << 32 >> 32, pair >> 32);
-        let squares = one.wrapping_mul(one).wrapping_add(other.wrapping_mul(other));
-        all = all.wrapping_add(squares.cast_unsigned());
-        high = high.wrapping_add(squares.cast_unsigned() >> 32);
+    let ([first, second, third, fourth], rest) = quarters(pairs);
+    for (((first, second), third), fourth) in first.iter().zip(second).zip(third).zip(fourth) {
+        for pair in [first, second, third, fourth] {
+            let squares = square_pair_32(*pair);
+            all = all.wrapping_add(squares);
+            high = high.wrapping_add(squares >> 32);
+        }
+    }
+    for pair in rest {
+        let squares = square_pair_32(*pair);
+        all = all.wrapping_add(squares);
+        high = high.wrapping_add(squares >> 32);
     }
     let low = all.wrapping_sub(high << 32);
     (u128::from(high) << 32) + u128::from(low)
+}
+
+#[inline(always)]
+fn square_8(value: u8) -> u32 {
+    let value = i32::from(value.cast_signed());
+    (value * value).cast_unsigned()
+}
+
+#[inline(always)]
+fn square_pair_16(pair: [u8; 4]) -> u32 {
+    let pair = i32::from_le_bytes(pair);
+    // Shifts extend the signs, which keeps both halves in their lane.
+    let (low, high) = (pair << 16 >> 16, pair >> 16);
+    low.wrapping_mul(low).wrapping_add(high.wrapping_mul(high)).cast_unsigned()
+}
+
+#[inline(always)]
+fn square_pair_32(pair: [u8; 8]) -> u64 {
+    let pair = i64::from_le_bytes(pair);
+    let (low, high) = (pair << 32 >> 32, pair >> 32);
+    low.wrapping_mul(low).wrapping_add(high.wrapping_mul(high)).cast_unsigned()
 }
 
 /// The smallest and the largest of a chunk's integers; of none, the largest and
