@@ -74,7 +74,7 @@ pub fn clip_factor(norm: f64, clip: f64) -> f64 {
 }
 
 /// How a site's update counts in a sum.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Zeroize)]
 pub struct Term {
     weight: u32,
     /// None where the study clips no update.

@@ -1,8 +1,8 @@
 //! Admission: the pass over one update that earns it a receipt.
 //!
-//! Every record is opened; the values must be finite, and other sites' parts of
-//! the evaluation zero; their exact norm and a keyed hash of the plaintext are
-//! remembered, so that the bytes that are folded later are the bytes that were
+//! Every record is opened; the values must be finite, those of a channel within
+//! its range, and other sites' parts of a channel zero; the exact norm and a keyed
+//! hash of the plaintext are remembered, so that the bytes that are folded later are the bytes that were
 //! admitted, even if the site that knows the key and the host that keeps the bytes
 //! work together.
 
@@ -10,13 +10,14 @@ use crate::door::{Doors, RecordDoor};
 use crate::erasure::with_wiped_stack;
 use crate::fold::Values;
 use crate::keyed_hash::Tag;
-use crate::round::{Secrets, Terms};
+use crate::round::{Secrets, Subject};
 use sealfold_aggregation::exact_sum::ExactSum;
-use sealfold_aggregation::norm;
+use sealfold_aggregation::{integer, norm};
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::seal::{self, Opener};
-use sealfold_protocol::update::{Preamble, Receipt, UpdateHeader};
+use sealfold_protocol::terms::Section;
+use sealfold_protocol::update::{Receipt, UpdateHeader};
 use sealfold_protocol::{Signed, SigningKey};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,82 +33,95 @@ pub struct Admitted {
     pub opener: Opener,
     /// The keyed hash that every later pass must arrive at.
     pub tag: Tag,
-    /// The Euclidean norm.
+    /// The Euclidean norm of the model's values, in the model's units.
     pub norm: f64,
-    /// The number of examples, its weight.
-    pub examples: u64,
 }
 
 /// What one thread saw of an update.
 struct Seen {
     tag: Tag,
-    squares: ExactSum,
+    /// For each section of whole numbers the exact sum of their squares.
+    squares: Vec<u128>,
+    /// The sum of the squares of floating-point values.
+    float_squares: ExactSum,
     finite: bool,
-    /// Whether nothing is counted in other sites' parts of the evaluation.
-    own_counts: bool,
-    preamble: Option<Zeroizing<Vec<u8>>>,
+    /// Whether every value of a channel is one that the site may send.
+    in_range: bool,
 }
 
 impl Seen {
-    fn nothing() -> Self {
+    fn nothing(sections: usize) -> Self {
         Self {
             tag: Tag::default(),
-            squares: ExactSum::new(),
+            squares: vec![0; sections],
+            float_squares: ExactSum::new(),
             finite: true,
-            own_counts: true,
-            preamble: None,
+            in_range: true,
         }
     }
 
-    /// Notes whether values are finite, and the squares of their norm.
-    fn look_at(&mut self, floats: &[u8]) {
-        let inspection = norm::inspect(floats);
-        self.finite &= inspection.finite;
-        if inspection.finite {
-            self.squares.add(inspection.sum_of_squares);
-        }
+    fn merge(&mut self, other: &Self) {
+        self.tag.combine(&other.tag);
+        let pairs = self.squares.iter_mut().zip(&other.squares);
+        pairs.for_each(|(sum, squares)| *sum = sum.saturating_add(*squares));
+        self.float_squares.merge(&other.float_squares);
+        self.finite &= other.finite;
+        self.in_range &= other.in_range;
+    }
+
+    /// The Euclidean norm of the model's values.
+    #[allow(clippy::cast_precision_loss)] // one rounding for each section
+    fn norm(&self, sections: &[(Range<u64>, Section)]) -> f64 {
+        let of = |((_, section), squares): (&(Range<u64>, Section), &u128)| match section {
+            Section::Model(Some(step)) => step * step * *squares as f64,
+            _ => 0.0,
+        };
+        let whole: f64 = sections.iter().zip(&self.squares).map(of).sum();
+        (whole + self.float_squares.to_f64()).sqrt()
     }
 }
 
 /// Reads an update through the door and admits it, or says why not.
 ///
 /// # Errors
-/// A refusal by `encapsulation`, `record`, `preamble`, `layout`, `finite`,
-/// `evaluation`, `norm-limit`, or, passing, by `door`.
+/// A refusal by `encapsulation`, `record`, `layout`, `finite`, `channel`,
+/// `norm-limit`, or, passing, by `door`.
 pub fn admit(
-    terms: &Terms,
+    subject: &Subject,
     secrets: &Secrets,
     header: Signed<UpdateHeader>,
     door: &impl Doors,
     threads: usize,
     key: &SigningKey,
 ) -> Result<Admitted, Refusal> {
-    let opener = opener(terms, secrets, &header, door)?;
-    let values = Values::of(&terms.manifest)?;
-    let others = terms.manifest.evaluation_of_others(&header.statement().site);
-    let update =
-        Update { secrets, values: &values, others: &others, header: &header, opener: &opener };
+    let opener = opener(subject, secrets, &header, door)?;
+    let (terms, kind) = (&subject.terms, subject.kind());
+    let values = Values::of(terms, kind)?;
+    let sections = terms.sections(kind, &header.statement().site);
+    // Under noise the clip bounds what a patient adds; the sum of all has no range.
+    let ranged = terms.privacy.noise().is_none();
+    let update = Update {
+        secrets,
+        values: &values,
+        sections: &sections,
+        ranged,
+        header: &header,
+        opener: &opener,
+    };
     let seen = read_all(&update, door, threads)?;
-    let preamble = seen.preamble.as_ref().map_or(&[][..], |chunk| chunk.as_slice());
-    let preamble = Preamble::decode(preamble, values.preamble())
-        .map_err(|e| sealed(terms, &header, Check::Preamble, "a preamble", &e.to_string()))?;
-    let layout = terms.manifest.layout_digest()?;
-    if preamble.layout != layout {
-        return Err(Refusal::new(Check::Layout, layout, preamble.layout));
-    }
     if !seen.finite {
         return Err(Refusal::new(Check::Finite, "finite values", "a NaN or an infinity"));
     }
-    if !seen.own_counts {
-        let expected = "no counts but in the site's own part of the evaluation";
-        return Err(Refusal::new(Check::Evaluation, expected, "counts in another site's"));
+    if !seen.in_range {
+        let expected = "values within each channel's range, and none in another site's part";
+        return Err(Refusal::new(Check::Channel, expected, "another value"));
     }
-    let norm = seen.squares.to_f64().sqrt();
-    if let Some(limit) = terms.manifest.aggregation.norm_limit
+    let norm = seen.norm(&sections);
+    if let Some(limit) = terms.aggregation.norm_limit
         && norm > limit
     {
         let expected = format!("a Euclidean norm of at most {limit}");
-        return Err(sealed(terms, &header, Check::NormLimit, &expected, &norm.to_string()));
+        return Err(sealed(subject, &header, Check::NormLimit, &expected, &norm.to_string()));
     }
     let statement = header.statement();
     let receipt = Receipt {
@@ -118,12 +132,12 @@ pub fn admit(
         header: header.digest(),
     };
     let receipt = Signed::sign(receipt, key)?;
-    Ok(Admitted { header, receipt, opener, tag: seen.tag, norm, examples: preamble.examples })
+    Ok(Admitted { header, receipt, opener, tag: seen.tag, norm })
 }
 
 /// Derives the update's keys and checks that the sealed bytes commit to them.
 fn opener(
-    terms: &Terms,
+    subject: &Subject,
     secrets: &Secrets,
     header: &Signed<UpdateHeader>,
     door: &impl Doors,
@@ -132,7 +146,7 @@ fn opener(
     let foreign = |error: seal::SealError| {
         Refusal::new(Check::Encapsulation, "bytes sealed to the offer's key by this header", error)
     };
-    let info = Offer::seal_info(&terms.offer.digest());
+    let info = Offer::seal_info(&subject.offer.digest());
     let key = secrets.round.decapsulate(&statement.encapsulation, &info).map_err(foreign)?;
     let mut sealed = Vec::new();
     let mut door = door.open()?;
@@ -149,8 +163,9 @@ fn opener(
 struct Update<'a> {
     secrets: &'a Secrets,
     values: &'a Values,
-    /// The values that are other sites' to count in.
-    others: &'a [Range<u64>],
+    sections: &'a [(Range<u64>, Section)],
+    /// Whether the values of a channel have to be within its range.
+    ranged: bool,
     header: &'a Signed<UpdateHeader>,
     opener: &'a Opener,
 }
@@ -171,14 +186,9 @@ fn read_all(update: &Update<'_>, door: &impl Doors, threads: usize) -> Result<Se
             .map(|w| w.join().unwrap_or_else(|_| Err(panicked())))
             .collect::<Vec<_>>()
     });
-    let mut all = Seen::nothing();
+    let mut all = Seen::nothing(update.sections.len());
     for part in parts {
-        let part = part?;
-        all.tag.combine(&part.tag);
-        all.squares.merge(&part.squares);
-        all.finite &= part.finite;
-        all.own_counts &= part.own_counts;
-        all.preamble = all.preamble.or(part.preamble);
+        all.merge(&part?);
     }
     Ok(all)
 }
@@ -191,8 +201,8 @@ fn read_share<D: Doors>(
     step: usize,
     stop: &AtomicBool,
 ) -> Result<Seen, Refusal> {
-    let Update { secrets, values, others, header, opener } = *update;
-    let mut seen = Seen::nothing();
+    let Update { secrets, values, header, opener, .. } = *update;
+    let mut seen = Seen::nothing(update.sections.len());
     let length = header.statement().plain_length;
     let object = header.digest();
     let records = seal::record_count(length);
@@ -218,16 +228,9 @@ fn read_share<D: Doors>(
         opener
             .open_record(record, &mut buffer, |offset, chunk| {
                 hasher.chunk(chunk);
-                if record == 0 && offset == 0 {
-                    let preamble = &chunk[..values.preamble().min(chunk.len())];
-                    seen.preamble = Some(Zeroizing::new(preamble.to_vec()));
-                }
-                seen.own_counts &= values.are_zero(record, offset, chunk, others);
-                match values.decode(record, offset, chunk, &mut decoded) {
-                    Ok(Some((_, floats))) => seen.look_at(floats),
-                    Ok(None) => {}
-                    Err(refusal) => looked = Err(refusal),
-                }
+                let first = values.split(record, offset, chunk.len()).first;
+                let seen = look_at(update, &mut seen, first, chunk, &mut decoded);
+                looked = std::mem::replace(&mut looked, Ok(())).and(seen);
             })
             .map_err(|e| Refusal::new(Check::Record, format!("record {record} opens"), e))?;
         looked?;
@@ -236,13 +239,57 @@ fn read_share<D: Doors>(
     Ok(seen)
 }
 
+/// Looks at the values of a chunk that begin with number `first`, section by
+/// section. All of them are read, whatever they hold.
+fn look_at(
+    update: &Update<'_>,
+    seen: &mut Seen,
+    first: u64,
+    chunk: &[u8],
+    decoded: &mut Vec<u8>,
+) -> Result<(), Refusal> {
+    let values = update.values;
+    let malformed = |error| Refusal::new(Check::Layout, "values of the agreed format", error);
+    let begin = update.sections.partition_point(|(numbers, _)| numbers.end <= first);
+    let end = first + (chunk.len() / values.width()) as u64;
+    for (place, (numbers, section)) in update.sections.iter().enumerate().skip(begin) {
+        if numbers.start >= end {
+            break;
+        }
+        let bytes = values.within(first, chunk, numbers);
+        match section {
+            Section::Model(Some(_)) => {
+                let squares = integer::sum_of_squares(values.format(), bytes).map_err(malformed)?;
+                seen.squares[place] = seen.squares[place].saturating_add(squares);
+            }
+            Section::Model(None) => {
+                let inspection = norm::inspect(values.decode(bytes, decoded)?);
+                seen.finite &= inspection.finite;
+                if inspection.finite {
+                    seen.float_squares.add(inspection.sum_of_squares);
+                }
+            }
+            Section::Channel(least, most) => {
+                let format = values.channel_format();
+                let (low, high) = integer::range(format, bytes).map_err(malformed)?;
+                let within = i64::from(low) >= *least && i64::from(high) <= *most;
+                seen.in_range &= within || !update.ranged;
+            }
+            Section::OfOthers => {
+                seen.in_range &= bytes.iter().fold(0, |any, byte| any | byte) == 0;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The length of every sealed finding: a norm's digits, counted, tell how large
 /// it is, and the host sees lengths. The longest finite norm has 309 of them.
 const FINDING: usize = 512;
 
 /// A refusal whose finding is for the update's own site only.
 fn sealed(
-    terms: &Terms,
+    subject: &Subject,
     header: &Signed<UpdateHeader>,
     check: Check,
     expected: &str,
@@ -252,8 +299,8 @@ fn sealed(
     let mut finding = finding.as_bytes().to_vec();
     finding.resize(FINDING, b' ');
     let info = Refusal::seal_info(&header.digest());
-    refusal.sealed = terms
-        .manifest
+    refusal.sealed = subject
+        .terms
         .site(&header.statement().site)
         .ok()
         .and_then(|site| seal::seal_to(&site.release_key, &info, b"", &finding).ok());

@@ -2,11 +2,11 @@
 //! enclave.
 
 use crate::fold::Folded;
-use crate::round::Terms;
-use sealfold_protocol::manifest::Readers;
+use crate::round::Subject;
 use sealfold_protocol::refusal::Refusal;
 use sealfold_protocol::release::{Disclosure, Opening, Release, SiteOpening};
 use sealfold_protocol::roster::Roster;
+use sealfold_protocol::terms::Readers;
 use sealfold_protocol::{Signed, SigningKey, seal};
 
 /// Discloses the key of a folded aggregate, to everyone or to the manifest's
@@ -15,19 +15,19 @@ use sealfold_protocol::{Signed, SigningKey, seal};
 /// # Errors
 /// If a key of the manifest cannot be sealed to, which a checked one can.
 pub(super) fn disclose(
-    terms: &Terms,
+    subject: &Subject,
     roster: &Signed<Roster>,
     folded: &Folded,
     key: &SigningKey,
 ) -> Result<Signed<Release>, Refusal> {
-    let offer = terms.offer.statement();
-    let digest = terms.offer.digest();
-    let disclosure = match terms.manifest.release.readers {
+    let offer = subject.offer.statement();
+    let digest = subject.offer.digest();
+    let disclosure = match subject.terms.readers {
         Readers::Everyone => Disclosure::Everyone(folded.opening.clone()),
         Readers::Sites => {
             let opening = folded.opening.encode()?;
             let mut sites = Vec::new();
-            for site in &terms.manifest.sites {
+            for site in &subject.terms.sites {
                 let info = Opening::seal_info(&digest, &site.name);
                 let sealed = seal::seal_to(&site.release_key, &info, b"", &opening)
                     .map_err(sealfold_protocol::Error::from)?;
@@ -47,7 +47,6 @@ pub(super) fn disclose(
         aggregate: folded.commitment,
         object: folded.object,
         plain_length: folded.plain_length,
-        spent: terms.manifest.spent(offer.round)?,
         below_clip: folded.below_clip,
         disclosure,
     };

@@ -10,7 +10,7 @@ use crate::attester::Attester;
 use crate::door::Parent;
 use crate::fold::{self, Failure};
 use crate::keyed_hash::KeyedHash;
-use crate::round::{Round, Secrets, Terms, left};
+use crate::round::{Round, Secrets, Subject, left};
 use sealfold_aggregation::noise::Seed;
 use sealfold_attestation::{binding, nonce_hash};
 use sealfold_protocol::api::{
@@ -18,6 +18,7 @@ use sealfold_protocol::api::{
 };
 use sealfold_protocol::bytes::{Envelope, Random};
 use sealfold_protocol::endpoint::Endpoint;
+use sealfold_protocol::manifest::TermsOnly;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::seal::RoundSecret;
@@ -81,21 +82,21 @@ impl Engine {
     /// A refusal by `manifest`, `rounds`, `one-offer` or `phase`.
     pub fn offer(&self, request: &OfferRequest) -> Result<Envelope, Refusal> {
         let envelopes = request.manifests.iter().map(|envelope| envelope.0.as_slice());
-        let study = Study::from_envelopes(envelopes)?;
-        let manifest = study.current().statement();
-        if request.round == 0 || request.round > manifest.study.rounds {
-            let expected = format!("a round from 1 to {}", manifest.study.rounds);
+        let study = Study::<TermsOnly>::from_envelopes(envelopes)?;
+        let terms = &study.current().statement().terms;
+        if request.round == 0 || request.round > terms.last_round() {
+            let expected = format!("a round from 1 to {}", terms.last_round());
             return Err(Refusal::new(Check::Rounds, expected, request.round));
         }
-        let (k, signed) = (manifest.quorum.smallest_roster, study.participants().len());
+        let (k, signed) = (terms.quorum.smallest_roster, study.participants().len());
         if signed < k {
             let expected = format!("a manifest that at least {k} sites signed");
             return Err(Refusal::new(Check::Manifest, expected, format!("{signed} sites")));
         }
-        manifest.check_clip(request.clip)?;
+        terms.check_clip(request.clip)?;
         // Before the lock, since the platform may take its time, and before the
         // instance's one offer of the round is used up, since it may fail.
-        let noise = manifest.privacy.noise().map(|_| self.noise_seed()).transpose()?;
+        let noise = terms.privacy.noise().map(|_| self.noise_seed()).transpose()?;
         let mut state = self.state()?;
         if let Some(offer) = state.stage.offer() {
             let standing = offer.statement();
@@ -130,16 +131,16 @@ impl Engine {
         };
         let offer = Signed::sign(offer, &self.key)?;
         let envelope = Envelope(offer.envelope().to_vec());
-        let terms = Terms {
+        let subject = Subject {
             study: study.id(),
-            manifest: manifest.clone(),
+            terms: terms.clone(),
             participants: study.participants().into_iter().map(str::to_owned).collect(),
             offer,
             started: (self.clock)(),
         };
         let hash = KeyedHash::new(Secret::draw()?.as_bytes());
         let secrets = Secrets { round: secret, hash, noise };
-        state.stage = Stage::Open(Round::open(terms, secrets));
+        state.stage = Stage::Open(Round::open(subject, secrets));
         Ok(envelope)
     }
 
@@ -177,7 +178,7 @@ impl Engine {
     /// # Errors
     /// Any refusal of [`Round::begin_admission`] or [`admission::admit`].
     pub fn admit(&self, header: &[u8]) -> Result<Envelope, Refusal> {
-        let (terms, secrets, header) = {
+        let (subject, secrets, header) = {
             let mut state = self.state()?;
             let Stage::Open(round) = &mut state.stage else {
                 return Err(state.stage.wrong_phase(Phase::Open));
@@ -186,14 +187,14 @@ impl Engine {
             if let Some(known) = known {
                 return Ok(Envelope(known.receipt.envelope().to_vec()));
             }
-            (round.terms().clone(), round.secrets(), header)
+            (round.subject().clone(), round.secrets(), header)
         };
         let site = header.statement().site.clone();
-        let door = Parent { endpoint: &self.door, until: terms.ends() };
-        let result = admission::admit(&terms, &secrets, header, &door, self.threads, &self.key);
+        let door = Parent { endpoint: &self.door, until: subject.ends() };
+        let result = admission::admit(&subject, &secrets, header, &door, self.threads, &self.key);
         let mut state = self.state()?;
         match &mut state.stage {
-            Stage::Open(round) if Arc::ptr_eq(round.terms(), &terms) => {
+            Stage::Open(round) if Arc::ptr_eq(round.subject(), &subject) => {
                 let admitted = result.as_ref().ok();
                 let receipt = admitted.map(|admitted| admitted.receipt.envelope().to_vec());
                 match result {
@@ -283,23 +284,23 @@ impl Engine {
     /// site's bytes are not the admitted ones (that site is dropped and the
     /// rest commit again); passing, by `door`.
     pub fn release(&self) -> Result<Envelope, Refusal> {
-        let (terms, plan) = {
+        let (subject, plan) = {
             let mut state = self.state()?;
-            let (terms, plan) = match &state.stage {
+            let (subject, plan) = match &state.stage {
                 Stage::Released(round) => {
                     return Ok(Envelope(round.release().envelope().to_vec()));
                 }
-                Stage::Rostered(round) => (round.terms().clone(), round.plan((self.clock)())?),
+                Stage::Rostered(round) => (round.subject().clone(), round.plan((self.clock)())?),
                 stage => return Err(stage.wrong_phase(Phase::Rostered)),
             };
             if std::mem::replace(&mut state.folding, true) {
                 return Err(Refusal::new(Check::Phase, "one fold at a time", "a fold under way")
                     .next("ask again in a moment"));
             }
-            (terms, plan)
+            (subject, plan)
         };
-        let door = Parent { endpoint: &self.door, until: terms.ends() };
-        let folded = fold::fold(&terms, &plan, &door, self.threads);
+        let door = Parent { endpoint: &self.door, until: subject.ends() };
+        let folded = fold::fold(&subject, &plan, &door, self.threads);
         let mut state = self.state()?;
         state.folding = false;
         let standing = std::mem::replace(&mut state.stage, Stage::Idle);
@@ -311,7 +312,7 @@ impl Engine {
             }
         };
         match folded {
-            Ok(folded) => match disclosure::disclose(&terms, &plan.roster, &folded, &self.key) {
+            Ok(folded) => match disclosure::disclose(&subject, &plan.roster, &folded, &self.key) {
                 Ok(release) => {
                     let envelope = Envelope(release.envelope().to_vec());
                     state.stage = Stage::Released(round.released(release));
@@ -362,9 +363,9 @@ impl Engine {
             Stage::Open(round) => {
                 let receipts = round.admitted().map(|a| envelope(a.receipt.envelope()));
                 status.receipts = receipts.collect();
-                let terms = round.terms();
-                let upload = terms.manifest.deadlines.upload_seconds;
-                status.seconds_left = left(terms.started, upload, now);
+                let subject = round.subject();
+                let upload = subject.terms.deadlines.upload_seconds;
+                status.seconds_left = left(subject.started, upload, now);
             }
             Stage::Rostered(round) => {
                 let receipts = round.admitted().map(|a| envelope(a.receipt.envelope()));

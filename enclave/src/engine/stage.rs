@@ -32,8 +32,8 @@ impl State {
     /// Ends a round whose deadline has passed; its secrets are dropped.
     pub fn close_if_over(&mut self, now: Instant) {
         let over = match &self.stage {
-            Stage::Open(round) => round.is_over(now).then(|| round.terms().offer.clone()),
-            Stage::Rostered(round) => round.is_over(now).then(|| round.terms().offer.clone()),
+            Stage::Open(round) => round.is_over(now).then(|| round.subject().offer.clone()),
+            Stage::Rostered(round) => round.is_over(now).then(|| round.subject().offer.clone()),
             _ => None,
         };
         if let Some(offer) = over {
@@ -54,7 +54,7 @@ impl State {
         key: &SigningKey,
         now: Instant,
     ) -> Result<Envelope, Refusal> {
-        let offer = round.terms().offer.clone();
+        let offer = round.subject().offer.clone();
         match round.without(sites, key, now) {
             Ok(round) => {
                 let roster = Envelope(round.roster().envelope().to_vec());
@@ -85,9 +85,9 @@ impl Stage {
     pub fn offer(&self) -> Option<&Signed<Offer>> {
         match self {
             Self::Idle => None,
-            Self::Open(round) => Some(&round.terms().offer),
-            Self::Rostered(round) => Some(&round.terms().offer),
-            Self::Released(round) => Some(&round.terms().offer),
+            Self::Open(round) => Some(&round.subject().offer),
+            Self::Rostered(round) => Some(&round.subject().offer),
+            Self::Released(round) => Some(&round.subject().offer),
             Self::Closed(offer, _) => Some(offer),
         }
     }

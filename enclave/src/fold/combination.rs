@@ -1,59 +1,62 @@
-//! What the fold makes of a roster's updates: the manifest's rule, for these
-//! shares, norms and distances.
+//! What the fold makes of a roster's updates: the rule of the terms, for these
+//! weights, norms and distances.
 
-use super::noisy::Noisy;
+use super::exact::Exact;
 use super::pass::Pass;
 use super::values::Values;
 use super::{Failure, panicked_failure};
 use crate::door::Doors;
-use crate::round::{Plan, Terms};
+use crate::round::{Plan, Subject};
 use sealfold_aggregation::rule;
 use sealfold_aggregation::rule::coordinate::CoordinateRule;
 use sealfold_aggregation::rule::gram::{Gram, PartialGram};
 use sealfold_aggregation::weights;
 use sealfold_protocol::refusal::{Check, Refusal};
+use sealfold_protocol::terms::RoundKind;
 use zeroize::Zeroizing;
 
 /// How a row is made.
 pub enum Combination {
+    /// Exact sums on the grid.
+    Exact(Exact),
     /// The sum of the sites' values, each times its site's factor.
-    Sum(Zeroizing<Vec<f64>>),
+    Factors(Zeroizing<Vec<f64>>),
     /// A comparison of the sites' values at each place.
     Coordinates(CoordinateRule),
-    /// A sum on the privacy grid, with noise.
-    Noisy(Noisy),
 }
 
 impl Combination {
-    /// What the manifest's rule comes to for a roster; reads all updates once
-    /// if the rule needs their distances.
+    /// What the rule comes to for a roster; reads all updates once if the rule
+    /// needs their distances. In an evaluation round only channels are summed.
     ///
     /// # Errors
     /// A refusal by `manifest` if the rule's conditions do not hold; as a pass.
     pub fn of<D: Doors>(
-        terms: &Terms,
+        subject: &Subject,
         plan: &Plan,
         values: &Values,
         door: &D,
         threads: usize,
     ) -> Result<Self, Failure> {
-        let aggregation = &terms.manifest.aggregation;
-        let Some(rule) = aggregation.rule() else {
-            return Ok(Self::Noisy(Noisy::of(terms, plan)?));
+        let terms = &subject.terms;
+        let rule = match subject.kind() {
+            RoundKind::Training => terms.aggregation.selective(),
+            RoundKind::Evaluation => None,
         };
-        let examples: Zeroizing<Vec<_>> =
-            Zeroizing::new(plan.members.iter().map(|member| member.examples).collect());
-        let norms: Zeroizing<Vec<_>> =
-            Zeroizing::new(plan.members.iter().map(|member| member.norm).collect());
-        let shares = weights::bounded(&examples, aggregation.largest_share());
-        let shares =
-            Zeroizing::new(shares.map_err(|e| refused("weights in the agreed share", &e))?);
+        let Some(rule) = rule else {
+            return Ok(Self::Exact(Exact::of(subject, plan, values)?));
+        };
+        let weight = |member: &std::sync::Arc<crate::admission::Admitted>| {
+            terms.site(&member.header.statement().site).map(|site| site.weight)
+        };
+        let weights: Vec<_> = plan.members.iter().map(weight).collect::<Result<_, _>>()?;
+        let shares = weights::shares(&weights).map_err(|e| refused("weights", &e))?;
         let gram = if rule.needs_gram() { Some(gram(plan, values, door, threads)?) } else { None };
         let combination = rule
-            .combine(&shares, &norms, gram.as_ref())
+            .combine(&shares, gram.as_ref())
             .map_err(|e| refused("the agreed rule's conditions", &e))?;
         Ok(match combination {
-            rule::Combination::Sum(factors) => Self::Sum(Zeroizing::new(factors)),
+            rule::Combination::Sum(factors) => Self::Factors(Zeroizing::new(factors)),
             rule::Combination::Coordinates(rule) => Self::Coordinates(rule),
         })
     }
@@ -72,9 +75,9 @@ fn gram<D: Doors>(plan: &Plan, values: &Values, door: &D, threads: usize) -> Res
         let mut decoded: Vec<_> = (0..reader.sites()).map(|_| values.scratch()).collect();
         while let Some((record, ())) = reader.next() {
             reader.open(record, |offset, chunks| {
-                let floats = values.decode_all(record, offset, chunks, &mut decoded)?;
-                let added = floats.map(|(_, floats)| gram.add(&floats));
-                added.unwrap_or(Ok(())).map_err(|e| refused("values of all sites", &e))
+                let split = values.split(record, offset, chunks.first().map_or(0, |c| c.len()));
+                let floats = values.decode_all(&split, chunks, &mut decoded)?;
+                gram.add(&floats).map_err(|e| refused("values of all sites", &e))
             })?;
         }
         Ok(gram)

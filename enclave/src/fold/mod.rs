@@ -14,7 +14,7 @@
 //! opened every record of every site and each site's hash was the admitted one.
 
 mod combination;
-mod noisy;
+mod exact;
 mod pass;
 mod rows;
 mod values;
@@ -24,12 +24,12 @@ pub(crate) use values::Values;
 
 use crate::admission::panicked;
 use crate::door::{DoorError, Doors, RecordDoor};
-use crate::round::{Plan, Terms};
+use crate::round::{Plan, Subject};
 use combination::Combination;
 use pass::Pass;
 use sealfold_protocol::bytes::Random;
 use sealfold_protocol::refusal::Refusal;
-use sealfold_protocol::release::{self, AggregatePreamble, Opening};
+use sealfold_protocol::release::{self, Opening};
 use sealfold_protocol::seal::{self, Sealer};
 use sealfold_protocol::{Digest, Error, Secret, content};
 use std::collections::BTreeSet;
@@ -82,7 +82,6 @@ fn panicked_failure() -> Failure {
 struct Output {
     object: Random,
     length: u64,
-    preamble: Vec<u8>,
 }
 
 /// Folds the updates of a plan.
@@ -90,23 +89,18 @@ struct Output {
 /// # Errors
 /// [`Failure`].
 pub fn fold(
-    terms: &Terms,
+    subject: &Subject,
     plan: &Plan,
     door: &impl Doors,
     threads: usize,
 ) -> Result<Folded, Failure> {
-    let manifest = &terms.manifest;
-    let values = Values::of(manifest)?;
-    let combination = Combination::of(terms, plan, &values, door, threads)?;
-    let preamble =
-        AggregatePreamble { layout: manifest.layout_digest()?, roster: plan.roster.digest() };
-    let output = Output {
-        object: Random::draw()?,
-        length: manifest.aggregate_length(),
-        preamble: preamble.encode()?,
-    };
+    let kind = subject.kind();
+    let values = Values::of(&subject.terms, kind)?;
+    let combination = Combination::of(subject, plan, &values, door, threads)?;
+    let length = subject.terms.aggregate_length(kind);
+    let output = Output { object: Random::draw()?, length };
     let opening = Opening { key: Secret::draw()?, blinding: Secret::draw()? };
-    let context = release::seal_context(&terms.offer.digest(), &plan.roster.digest());
+    let context = release::seal_context(&subject.offer.digest(), &plan.roster.digest());
     let (sealer, prefix) =
         Sealer::new(&opening.key, &context, output.length).map_err(Error::from)?;
     let mut main_door = door.open()?;
@@ -126,6 +120,6 @@ pub fn fold(
         opening,
         object: output.object,
         plain_length: output.length,
-        below_clip: noisy::below_clip(terms, plan)?,
+        below_clip: exact::below_clip(subject, plan)?,
     })
 }

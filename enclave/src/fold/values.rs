@@ -1,41 +1,87 @@
-//! Where the values of an update lie in its records, and what they are.
+//! Where the values of an update lie in its records, and what they are: first
+//! the model's, then the channels'.
 
 use crate::admission::usize_of;
 use sealfold_aggregation::format::{Codec, Format};
-use sealfold_protocol::manifest::Manifest;
+use sealfold_aggregation::integer::Words;
 use sealfold_protocol::refusal::{Check, Refusal};
-use sealfold_protocol::seal::{self, CHUNK};
+use sealfold_protocol::seal::{self, CHUNK, RECORD};
+use sealfold_protocol::terms::{RoundKind, Terms};
 use std::ops::Range;
 use zeroize::Zeroizing;
 
-/// The values that all sites have in one place: the first place in the record,
-/// and each site's float32 values.
-type SideBySide<'c> = (usize, Vec<&'c [u8]>);
-
-/// The values of a study's updates.
+/// The values of a round's updates.
 pub(crate) struct Values {
     format: Format,
-    /// None for grid integers, which are never floating-point numbers.
+    /// None for whole numbers, which are never floating-point numbers.
     codec: Option<Codec>,
+    channel_format: Format,
+    /// The number of the model's values.
+    model: u64,
     length: u64,
-    preamble: usize,
+    words: Words,
+}
+
+/// The values of one chunk: the places in the record of the model's and of the
+/// channels', and where in the chunk the channels' begin, in bytes.
+pub(crate) struct Split {
+    /// The first place of the model's values.
+    pub model: usize,
+    /// The first place of the channels' values.
+    pub channels: usize,
+    /// The number of the first value of the chunk in the update.
+    pub first: u64,
+    at: usize,
+}
+
+impl Split {
+    /// The model's bytes of a chunk.
+    pub fn model_of<'c>(&self, chunk: &'c [u8]) -> &'c [u8] {
+        chunk.get(..self.at).unwrap_or_default()
+    }
+
+    /// The channels' bytes of a chunk.
+    pub fn channels_of<'c>(&self, chunk: &'c [u8]) -> &'c [u8] {
+        chunk.get(self.at..).unwrap_or_default()
+    }
 }
 
 impl Values {
-    /// As a manifest lays them out.
+    /// As terms lay them out in a round of that kind.
     ///
     /// # Errors
-    /// A refusal by `manifest` for scales that a checked one does not have.
-    pub fn of(manifest: &Manifest) -> Result<Self, Refusal> {
-        let format = manifest.aggregation.update_type.format();
-        let codec = match format {
-            Format::Grid => None,
-            format => Some(Codec::new(format, &manifest.scales()).map_err(|error| {
+    /// A refusal by `manifest` for a format that checked terms do not have.
+    pub fn of(terms: &Terms, kind: RoundKind) -> Result<Self, Refusal> {
+        let format = terms.aggregation.update_type.format();
+        let codec = match format.is_integer() {
+            true => None,
+            false => Some(Codec::new(format).map_err(|error| {
                 Refusal::new(Check::Manifest, "values that can be decoded", error)
             })?),
         };
-        let (length, preamble) = (manifest.update_length(), manifest.preamble_length());
-        Ok(Self { format, codec, length, preamble })
+        Ok(Self {
+            format,
+            codec,
+            channel_format: terms.aggregation.update_type.channel_format(),
+            model: terms.model_values(kind),
+            length: terms.update_length(kind),
+            words: terms.words(kind),
+        })
+    }
+
+    /// The format of the model's values.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The format of the channels' values, as wide as the model's.
+    pub fn channel_format(&self) -> Format {
+        self.channel_format
+    }
+
+    /// The words of the aggregate.
+    pub fn words(&self) -> Words {
+        self.words
     }
 
     /// The bytes of one value.
@@ -53,110 +99,122 @@ impl Values {
         seal::record_count(self.length)
     }
 
-    /// The number of places in a record, those of the preamble included.
+    /// The number of values in a record.
     pub fn in_record(&self, record: u64) -> Result<usize, Refusal> {
         Ok(usize_of(seal::record_plain_len(self.length, record))? / self.width())
     }
 
-    /// The length of the preamble in bytes; it lies within the first chunk.
-    pub fn preamble(&self) -> usize {
-        self.preamble
+    /// The number in the update of the first value of a record.
+    fn first_of(&self, record: u64) -> u64 {
+        record * (RECORD / self.width()) as u64
     }
 
-    /// What of a chunk are values: their first place in the record, and their
-    /// bytes. None for a chunk that is all preamble.
-    pub fn behind_preamble<'c>(
-        &self,
-        record: u64,
-        offset: usize,
-        chunk: &'c [u8],
-    ) -> Option<(usize, &'c [u8])> {
-        let skipped = if record == 0 { self.preamble.saturating_sub(offset) } else { 0 };
-        let values = chunk.get(skipped..).filter(|values| !values.is_empty())?;
-        Some(((offset + skipped) / self.width(), values))
+    /// The place in a record at which the channels begin; its end if there are
+    /// none in it.
+    pub fn channels_begin(&self, record: u64) -> Result<usize, Refusal> {
+        let model = self.model.saturating_sub(self.first_of(record));
+        Ok(usize::try_from(model).unwrap_or(usize::MAX).min(self.in_record(record)?))
     }
 
-    /// The number among the update's values of the one at a place of a record.
-    fn number(&self, record: u64, place: usize) -> u64 {
-        let before = record * (seal::RECORD / self.width()) as u64;
-        (before + place as u64).saturating_sub((self.preamble / self.width()) as u64)
+    /// What of a chunk of so many bytes, from an offset in its record on, is the
+    /// model's and what the channels'.
+    pub fn split(&self, record: u64, offset: usize, bytes: usize) -> Split {
+        let place = offset / self.width();
+        let first = self.first_of(record) + place as u64;
+        let values = bytes / self.width();
+        let model = usize::try_from(self.model.saturating_sub(first)).unwrap_or(usize::MAX);
+        let model = model.min(values);
+        Split { model: place, channels: place + model, first, at: model * self.width() }
     }
 
-    /// Whether those values of a chunk whose numbers lie in one of the ranges
-    /// are all zero. All of them are read, whatever they hold.
-    pub fn are_zero(
-        &self,
-        record: u64,
-        offset: usize,
-        chunk: &[u8],
-        ranges: &[Range<u64>],
-    ) -> bool {
-        let Some((place, values)) = self.behind_preamble(record, offset, chunk) else {
-            return true;
-        };
-        let first = self.number(record, place);
+    /// The bytes, among those of values that begin with number `first`, of the
+    /// values whose numbers lie in a range.
+    pub fn within<'c>(&self, first: u64, values: &'c [u8], numbers: &Range<u64>) -> &'c [u8] {
         let byte = |number: u64| {
-            let values_before = usize::try_from(number.saturating_sub(first)).unwrap_or(usize::MAX);
-            values_before.saturating_mul(self.width()).min(values.len())
+            let before = usize::try_from(number.saturating_sub(first)).unwrap_or(usize::MAX);
+            before.saturating_mul(self.width()).min(values.len())
         };
-        let any = |range: &Range<u64>| {
-            let bytes = values.get(byte(range.start)..byte(range.end)).unwrap_or_default();
-            bytes.iter().fold(0, |any, byte| any | byte)
-        };
-        ranges.iter().fold(0, |all, range| all | any(range)) == 0
+        values.get(byte(numbers.start)..byte(numbers.end)).unwrap_or_default()
     }
 
-    /// The values of a chunk as little-endian float32, with their first place
-    /// in the record. None for a chunk that is all preamble, or grid integers.
+    /// Floating-point values as little-endian float32.
     ///
     /// # Errors
-    /// A refusal by `layout` for a chunk that is no whole number of values.
+    /// A refusal by `layout` for bytes that are no whole number of values, or
+    /// whole numbers.
     pub fn decode<'c>(
         &self,
-        record: u64,
-        offset: usize,
-        chunk: &'c [u8],
+        values: &'c [u8],
         scratch: &'c mut Vec<u8>,
-    ) -> Result<Option<(usize, &'c [u8])>, Refusal> {
-        let Some((place, values)) = self.behind_preamble(record, offset, chunk) else {
-            return Ok(None);
-        };
-        let Some(codec) = &self.codec else { return Ok(None) };
+    ) -> Result<&'c [u8], Refusal> {
         if self.format == Format::Float32 {
-            return Ok(Some((place, values)));
+            return Ok(values);
         }
-        let first = self.number(record, place);
+        let expected = "floating-point values of the agreed format";
+        let codec = self.codec.ok_or_else(|| Refusal::new(Check::Layout, expected, "none"))?;
         scratch.resize(values.len() / self.width() * 4, 0);
         codec
-            .decode(first, values, scratch)
-            .map_err(|error| Refusal::new(Check::Layout, "values of the agreed format", error))?;
-        Ok(Some((place, scratch)))
+            .decode(values, scratch)
+            .map_err(|error| Refusal::new(Check::Layout, expected, error))?;
+        Ok(scratch)
     }
 
-    /// As [`Values::decode`], of the chunks that all sites have in one place.
+    /// The model's values that all sites have in one place, as float32.
     ///
     /// # Errors
     /// As [`Values::decode`].
     pub fn decode_all<'c>(
         &self,
-        record: u64,
-        offset: usize,
+        split: &Split,
         chunks: &[&'c [u8]],
         scratch: &'c mut [Zeroizing<Vec<u8>>],
-    ) -> Result<Option<SideBySide<'c>>, Refusal> {
-        let mut decoded = Vec::with_capacity(chunks.len());
-        let mut place = None;
-        for (chunk, scratch) in chunks.iter().zip(scratch) {
-            if let Some((at, values)) = self.decode(record, offset, chunk, scratch)? {
-                place = Some(at);
-                decoded.push(values);
-            }
-        }
-        Ok(place.map(|place| (place, decoded)))
+    ) -> Result<Vec<&'c [u8]>, Refusal> {
+        let pairs = chunks.iter().zip(scratch);
+        pairs.map(|(chunk, scratch)| self.decode(split.model_of(chunk), scratch)).collect()
     }
 
     /// Room for one decoded chunk; erased when dropped, and never grown.
     pub fn scratch(&self) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(Vec::with_capacity(CHUNK / self.width() * 4))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(width: usize, model: u64, length: u64) -> Values {
+        let format = [Format::Int8, Format::Int16, Format::Int32][width.ilog2() as usize];
+        let words = Words::Bits32;
+        Values { format, codec: None, channel_format: format, model, length, words }
+    }
+
+    /// Every byte of an update is the model's or a channel's, and its place in the
+    /// record says which.
+    #[test]
+    fn a_split_lies_where_the_channels_begin() {
+        for width in [1, 2, 4] {
+            let in_record = (RECORD / width) as u64;
+            for model in [0, 1, in_record - 1, in_record, in_record + 5] {
+                let count = model + 10;
+                let values = values(width, model, count * width as u64);
+                for record in 0..values.records() {
+                    let begin = values.channels_begin(record).unwrap();
+                    let places = values.in_record(record).unwrap();
+                    for offset in (0..places * width).step_by(CHUNK) {
+                        let bytes = CHUNK.min(places * width - offset);
+                        let split = values.split(record, offset, bytes);
+                        let chunk = vec![0; bytes];
+                        let ours = split.model_of(&chunk).len() / width;
+                        assert_eq!(split.model, offset / width);
+                        assert_eq!(ours, begin.saturating_sub(split.model).min(bytes / width));
+                        assert_eq!(split.channels, split.model + ours);
+                        assert_eq!(split.channels_of(&chunk).len(), bytes - ours * width);
+                        let numbers = split.first..split.first + 1;
+                        assert_eq!(values.within(split.first, &chunk, &numbers).len(), width);
+                    }
+                }
+            }
+        }
     }
 }

@@ -8,12 +8,12 @@
 use crate::admission::Admitted;
 use crate::keyed_hash::KeyedHash;
 use sealfold_aggregation::noise::Seed;
-use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::release::Release;
 use sealfold_protocol::roster::Roster;
 use sealfold_protocol::seal::RoundSecret;
+use sealfold_protocol::terms::{RoundKind, Terms};
 use sealfold_protocol::update::UpdateHeader;
 use sealfold_protocol::{Digest, Signed};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,11 +25,11 @@ pub use rostered::{Plan, Rostered};
 
 /// What a round is about; public, and the same in every phase.
 #[derive(Debug)]
-pub struct Terms {
+pub struct Subject {
     /// The study's identity.
     pub study: Digest,
-    /// The manifest in force.
-    pub manifest: Manifest,
+    /// The terms of the manifest in force.
+    pub terms: Terms,
     /// The sites that signed it.
     pub participants: BTreeSet<String>,
     /// This instance's offer.
@@ -50,7 +50,7 @@ pub struct Secrets {
 
 /// A round in phase `P`.
 pub struct Round<P> {
-    terms: Arc<Terms>,
+    subject: Arc<Subject>,
     phase: P,
 }
 
@@ -68,46 +68,52 @@ pub struct Released {
     release: Signed<Release>,
 }
 
-impl Terms {
+impl Subject {
+    /// What the round is for.
+    #[must_use]
+    pub fn kind(&self) -> RoundKind {
+        self.terms.kind(self.offer.statement().round)
+    }
+
     /// The clip of this round: the offer's where it is adaptive, the
     /// manifest's otherwise; 0 without privacy noise.
     #[must_use]
     pub fn clip(&self) -> f64 {
-        let agreed = self.manifest.privacy.noise().map_or(0.0, |noise| noise.clip);
+        let agreed = self.terms.privacy.noise().map_or(0.0, |noise| noise.clip);
         self.offer.statement().clip.unwrap_or(agreed)
     }
 
     /// When the round ends, by the enclave's own clock.
     #[must_use]
     pub fn ends(&self) -> Option<Instant> {
-        self.started.checked_add(Duration::from_secs(self.manifest.deadlines.round_seconds))
+        self.started.checked_add(Duration::from_secs(self.terms.deadlines.round_seconds))
     }
 }
 
 impl<P> Round<P> {
     /// What the round is about.
     #[must_use]
-    pub fn terms(&self) -> &Arc<Terms> {
-        &self.terms
+    pub fn subject(&self) -> &Arc<Subject> {
+        &self.subject
     }
 
     /// Whether the round's time is over.
     #[must_use]
     pub fn is_over(&self, now: Instant) -> bool {
-        left(self.terms.started, self.terms.manifest.deadlines.round_seconds, now) == 0
+        left(self.subject.started, self.subject.terms.deadlines.round_seconds, now) == 0
     }
 }
 
 impl Round<Open> {
     /// Opens a round.
     #[must_use]
-    pub fn open(terms: Terms, secrets: Secrets) -> Self {
+    pub fn open(subject: Subject, secrets: Secrets) -> Self {
         let phase = Open {
             secrets: Arc::new(secrets),
             admitted: BTreeMap::new(),
             reading: BTreeMap::new(),
         };
-        Self { terms: Arc::new(terms), phase }
+        Self { subject: Arc::new(subject), phase }
     }
 
     /// The round's secrets, for an admission.
@@ -132,12 +138,12 @@ impl Round<Open> {
         &mut self,
         envelope: &[u8],
     ) -> Result<(Signed<UpdateHeader>, Option<Arc<Admitted>>), Refusal> {
-        let terms = &self.terms;
+        let subject = &self.subject;
         let header = Signed::<UpdateHeader>::open_by(envelope, |header| {
-            terms.manifest.site(&header.site).map(|site| site.signing_key)
+            subject.terms.site(&header.site).map(|site| site.signing_key)
         })?;
         let statement = header.statement();
-        if !terms.participants.contains(&statement.site) {
+        if !subject.participants.contains(&statement.site) {
             return Err(Refusal::new(
                 Check::SiteApproval,
                 "a site that had signed the manifest when the offer was made",
@@ -145,7 +151,7 @@ impl Round<Open> {
             )
             .next("take part from the next offer on; who has not signed, signs: sealfold study approve"));
         }
-        let offer = terms.offer.statement();
+        let offer = subject.offer.statement();
         if (statement.study, statement.round) != (offer.study, offer.round) {
             return Err(Refusal::new(
                 Check::Round,
@@ -153,11 +159,11 @@ impl Round<Open> {
                 format!("round {} of study {}", statement.round, statement.study.short()),
             ));
         }
-        if statement.offer != terms.offer.digest() {
-            return Err(Refusal::new(Check::Offer, terms.offer.digest(), statement.offer)
+        if statement.offer != subject.offer.digest() {
+            return Err(Refusal::new(Check::Offer, subject.offer.digest(), statement.offer)
                 .next("seal the update again to the offer that stands now"));
         }
-        let expected = terms.manifest.update_length();
+        let expected = subject.terms.update_length(subject.kind());
         if statement.plain_length != expected {
             return Err(Refusal::new(
                 Check::Layout,
@@ -201,9 +207,9 @@ impl Round<Open> {
     /// # Errors
     /// A refusal by `phase` (too early) or `smallest-roster`.
     pub fn may_close(&self, now: Instant) -> Result<(), Refusal> {
-        let terms = &self.terms;
-        let (found, smallest) = (self.phase.admitted.len(), terms.manifest.quorum.smallest_roster);
-        let seconds = left(terms.started, terms.manifest.deadlines.upload_seconds, now);
+        let subject = &self.subject;
+        let (found, smallest) = (self.phase.admitted.len(), subject.terms.quorum.smallest_roster);
+        let seconds = left(subject.started, subject.terms.deadlines.upload_seconds, now);
         if !self.phase.reading.is_empty() {
             return Err(Refusal::new(
                 Check::Phase,
@@ -211,10 +217,10 @@ impl Round<Open> {
                 self.phase.reading.len(),
             ));
         }
-        if found < terms.participants.len() && seconds > 0 {
+        if found < subject.participants.len() && seconds > 0 {
             return Err(Refusal::new(
                 Check::Phase,
-                format!("{} updates", terms.participants.len()),
+                format!("{} updates", subject.participants.len()),
                 format!("{found}"),
             )
             .next(format!("the round waits {seconds} s more for uploads")));

@@ -49,7 +49,7 @@ impl Round<Open> {
                 let Open { secrets, admitted, .. } = self.phase;
                 let (since, checkpoint, committed) = (now, None, BTreeSet::new());
                 let phase = Rostered { secrets, admitted, roster, since, checkpoint, committed };
-                Ok(Round { terms: self.terms, phase })
+                Ok(Round { subject: self.subject, phase })
             }
             Err(refusal) => Err(Box::new((self, refusal))),
         }
@@ -57,11 +57,11 @@ impl Round<Open> {
 }
 
 fn first_roster(round: &Round<Open>, key: &SigningKey) -> Result<Signed<Roster>, Refusal> {
-    sign(&round.terms, &round.phase.admitted, 1, key)
+    sign(&round.subject, &round.phase.admitted, 1, key)
 }
 
 fn sign(
-    terms: &super::Terms,
+    subject: &super::Subject,
     admitted: &BTreeMap<String, Arc<Admitted>>,
     attempt: u32,
     key: &SigningKey,
@@ -70,11 +70,11 @@ fn sign(
         .iter()
         .map(|(site, update)| Member { site: site.clone(), header: update.header.digest() })
         .collect();
-    let offer = terms.offer.statement();
+    let offer = subject.offer.statement();
     let roster = Roster {
         study: offer.study,
         round: offer.round,
-        offer: terms.offer.digest(),
+        offer: subject.offer.digest(),
         attempt,
         members,
     };
@@ -126,7 +126,7 @@ impl Round<Rostered> {
     /// Seconds until a site that has not committed may be dropped.
     #[must_use]
     pub fn seconds_left(&self, now: Instant) -> u64 {
-        left(self.phase.since, self.terms.manifest.deadlines.commit_seconds, now)
+        left(self.phase.since, self.subject.terms.deadlines.commit_seconds, now)
     }
 
     /// Takes a site's commit.
@@ -136,9 +136,9 @@ impl Round<Rostered> {
     /// `checkpoint` if it names another one, or `roster` if it is not exactly the commit of a
     /// member to the roster that stands.
     pub fn commit(&mut self, envelope: &[u8]) -> Result<(), Refusal> {
-        let terms = &self.terms;
+        let subject = &self.subject;
         let commit = Signed::<Commit>::open_by(envelope, |commit| {
-            terms.manifest.site(&commit.site).map(|site| site.signing_key)
+            subject.terms.site(&commit.site).map(|site| site.signing_key)
         })?;
         let found = commit.statement().checkpoint;
         let expected = self.phase.checkpoint.ok_or_else(|| {
@@ -198,12 +198,12 @@ impl Round<Rostered> {
     ) -> Result<Self, Refusal> {
         self.phase.admitted.retain(|site, _| !sites.contains(site));
         let (found, smallest) =
-            (self.phase.admitted.len(), self.terms.manifest.quorum.smallest_roster);
+            (self.phase.admitted.len(), self.subject.terms.quorum.smallest_roster);
         if found < smallest {
             return Err(too_few(smallest, found));
         }
         let attempt = self.phase.roster.statement().attempt + 1;
-        self.phase.roster = sign(&self.terms, &self.phase.admitted, attempt, key)?;
+        self.phase.roster = sign(&self.subject, &self.phase.admitted, attempt, key)?;
         self.phase.since = now;
         self.phase.checkpoint = None;
         self.phase.committed.clear();
@@ -214,6 +214,6 @@ impl Round<Rostered> {
     #[must_use]
     pub fn released(self, release: Signed<Release>) -> Round<Released> {
         let phase = Released { roster: self.phase.roster, release };
-        Round { terms: self.terms, phase }
+        Round { subject: self.subject, phase }
     }
 }

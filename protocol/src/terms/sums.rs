@@ -46,8 +46,7 @@ impl Terms {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates
     pub fn largest_value(&self) -> u64 {
         let format = self.aggregation.update_type.format();
-        // A hostile site may send the most negative integer.
-        let largest = format.largest().map_or(0, |largest| u64::from(largest.unsigned_abs()) + 1);
+        let largest = format.bound().map_or(0, u64::from);
         match (self.norm_bound(), self.smallest_step()) {
             // One more, for a value that is scaled down and rounded.
             (Some(bound), Some(step)) => largest.min((bound / step) as u64 + 1),
