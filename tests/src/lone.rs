@@ -6,7 +6,7 @@ use crate::study;
 use sealfold_protocol::access::Role;
 use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::endpoint::Endpoint;
-use sealfold_protocol::manifest::Manifest;
+use sealfold_study::Manifest;
 use sealfold_protocol::{MultiSigned, SigningKey};
 use std::path::Path;
 

@@ -1,16 +1,17 @@
 //! A site as the protocol describes it, in the hands of a test that may let it
 //! misbehave.
 
+use crate::study::Study;
 use sealfold_aggregation::format::Codec;
+use sealfold_aggregation::quantise::{quantise, read_integers, read_sums};
 use sealfold_protocol::bytes::Random;
-use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::offer::Offer;
-use sealfold_protocol::release::{self, AggregatePreamble, Disclosure, Opening, Release};
+use sealfold_protocol::release::{self, Disclosure, Opening, Release};
 use sealfold_protocol::roster::{Commit, Roster};
 use sealfold_protocol::seal::{self, InputKey, OpeningReader, SealingWriter};
-use sealfold_protocol::update::{PREAMBLE, Preamble, UpdateHeader};
+use sealfold_protocol::terms::{RoundKind, Terms};
+use sealfold_protocol::update::UpdateHeader;
 use sealfold_protocol::{Digest, Signed, SigningKey, content};
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
 /// A site with its keys.
@@ -82,48 +83,11 @@ impl Site {
         (Signed::sign(header, &self.key).unwrap(), key)
     }
 
-    /// Seals an update as an honest site does.
+    /// Seals values of the model as an honest site does that need not scale them;
+    /// its channels are zeros.
     #[must_use]
-    pub fn seal(
-        &self,
-        offer: &Signed<Offer>,
-        layout: Digest,
-        examples: u64,
-        values: &[f32],
-    ) -> Sealed {
-        let preamble = Preamble { examples, layout, metrics: BTreeMap::new() };
-        self.seal_plain(offer, &plain(&preamble.encode(PREAMBLE).unwrap(), values))
-    }
-
-    /// Seals values in the form in which the study's updates travel.
-    #[must_use]
-    pub fn seal_as_agreed(
-        &self,
-        offer: &Signed<Offer>,
-        manifest: &Manifest,
-        examples: u64,
-        values: &[f32],
-    ) -> Sealed {
-        let format = manifest.aggregation.update_type.format();
-        let codec = Codec::new(format, &manifest.scales()).unwrap();
-        let mut bytes = vec![0; values.len() * format.width()];
-        codec.encode(0, values, &mut bytes).unwrap();
-        self.seal_values(offer, manifest, examples, &bytes)
-    }
-
-    /// Seals values that are encoded already.
-    #[must_use]
-    pub fn seal_values(
-        &self,
-        offer: &Signed<Offer>,
-        manifest: &Manifest,
-        examples: u64,
-        values: &[u8],
-    ) -> Sealed {
-        let layout = manifest.layout_digest().unwrap();
-        let preamble = Preamble { examples, layout, metrics: BTreeMap::new() };
-        let preamble = preamble.encode(manifest.preamble_length()).unwrap();
-        self.seal_plain(offer, &[preamble.as_slice(), values].concat())
+    pub fn seal(&self, offer: &Signed<Offer>, terms: &Terms, values: &[f32]) -> Sealed {
+        self.seal_plain(offer, &plain(terms, offer.statement().round, values))
     }
 
     /// Seals any plaintext.
@@ -152,9 +116,9 @@ impl Site {
         Signed::sign(Commit::to(roster, &self.name, header, checkpoint), &self.key).unwrap()
     }
 
-    /// Opens a released aggregate as this site, checking every link.
+    /// Opens a released aggregate as this site, checking every link: its bytes.
     #[must_use]
-    pub fn open(&self, release: &Signed<Release>, sealed: &[u8]) -> Vec<f32> {
+    pub fn open(&self, release: &Signed<Release>, sealed: &[u8]) -> Vec<u8> {
         let statement = release.statement();
         let opening = self.opening(release);
         let context = release::seal_context(&statement.offer, &statement.roster);
@@ -166,9 +130,7 @@ impl Site {
             .unwrap();
         let commitment = release::commitment(&opening.blinding, &content::digest(&plain));
         assert_eq!(commitment, statement.aggregate);
-        let (preamble, tensors) = plain.split_at(PREAMBLE);
-        assert_eq!(AggregatePreamble::decode(preamble).unwrap().roster, statement.roster);
-        floats(tensors)
+        plain
     }
 
     /// What opens a released aggregate.
@@ -186,12 +148,80 @@ impl Site {
     }
 }
 
-/// A plaintext from a preamble and values.
+/// The plaintext of an update of a round: values of the model as they travel, and
+/// zeros for the channels.
 #[must_use]
-pub fn plain(preamble: &[u8], values: &[f32]) -> Vec<u8> {
-    let mut plain = preamble.to_vec();
-    values.iter().for_each(|value| plain.extend_from_slice(&value.to_le_bytes()));
+pub fn plain(terms: &Terms, round: u32, values: &[f32]) -> Vec<u8> {
+    let mut plain = encoded(terms, values);
+    plain.resize(usize::try_from(terms.update_length(terms.kind(round))).unwrap(), 0);
     plain
+}
+
+/// Values of the model as they travel: whole numbers of steps, or floating-point
+/// numbers.
+#[must_use]
+pub fn encoded(terms: &Terms, values: &[f32]) -> Vec<u8> {
+    let format = terms.aggregation.update_type.format();
+    let mut bytes = vec![0; values.len() * format.width()];
+    if !format.is_integer() {
+        Codec::new(format).unwrap().encode(0, values, &mut bytes).unwrap();
+        return bytes;
+    }
+    let (mut values, mut out) = (values, bytes.as_mut_slice());
+    for tensor in &terms.model.tensors {
+        let elements = usize::try_from(tensor.elements().unwrap()).unwrap().min(values.len());
+        let (these, rest) = values.split_at(elements);
+        let (here, behind) = std::mem::take(&mut out).split_at_mut(elements * format.width());
+        quantise(format, 1.0 / terms.step(tensor).unwrap(), these, here).unwrap();
+        (values, out) = (rest, behind);
+    }
+    bytes
+}
+
+/// The model's values of a training round's aggregate, divided as sites divide
+/// them.
+#[must_use]
+pub fn mean<'a>(
+    terms: &Terms,
+    roster: impl IntoIterator<Item = &'a str>,
+    aggregate: &[u8],
+) -> Vec<f32> {
+    let words = terms.words(RoundKind::Training);
+    let count = usize::try_from(terms.model.parameters()).unwrap();
+    let bytes = &aggregate[..count * words.width()];
+    if !terms.aggregation.rule.is_exact() {
+        return floats(bytes);
+    }
+    let divisor = terms.divisor(roster);
+    let mut out = vec![0.0; count];
+    let mut done = 0;
+    for tensor in &terms.model.tensors {
+        let elements = usize::try_from(tensor.elements().unwrap()).unwrap();
+        let bytes = &bytes[done * words.width()..(done + elements) * words.width()];
+        let scale = terms.step(tensor).unwrap() / divisor;
+        read_sums(words, bytes, scale, &mut out[done..done + elements]).unwrap();
+        done += elements;
+    }
+    out
+}
+
+/// The sums of the channels in an aggregate of such a round, in steps.
+#[must_use]
+pub fn channels(terms: &Terms, kind: RoundKind, aggregate: &[u8]) -> Vec<i64> {
+    let words = terms.words(kind);
+    let first = usize::try_from(terms.model_values(kind)).unwrap() * words.width();
+    let mut out = vec![0; (aggregate.len() - first) / words.width()];
+    read_integers(words, &aggregate[first..], &mut out).unwrap();
+    out
+}
+
+/// The mean that a study's sites, all of them or the first few, read from a
+/// release.
+#[must_use]
+pub fn released(study: &Study, sites: usize, release: &Signed<Release>, sealed: &[u8]) -> Vec<f32> {
+    let plain = study.sites[0].open(release, sealed);
+    let roster = study.sites[..sites].iter().map(|site| site.name.as_str());
+    mean(study.terms(), roster, &plain)
 }
 
 /// Seals bytes under a header's digest.

@@ -10,11 +10,12 @@ use sealfold_attestation::simulation::{DocumentFields, SimulationRoot};
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::bytes::Random;
 use sealfold_protocol::leaf::{Held, Kind, Leaf};
-use sealfold_protocol::manifest::{Amends, Manifest};
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::release::{Disclosure, Opening, Release};
 use sealfold_protocol::roster::{Commit, Member, Roster};
+use sealfold_protocol::terms::{Amends, RoundKind};
 use sealfold_protocol::{Digest, MultiSigned, Secret, Signed, SigningKey, Statement, seal};
+use sealfold_study::Manifest;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -51,7 +52,7 @@ impl Story {
     pub fn new(folder: &Path, options: &Options) -> Self {
         std::fs::create_dir_all(folder.join("objects")).unwrap();
         let study = Study::new(options);
-        let base = study.manifest.statement().model.initial;
+        let base = study.terms().model.initial;
         Self {
             folder: folder.to_owned(),
             base,
@@ -162,7 +163,7 @@ impl Story {
     pub fn amendment(&self, change: impl FnOnce(&mut Manifest)) -> MultiSigned<Manifest> {
         let first = self.study.manifest.digest();
         let mut manifest = self.study.manifest.statement().clone();
-        manifest.amends = Some(Amends { study: first, predecessor: first });
+        manifest.terms.amends = Some(Amends { study: first, predecessor: first });
         change(&mut manifest);
         let mut signed = MultiSigned::sign(manifest, &self.study.sites[0].key).unwrap();
         for site in &self.study.sites[1..] {
@@ -183,7 +184,7 @@ impl Story {
             round,
             base: self.base,
             previous: self.previous,
-            clip: self.study.manifest.statement().round_clip(self.clip),
+            clip: self.study.terms().round_clip(self.clip),
             update_key: seal::public_of(&[5; 32]).unwrap(),
             instance_key: self.key.verifying_key(),
         };
@@ -250,9 +251,8 @@ impl Story {
             previous: of.previous,
             aggregate: Digest::of(&[roster.digest().as_bytes()]),
             object: Random::new(*offer.digest().as_bytes()),
-            plain_length: 20_384,
-            spent: self.study.manifest.statement().spent(of.round).unwrap(),
-            below_clip: self.study.manifest.statement().first_clip().map(|_| 1),
+            plain_length: self.study.terms().aggregate_length(self.study.terms().kind(of.round)),
+            below_clip: self.study.terms().first_clip().map(|_| 1),
             disclosure: Disclosure::Everyone(Opening { key: secret(), blinding: secret() }),
         };
         Signed::sign(release, &self.key).unwrap()
@@ -283,11 +283,13 @@ impl Story {
 
     /// Goes on from a release.
     pub fn released(&mut self, release: &Signed<Release>) {
-        let manifest = self.study.manifest.statement();
-        let clip = manifest.round_clip(self.clip);
-        self.clip = manifest.next_clip(clip, release.statement().below_clip);
+        let terms = self.study.terms();
+        let clip = terms.round_clip(self.clip);
+        self.clip = terms.next_clip(clip, release.statement().below_clip);
         self.previous = Some(release.digest());
-        self.base = Digest::of(&[b"model", release.digest().as_bytes()]);
+        if terms.kind(release.statement().round) == RoundKind::Training {
+            self.base = Digest::of(&[b"model", release.digest().as_bytes()]);
+        }
     }
 
     /// Logs an abandonment signed by the first n sites.

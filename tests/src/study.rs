@@ -3,8 +3,9 @@
 use crate::site::Site;
 use sealfold_protocol::api::OfferRequest;
 use sealfold_protocol::bytes::Envelope;
-use sealfold_protocol::manifest::Manifest;
+use sealfold_protocol::terms::Terms;
 use sealfold_protocol::{Digest, MultiSigned, SigningKey, content};
+use sealfold_study::Manifest;
 use std::fs::Permissions;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,10 @@ pub struct Options {
     pub rounds: u32,
     /// The aggregation section.
     pub aggregation: String,
+    /// The weights of the first sites; the others have 1.
+    pub weights: Vec<u32>,
+    /// The promises that the study gives up, beside `weak`.
+    pub accepts: Vec<&'static str>,
     /// The privacy section.
     pub privacy: String,
     /// What the model section and its tensor have besides: the optimiser, the
@@ -63,7 +68,9 @@ impl Default for Options {
             colluders: 0,
             parameters: 1000,
             rounds: 5,
-            aggregation: "rule = \"weighted-mean\"\nlargest_weight_share = 0.5".to_owned(),
+            aggregation: MEAN.to_owned(),
+            weights: Vec::new(),
+            accepts: Vec::new(),
             privacy: "unit = \"none\"".to_owned(),
             model: ["", "", ""],
             deadlines: [60, 60, 600],
@@ -78,6 +85,10 @@ impl Default for Options {
         }
     }
 }
+
+/// A mean with a limit that no honest test comes near, and the grid that follows
+/// from it: for four sites steps of 1/8192.
+pub const MEAN: &str = "rule = \"weighted-mean\"\nnorm_limit = 65536.0";
 
 /// The name of the log that test studies stand in.
 pub const LOG_ORIGIN: &str = "log.example/test";
@@ -128,13 +139,19 @@ impl Study {
         self.manifest.digest()
     }
 
+    /// The terms of the manifest.
+    #[must_use]
+    pub fn terms(&self) -> &Terms {
+        &self.manifest.statement().terms
+    }
+
     /// What a host asks an enclave for in round 1.
     #[must_use]
     pub fn first_offer(&self) -> OfferRequest {
         OfferRequest {
             manifests: vec![Envelope(self.manifest.envelope().unwrap())],
             round: 1,
-            base: self.manifest.statement().model.initial,
+            base: self.terms().model.initial,
             previous: None,
             clip: None,
         }
@@ -143,7 +160,7 @@ impl Study {
     /// The number of parameters.
     #[must_use]
     pub fn parameters(&self) -> usize {
-        usize::try_from(self.manifest.statement().model.parameters()).unwrap()
+        usize::try_from(self.terms().model.parameters()).unwrap()
     }
 }
 
@@ -166,11 +183,20 @@ pub fn zeros(parameters: usize) -> Digest {
 pub fn toml(options: &Options, sites: &[Site]) -> String {
     let keys: Vec<_> =
         sites.iter().map(|site| format!("\"{}\"", site.key.verifying_key())).collect();
-    let listed: String = sites.iter().map(Site::listing).collect();
+    let weights = options.weights.iter().copied().chain(std::iter::repeat(1));
+    let listed = sites.iter().zip(weights).map(|(site, weight)| {
+        let weight = if weight == 1 { String::new() } else { format!("weight = {weight}\n") };
+        site.listing() + &weight
+    });
+    let listed: String = listed.collect();
+    let weak = options.weak.then_some("few-honest-sites");
+    let accepts: Vec<_> =
+        weak.iter().chain(&options.accepts).map(|name| format!("\"{name}\"")).collect();
     let [upload, commit, round] = options.deadlines;
     let sections = options.query.as_ref().map(|query| query.sections.clone());
     format!(
-        r#"format = 1
+        r#"format = 2
+accepts = [{accepts}]
 [study]
 name = "test"
 purpose = "a test"
@@ -182,7 +208,6 @@ valid_until = "2046-01-01T00:00:00Z"
 [quorum]
 smallest_roster = {k}
 colluders = {c}
-{accepts}
 [deadlines]
 upload_seconds = {upload}
 commit_seconds = {commit}
@@ -203,7 +228,7 @@ key = "{log}"
         k = options.smallest_roster,
         c = options.colluders,
         readers = options.readers,
-        accepts = if options.weak { "accepts = [\"few-honest-sites\"]" } else { "" },
+        accepts = accepts.join(", "),
         measurements = options.measurements,
         log = log_key().verifying_key(),
         required = sites.len() / 2 + 1,

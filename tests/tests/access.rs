@@ -23,8 +23,8 @@ use std::time::Instant;
 
 fn sealed(system: &System, site: usize, value: f32) -> Sealed {
     let offer = Offer::open(&system.round(1).offer.unwrap().0).unwrap();
-    let layout = system.study.manifest.statement().layout_digest().unwrap();
-    system.study.sites[site].seal(&offer, layout, 1, &[value; 1000])
+    let terms = system.study.terms().clone();
+    system.study.sites[site].seal(&offer, &terms, &[value; 1000])
 }
 
 fn refused(reply: &Reply, status: u16, check: &str) {

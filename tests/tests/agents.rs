@@ -148,9 +148,9 @@ fn a_step_that_is_not_finite_is_not_taken_by_anybody() {
 fn an_upload_that_gave_way_is_begun_again() {
     let system = System::start(&Options { parameters: 1000, ..Options::default() });
     let offer = Offer::open(&system.round(1).offer.unwrap().0).unwrap();
-    let layout = system.study.manifest.statement().layout_digest().unwrap();
+    let terms = system.study.terms().clone();
     let site = &system.study.sites[3];
-    let other = site.seal(&offer, layout, 1, &[9.0; 1000]);
+    let other = site.seal(&offer, &terms, &[9.0; 1000]);
     let body = json!({ "envelope": Envelope(other.header.envelope().to_vec()) }).to_string();
     let (key, host) = (SigningKey::from_seed(&site.key.seed()).unwrap(), system.endpoint());
     let came = AtomicBool::new(false);

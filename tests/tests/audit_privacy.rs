@@ -17,7 +17,7 @@ fn private(rounds: u32, epsilon: f64) -> Options {
     Options {
         parameters: 50,
         rounds,
-        aggregation: "rule = \"sum\"\ndivisor = 100\nupdate_type = \"grid\"".to_owned(),
+        aggregation: "rule = \"sum\"\ndivisor = 100".to_owned(),
         privacy: format!(
             "unit = \"patient\"\nclip = 2\nstep = 0.0000152587890625\nnoise_multiplier = 2.5\n\
              epsilon = {epsilon}\ndelta = 1e-5"
@@ -155,7 +155,7 @@ fn an_amendment_cannot_reset_or_raise_the_budget() {
     audit.story.round(1);
     // More noise from now on, as if it had been there from the beginning.
     let reset = audit.story.amendment(|manifest| {
-        if let Privacy::Patient(noise) = &mut manifest.privacy {
+        if let Privacy::Patient(noise) = &mut manifest.terms.privacy {
             noise.noise_multiplier = 25.0;
             noise.epsilon = 0.5;
         }
@@ -164,7 +164,7 @@ fn an_amendment_cannot_reset_or_raise_the_budget() {
     audit.story.manifested(&reset);
     assert_eq!(audit.found(&[]), [("manifest".to_owned(), Some(first))]);
     let raised = audit.story.amendment(|manifest| {
-        if let Privacy::Patient(noise) = &mut manifest.privacy {
+        if let Privacy::Patient(noise) = &mut manifest.terms.privacy {
             noise.epsilon = 40.0;
         }
     });
@@ -172,12 +172,12 @@ fn an_amendment_cannot_reset_or_raise_the_budget() {
     let found = audit.found(&[]);
     assert_eq!(checks(&found), ["manifest", "manifest"]);
     // More rounds than the budget buys are no manifest at all.
-    let longer = audit.story.amendment(|manifest| manifest.study.rounds = 30);
+    let longer = audit.story.amendment(|manifest| manifest.terms.rounds = 30);
     audit.story.manifested(&longer);
     assert_eq!(checks(&audit.found(&[])), ["manifest", "manifest", "statement"]);
     // A second amendment of one predecessor, of which only one can follow.
-    let shorter = audit.story.amendment(|manifest| manifest.study.rounds = 2);
-    let other = audit.story.amendment(|manifest| manifest.quorum.smallest_roster = 4);
+    let shorter = audit.story.amendment(|manifest| manifest.terms.rounds = 2);
+    let other = audit.story.amendment(|manifest| manifest.terms.quorum.smallest_roster = 4);
     audit.story.manifested(&shorter);
     audit.story.manifested(&other);
     assert_eq!(checks(&audit.found(&[])), ["manifest", "manifest", "statement", "manifest"]);

@@ -3,7 +3,8 @@
 
 use sealfold_protocol::access::Role;
 use sealfold_protocol::api::MAX_PIECE;
-use sealfold_protocol::manifest::{Amends, Manifest};
+use sealfold_protocol::terms::Amends;
+use sealfold_study::Manifest;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::update::PREAMBLE;
 use sealfold_protocol::{MultiSigned, SigningKey};
@@ -28,7 +29,7 @@ fn throw_away(i: u32) -> SigningKey {
 fn amendment(study: &Study, change: impl Fn(&mut Manifest)) -> Manifest {
     let mut manifest = study.manifest.statement().clone();
     let id = study.id();
-    manifest.amends = Some(Amends { study: id, predecessor: id });
+    manifest.terms.amends = Some(Amends { study: id, predecessor: id });
     change(&mut manifest);
     manifest
 }
@@ -43,13 +44,13 @@ fn a_strangers_manifests_do_not_take_the_processor() {
     let id = study.id().to_string();
     let host = Lone::start(folder.path(), "host", &["--study", &id, "--stranger-rate", "1000"]);
     assert_eq!(host.publish(&study.sites[0].key, &study.manifest).status, 200);
-    let large = |manifest: &mut Manifest| manifest.study.purpose = "x".repeat(1_000_000);
+    let large = |manifest: &mut Manifest| manifest.agreement.study.purpose = "x".repeat(1_000_000);
     let mut unknown = study.manifest.statement().clone();
     large(&mut unknown);
     let keys: Vec<_> = (0..200).map(throw_away).collect();
     let own = amendment(&study, |manifest| {
         large(manifest);
-        manifest.approval.approvers = keys.iter().map(SigningKey::verifying_key).collect();
+        manifest.terms.approval.approvers = keys.iter().map(SigningKey::verifying_key).collect();
     });
     for (manifest, check) in [(unknown, "not-found"), (own, "right")] {
         let mut signed = MultiSigned::sign(manifest, &study.sites[0].key).unwrap();
@@ -74,8 +75,8 @@ fn an_amendment_that_lacks_approvals_makes_nobody_a_party() {
     assert_eq!(host.publish(key, &study.manifest).status, 200);
     let keys: Vec<_> = (0..40).map(throw_away).collect();
     let manifest = amendment(&study, |manifest| {
-        manifest.approval.approvers = keys.iter().map(SigningKey::verifying_key).collect();
-        manifest.approval.required = 21;
+        manifest.terms.approval.approvers = keys.iter().map(SigningKey::verifying_key).collect();
+        manifest.terms.approval.required = 21;
     });
     let signed = MultiSigned::sign(manifest.clone(), key).unwrap();
     assert_eq!(host.publish(key, &signed).status, 200);
@@ -87,8 +88,8 @@ fn an_amendment_that_lacks_approvals_makes_nobody_a_party() {
     // But for signing that amendment, and no other.
     std::thread::sleep(Duration::from_secs(2));
     let other = amendment(&study, |manifest| {
-        manifest.approval.approvers = vec![keys[0].verifying_key()];
-        manifest.approval.required = 1;
+        manifest.terms.approval.approvers = vec![keys[0].verifying_key()];
+        manifest.terms.approval.required = 1;
     });
     let other = MultiSigned::sign(other, &keys[0]).unwrap();
     assert_eq!(host.publish(&keys[0], &other).check(), "right");

@@ -310,7 +310,7 @@ fn peers_and_an_initial_model_of_somebody_else_are_refused() {
     assert_eq!(ended.check(), "initial-model");
     assert_eq!(
         ended.json()["refusal"]["expected"],
-        system.study.manifest.statement().model.initial.to_string()
+        system.study.manifest.statement().terms.model.initial.to_string()
     );
     assert!(!out.exists());
 }

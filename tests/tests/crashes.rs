@@ -105,8 +105,8 @@ fn a_host_that_is_killed_in_every_phase_loses_nothing_that_it_acknowledged() {
     let _ = system.wait_for(1, "an offer", |round| round.offer.is_some());
     let envelope = system.round(1).offer.unwrap();
     let offer = Offer::open(&envelope.0).unwrap();
-    let layout = system.study.manifest.statement().layout_digest().unwrap();
-    let update = system.study.sites[0].seal(&offer, layout, 1, &vec![1.0; 700_000]);
+    let terms = system.study.terms().clone();
+    let update = system.study.sites[0].seal(&offer, &terms, &vec![1.0; 700_000]);
     let (name, digest) = (update.header.digest().to_string(), update.header.digest());
     let begin = |system: &System| system.begin_upload(&update.header);
     let append = |system: &System, site: usize, offset: usize, piece: &[u8]| {

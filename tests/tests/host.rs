@@ -28,8 +28,8 @@ fn requests_that_are_too_large_or_no_requests_are_refused_by_name() {
     assert_eq!(send("POST", "/v1/studies", b"{\"envelope\": \"AAAA\"}").1, "encoding");
     assert_eq!(send("POST", "/v1/studies", &vec![b' '; 5 << 20]).1, "size");
     let offer = Offer::open(&system.round(1).offer.unwrap().0).unwrap();
-    let layout = system.study.manifest.statement().layout_digest().unwrap();
-    let update = system.study.sites[0].seal(&offer, layout, 1, &[1.0; 1000]);
+    let terms = system.study.terms().clone();
+    let update = system.study.sites[0].seal(&offer, &terms, &[1.0; 1000]);
     let own = format!("/v1/uploads/{}", system.begin_upload(&update.header).header);
     assert_eq!(send("PATCH", &own, &vec![0; MAX_PIECE + 1]).1, "size");
     assert_eq!(send("PATCH", &own, b"x").1, "request");

@@ -133,8 +133,8 @@ fn a_record_that_rots_between_admission_and_fold_drops_its_site_alone() {
 fn a_piece_of_an_upload_that_its_client_cuts_is_not_there() {
     let (system, _middle) = start();
     let offer = Offer::open(&system.round(1).offer.unwrap().0).unwrap();
-    let layout = system.study.manifest.statement().layout_digest().unwrap();
-    let update = system.study.sites[0].seal(&offer, layout, 1, &vec![1.0; PARAMETERS]);
+    let terms = system.study.terms().clone();
+    let update = system.study.sites[0].seal(&offer, &terms, &vec![1.0; PARAMETERS]);
     let status = || system.begin_upload(&update.header);
     assert_eq!(status().received, 0);
     let path = format!("/v1/uploads/{}", update.header.digest());

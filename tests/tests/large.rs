@@ -58,15 +58,15 @@ fn a_study_of_two_hundred_sites_is_amended_a_dozen_times() {
     let mut chain = vec![study.manifest.clone()];
     for rounds in 50..62 {
         let mut manifest = chain[0].statement().clone();
-        manifest.study.rounds = rounds;
+        manifest.terms.rounds = rounds;
         let predecessor = chain.last().unwrap().digest();
-        manifest.amends = Some(Amends { study: study.id(), predecessor });
+        manifest.terms.amends = Some(Amends { study: study.id(), predecessor });
         let mut signed = MultiSigned::sign(manifest, &study.sites[0].key).unwrap();
         study.sites[1..].iter().for_each(|site| signed.add_signature(&site.key).unwrap());
         chain.push(signed);
     }
     let manifests: Vec<_> = chain.iter().map(|m| Envelope(m.envelope().unwrap())).collect();
-    let base = study.manifest.statement().model.initial;
+    let base = study.manifest.statement().terms.model.initial;
     let request = OfferRequest { manifests, round: 1, base, previous: None, clip: None };
     assert!(serde_json::to_vec(&request).unwrap().len() > MAX_JSON);
     let offer: EnvelopeBody = http::call(&endpoint, "POST", "/v1/offer", &request).unwrap();

@@ -48,7 +48,7 @@ fn hundreds_of_sites_are_folded_through_a_socket() {
         sites: SITES,
         smallest_roster: SITES,
         parameters: PARAMETERS,
-        aggregation: "rule = \"weighted-mean\"\nlargest_weight_share = 1.0".into(),
+        aggregation: sealfold_tests::study::MEAN.into(),
         ..Options::default()
     };
     let mut objects = Objects::new();

@@ -287,11 +287,11 @@ fn bodies_and_replies_are_as_documented_through_a_whole_round() {
     let abandonment = MultiSigned::sign(abandonment, &sites[0].key).unwrap();
     post(&format!("{rounds}/abandonments"), &envelope(&abandonment.envelope().unwrap()));
 
-    let layout = api.system.study.manifest.statement().layout_digest().unwrap();
+    let terms = api.system.study.terms().clone();
     let mut headers = Vec::new();
     for (place, (site, value)) in sites.iter().zip([1.0, 2.0, 4.0, f32::NAN]).enumerate() {
         api.site.set(place);
-        let update = site.seal(&offer, layout, 1, &[value; 1000]);
+        let update = site.seal(&offer, &terms, &[value; 1000]);
         let header = update.header.digest();
         post(&format!("{rounds}/updates"), &envelope(update.header.envelope()));
         api.good("PATCH", "/v1/uploads/{header}", &header.to_string(), &Body::Bytes(&update.bytes));
@@ -311,7 +311,7 @@ fn bodies_and_replies_are_as_documented_through_a_whole_round() {
     }
     let open = get(rounds);
     assert!(open["uploads"].to_string().contains("\"finite\""), "{open}");
-    let update = sites[3].seal(&offer, layout, 1, &[8.0; 1000]);
+    let update = sites[3].seal(&offer, &terms, &[8.0; 1000]);
     headers[3] = update.header.digest();
     post(&format!("{rounds}/updates"), &envelope(update.header.envelope()));
     let name = headers[3].to_string();

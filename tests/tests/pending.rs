@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use sealfold_protocol::api::{RoundStatus, StudyStatus};
-use sealfold_protocol::manifest::{Amends, Manifest};
+use sealfold_protocol::terms::Amends;
+use sealfold_study::Manifest;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::release::Release;
 use sealfold_protocol::report::ModelReport;
@@ -22,8 +23,8 @@ fn offer(round: &RoundStatus) -> Signed<Offer> {
 /// A site uploads an update to the standing offer, by hand.
 fn upload(system: &System, site: usize, value: f32) {
     let (offer, site) = (offer(&system.round(1)), &system.study.sites[site]);
-    let layout = system.study.manifest.statement().layout_digest().unwrap();
-    let update = site.seal(&offer, layout, 1, &[value; 1000]);
+    let terms = system.study.terms().clone();
+    let update = site.seal(&offer, &terms, &[value; 1000]);
     let reply = system.post_as(site, "updates", update.header.envelope());
     assert_eq!(reply.status, 200, "{}", String::from_utf8_lossy(&reply.body));
     let reply = system.append_as(site, &update.header.digest(), 0, &update.bytes);
@@ -65,14 +66,14 @@ fn one_site_does_not_take_away_what_others_have_signed() {
     let mut system = System::start(&Options::default());
     let amended = |rounds: u32| {
         let mut manifest = system.study.manifest.statement().clone();
-        manifest.study.rounds = rounds;
-        manifest.measurements = Manifest::open(&system.status().manifests[0].0)
+        manifest.terms.rounds = rounds;
+        manifest.agreement.measurements = Manifest::open(&system.status().manifests[0].0)
             .unwrap()
             .statement()
             .measurements
             .clone();
         let id = system.study.id();
-        manifest.amends = Some(Amends { study: id, predecessor: id });
+        manifest.terms.amends = Some(Amends { study: id, predecessor: id });
         manifest
     };
     let publish = |system: &System, site: usize, manifest: &Manifest| {

@@ -4,7 +4,7 @@
 
 use sealfold_enclave::attester::{Attester, EvidenceError};
 use sealfold_enclave::engine::Engine;
-use sealfold_protocol::manifest::Manifest;
+use sealfold_study::Manifest;
 use sealfold_protocol::refusal::Check;
 use sealfold_protocol::release::Release;
 use sealfold_protocol::{Secret, Signed};
@@ -22,7 +22,7 @@ const STEP: f64 = 1.0 / 65536.0;
 fn patient() -> Options {
     Options {
         parameters: 100_000,
-        aggregation: "rule = \"sum\"\ndivisor = 100\nupdate_type = \"grid\"".to_owned(),
+        aggregation: "rule = \"sum\"\ndivisor = 100".to_owned(),
         privacy: PATIENT.to_owned(),
         ..Options::default()
     }

@@ -20,7 +20,7 @@ fn private(noise_multiplier: f64, epsilon: f64) -> Options {
     Options {
         parameters: PARAMETERS,
         rounds: 2,
-        aggregation: "rule = \"sum\"\ndivisor = 100\nupdate_type = \"grid\"".to_owned(),
+        aggregation: "rule = \"sum\"\ndivisor = 100".to_owned(),
         privacy: format!(
             "unit = \"patient\"\nclip = 2\nstep = 0.0000152587890625\nsampling_rate = 0.5\n\
              noise_multiplier = {noise_multiplier}\nepsilon = {epsilon}\ndelta = 1e-5"

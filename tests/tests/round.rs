@@ -34,7 +34,7 @@ fn submit(
             let values: Vec<f32> = (0..study.parameters())
                 .map(|p| power(*i) * if p % 2 == 0 { 1.0 } else { -0.5 })
                 .collect();
-            let update = study.sites[*i].seal(offer, layout(study), 1, &values);
+            let update = study.sites[*i].seal(offer, &terms, &values);
             enclave.admit(&host.door, offer, &update).unwrap();
             (*i, update)
         })
@@ -101,7 +101,7 @@ fn order_of_arrival_and_number_of_threads_do_not_change_a_byte() {
         let enclave = Enclave { server, endpoint: endpoint.parse().unwrap() };
         let study = Study::new(&Options {
             parameters: 300_000,
-            aggregation: "rule = \"norm-clipped-mean\"\nclip = 900.0\nlargest_weight_share = 0.4"
+            aggregation: "rule = \"norm-clipped-mean\"\nclip = 900.0"
                 .into(),
             ..Options::default()
         });
@@ -119,7 +119,7 @@ fn order_of_arrival_and_number_of_threads_do_not_change_a_byte() {
                     })
                     .collect();
                 let examples = 10 + 100 * u64::try_from(*i).unwrap();
-                let update = study.sites[*i].seal(&offer, layout(&study), examples, &values);
+                let update = study.sites[*i].seal(&offer, &terms, &values);
                 enclave.admit(&host.door, &offer, &update).unwrap();
                 (*i, update)
             })
@@ -140,7 +140,7 @@ fn long_updates_are_clipped_where_the_rule_says_so() {
     let enclave = host.enclave("enclave");
     let study = Study::new(&Options {
         parameters: 4,
-        aggregation: "rule = \"norm-clipped-mean\"\nclip = 2.0\nlargest_weight_share = 1.0".into(),
+        aggregation: "rule = \"norm-clipped-mean\"\nclip = 2.0".into(),
         ..Options::default()
     });
     let offer = enclave.offer(&study.first_offer()).unwrap();
@@ -151,7 +151,7 @@ fn long_updates_are_clipped_where_the_rule_says_so() {
         .map(|(i, site)| {
             // Norm 200 for the first, 0 for the others.
             let value = if i == 0 { 100.0 } else { 0.0 };
-            let update = site.seal(&offer, layout(&study), 1, &[value; 4]);
+            let update = site.seal(&offer, &terms, &[value; 4]);
             enclave.admit(&host.door, &offer, &update).unwrap();
             update
         })

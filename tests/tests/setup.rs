@@ -182,7 +182,7 @@ fn an_initial_model_has_one_digest_in_any_format() {
         let model = model.to_str().unwrap();
         system.sealfold("site-000", &["study", "digest-model", model, "--study", &study])
     };
-    let initial = system.study.manifest.statement().model.initial.to_string();
+    let initial = system.study.manifest.statement().terms.model.initial.to_string();
     let archive = folder.join("model.npz");
     write_archive(&archive, 1000, 0.0);
     for model in [folder.join("study.safetensors"), archive] {

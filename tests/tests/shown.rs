@@ -17,9 +17,9 @@ fn page(system: &System) -> String {
 fn that_an_upload_was_refused_is_its_own_sites_business() {
     let system = System::start(&Options::default());
     let offer = Offer::open(&system.round(1).offer.unwrap().0).unwrap();
-    let layout = system.study.manifest.statement().layout_digest().unwrap();
+    let terms = system.study.terms().clone();
     let site = &system.study.sites[2];
-    let (before, update) = (page(&system), site.seal(&offer, layout, 1, &[f32::NAN; 1000]));
+    let (before, update) = (page(&system), site.seal(&offer, &terms, &[f32::NAN; 1000]));
     let _ = system.begin_upload(&update.header);
     let reply = system.append_as(site, &update.header.digest(), 0, &update.bytes);
     assert_eq!(reply.status, 200);

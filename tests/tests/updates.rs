@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// A study whose updates have a norm of 100 at most: 1000 values of 1 pass,
 /// 1000 values of 50 do not.
 fn bounded() -> System {
-    let aggregation = "rule = \"weighted-mean\"\nlargest_weight_share = 0.5\nnorm_limit = 100.0";
+    let aggregation = "rule = \"weighted-mean\"\nnorm_limit = 100.0";
     System::start(&Options { aggregation: aggregation.to_owned(), ..Options::default() })
 }
 

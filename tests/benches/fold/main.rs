@@ -46,7 +46,7 @@ struct Round {
 
 impl Round {
     fn new(sites: usize, parameters: usize) -> Self {
-        let clipped = "rule = \"norm-clipped-mean\"\nclip = 1e9\nlargest_weight_share = 1.0";
+        let clipped = "rule = \"norm-clipped-mean\"\nclip = 1e9";
         Self::under(Options {
             sites,
             smallest_roster: (sites / 2 + 1).max(2),

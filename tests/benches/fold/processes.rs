@@ -25,11 +25,11 @@ pub fn seconds(sites: usize, parameters: usize) -> f64 {
         ..Options::default()
     });
     let offer = Offer::open(&system.round(1).offer.unwrap().0).unwrap();
-    let layout = system.study.manifest.statement().layout_digest().unwrap();
+    let terms = system.study.terms().clone();
     let values = vec![0.5; parameters];
     let mut headers: Vec<Digest> = Vec::new();
     for site in &system.study.sites {
-        let update = site.seal(&offer, layout, 100, &values);
+        let update = site.seal(&offer, &terms, &values);
         post(&system, site, "updates", update.header.envelope());
         for (index, piece) in update.bytes.chunks(8 << 20).enumerate() {
             let header = update.header.digest();

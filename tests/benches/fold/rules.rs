@@ -23,7 +23,7 @@ fn rules() -> [(&'static str, usize, String); 9] {
         (
             "geometric-median",
             3,
-            "smoothing = 1e-6\nsteps = 8\nlargest_weight_share = 0.4".to_owned(),
+            "smoothing = 1e-6\nsteps = 8".to_owned(),
         ),
         ("centred-clipping", 1, format!("clip = 1e9\nsteps = 3\n{WEIGHTED}")),
         ("krum", 5, format!("byzantine = 1\n{FEWER}")),

@@ -44,14 +44,14 @@ impl SealedRound {
             study: study.id(),
             manifest: study.manifest.digest(),
             round: 1,
-            base: study.manifest.statement().model.initial,
+            base: study.manifest.statement().terms.model.initial,
             previous: None,
             clip: None,
             update_key: secret.public_key().unwrap(),
             instance_key: key.verifying_key(),
         };
         let offer = Signed::sign(offer, &key).unwrap();
-        let layout = study.manifest.statement().layout_digest().unwrap();
+        let terms = study.terms().clone();
         let mut headers = Vec::new();
         for (place, site) in study.sites.iter().enumerate() {
             let (examples, values) = update(place);

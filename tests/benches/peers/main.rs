@@ -16,7 +16,7 @@ use sealed_round::SealedRound;
 use sealfold_enclave::door::{Doors, RecordDoor};
 use sealfold_enclave::fold::{Failure, Folded};
 use sealfold_enclave::round::Plan;
-use sealfold_protocol::manifest::Manifest;
+use sealfold_study::Manifest;
 use sealfold_protocol::release;
 use sealfold_protocol::seal::{self, InputKey, OpeningReader};
 use sealfold_protocol::update::PREAMBLE;

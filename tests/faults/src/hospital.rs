@@ -15,7 +15,7 @@ use sealfold::update::Trained;
 use sealfold_attestation::Policy;
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::access::Role;
-use sealfold_protocol::manifest::Manifest;
+use sealfold_study::Manifest;
 use sealfold_protocol::{Digest, MultiSigned};
 use sealfold_tests::study::Study;
 use std::path::Path;

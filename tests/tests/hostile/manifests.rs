@@ -39,14 +39,14 @@ fn keys(sites: &[Site]) -> impl Iterator<Item = &SigningKey> {
 /// An amendment of a study's first manifest, signed by all.
 fn amendment(study: &Study, change: impl FnOnce(&mut Manifest)) -> Vec<u8> {
     let mut manifest = study.manifest.statement().clone();
-    manifest.amends = Some(Amends { study: study.id(), predecessor: study.manifest.digest() });
+    manifest.terms.amends = Some(Amends { study: study.id(), predecessor: study.manifest.digest() });
     change(&mut manifest);
     signed(manifest, keys(&study.sites))
 }
 
 fn private() -> Study {
     Study::new(&Options {
-        aggregation: "rule = \"sum\"\ndivisor = 100\nupdate_type = \"grid\"".to_owned(),
+        aggregation: "rule = \"sum\"\ndivisor = 100".to_owned(),
         privacy: PRIVATE.to_owned(),
         ..Options::default()
     })
@@ -94,8 +94,8 @@ fn a_quorum_that_colluders_could_subtract_their_way_through() {
 #[test]
 fn a_manifest_amended_twice_from_one_predecessor() {
     let study = Study::new(&Options::default());
-    let one = amendment(&study, |manifest| manifest.study.purpose = "one".to_owned());
-    let other = amendment(&study, |manifest| manifest.study.purpose = "other".to_owned());
+    let one = amendment(&study, |manifest| manifest.agreement.study.purpose = "one".to_owned());
+    let other = amendment(&study, |manifest| manifest.agreement.study.purpose = "other".to_owned());
     assert_eq!(refused(&study, vec![first(&study), one, other]), Check::Chain);
 }
 
@@ -104,13 +104,13 @@ fn a_budget_reset_by_an_amendment() {
     let study = private();
     // More noise from now on, and a budget that begins again with it.
     let fresh = amendment(&study, |manifest| {
-        if let Privacy::Patient(noise) = &mut manifest.privacy {
+        if let Privacy::Patient(noise) = &mut manifest.terms.privacy {
             noise.noise_multiplier *= 2.0;
         }
     });
     assert_eq!(refused(&study, vec![first(&study), fresh]), Check::Chain);
     // The same rounds again, under the same noise and a claim that it cannot buy.
-    let longer = amendment(&study, |manifest| manifest.study.rounds *= 100);
+    let longer = amendment(&study, |manifest| manifest.terms.rounds *= 100);
     assert_eq!(refused(&study, vec![first(&study), longer]), Check::Manifest);
 }
 
@@ -119,7 +119,7 @@ fn a_manifest_whose_noise_is_too_small() {
     let study = private();
     let with = |change: fn(&mut sealfold_protocol::manifest::Noise)| {
         let mut manifest = study.manifest.statement().clone();
-        if let Privacy::Patient(noise) = &mut manifest.privacy {
+        if let Privacy::Patient(noise) = &mut manifest.terms.privacy {
             change(noise);
         }
         refused(&study, vec![signed(manifest, keys(&study.sites))])
@@ -140,8 +140,8 @@ fn a_manifest_whose_noise_is_too_small() {
         change(&mut manifest);
         refused(&study, vec![signed(manifest, keys(&study.sites))])
     };
-    assert_eq!(changed(|manifest| manifest.study.rounds = 1000), Check::Manifest);
-    assert_eq!(changed(|manifest| manifest.aggregation.norm_limit = Some(1.0)), Check::Manifest);
+    assert_eq!(changed(|manifest| manifest.terms.rounds = 1000), Check::Manifest);
+    assert_eq!(changed(|manifest| manifest.terms.aggregation.norm_limit = Some(1.0)), Check::Manifest);
 }
 
 /// A purpose that goes on, under a line feed, with terms that are not the

@@ -29,14 +29,14 @@ impl World {
         let enclave = host.enclave("enclave");
         let study = Study::new(options);
         let offer = enclave.offer(&study.first_offer()).unwrap();
-        let layout = study.manifest.statement().layout_digest().unwrap();
+        let terms = study.terms().clone();
         let sealed: Vec<_> = study
             .sites
             .iter()
             .zip(1u8..)
             .map(|(site, value)| {
                 let values = vec![f32::from(value); study.parameters()];
-                let update = site.seal(&offer, layout, 1, &values);
+                let update = site.seal(&offer, &terms, &values);
                 enclave.admit(&host.door, &offer, &update).unwrap();
                 update
             })
@@ -89,7 +89,7 @@ fn a_colluding_site_that_swaps_its_bytes_between_admission_and_fold() {
     let world = World::admitted(&Options { parameters: 200_000, ..Options::default() });
     world.commit(0..4);
     // The site kept its key: other values, sealed under the same header, open.
-    let layout = world.study.manifest.statement().layout_digest().unwrap();
+    let terms = world.study.terms().clone();
     let preamble =
         sealfold_protocol::update::Preamble { examples: 1, layout, metrics: BTreeMap::new() };
     let plain = site::plain(&preamble.encode(16 << 10).unwrap(), &vec![1e30; 200_000]);
@@ -107,7 +107,7 @@ fn a_colluding_site_that_swaps_its_bytes_between_admission_and_fold() {
 fn a_colluding_site_that_seals_other_bytes_under_the_very_keys_of_its_update() {
     let world = World::admitted(&Options { parameters: 200_000, ..Options::default() });
     world.commit(0..4);
-    let layout = world.study.manifest.statement().layout_digest().unwrap();
+    let terms = world.study.terms().clone();
     let preamble =
         sealfold_protocol::update::Preamble { examples: 1, layout, metrics: BTreeMap::new() };
     let mut values = vec![3.0; 200_000];
@@ -134,9 +134,9 @@ fn a_roster_below_the_smallest_is_never_released() {
     let enclave = host.enclave("enclave");
     let study = Study::new(&Options { deadlines: [1, 1, 4], ..Options::default() });
     let offer = enclave.offer(&study.first_offer()).unwrap();
-    let layout = study.manifest.statement().layout_digest().unwrap();
+    let terms = study.terms().clone();
     for site in &study.sites[..2] {
-        let update = site.seal(&offer, layout, 1, &[1.0; 1000]);
+        let update = site.seal(&offer, &terms, &[1.0; 1000]);
         enclave.admit(&host.door, &offer, &update).unwrap();
     }
     std::thread::sleep(Duration::from_millis(1200));
@@ -145,7 +145,7 @@ fn a_roster_below_the_smallest_is_never_released() {
     // At the deadline the keys are erased, and nothing is admitted any more.
     std::thread::sleep(Duration::from_millis(4200));
     assert_eq!(enclave.status().phase, Phase::Closed);
-    let late = study.sites[2].seal(&offer, layout, 1, &[1.0; 1000]);
+    let late = study.sites[2].seal(&offer, &terms, &[1.0; 1000]);
     let refusal = enclave.admit(&host.door, &offer, &late).unwrap_err();
     assert!(matches!(refusal.check, Check::Deadline | Check::Phase), "{refusal}");
     assert_eq!(enclave.offer(&study.first_offer()).map(|o| o.digest()).ok(), Some(offer.digest()));
@@ -186,7 +186,7 @@ fn a_second_offer_of_one_instance_for_one_round() {
 fn rounds_beyond_the_agreed_number() {
     let world = World::admitted(&Options::default());
     let mut other = world.study.first_offer();
-    other.round = world.study.manifest.statement().study.rounds + 1;
+    other.round = world.study.terms().rounds + 1;
     assert_eq!(world.enclave.offer(&other).unwrap_err().check, Check::Rounds);
     other.round = 0;
     assert_eq!(world.enclave.offer(&other).unwrap_err().check, Check::Rounds);
@@ -201,9 +201,9 @@ fn two_enclaves_for_one_round_share_no_commit() {
     // What was sealed to one instance is nothing to the other.
     let refusal = other.admit(&world.host.door, &theirs, &world.sealed[0]).unwrap_err();
     assert_eq!(refusal.check, Check::Offer);
-    let layout = world.study.manifest.statement().layout_digest().unwrap();
+    let terms = world.study.terms().clone();
     for site in &world.study.sites {
-        let update = site.seal(&theirs, layout, 1, &[1.0; 1000]);
+        let update = site.seal(&theirs, &terms, &[1.0; 1000]);
         other.admit(&world.host.door, &theirs, &update).unwrap();
     }
     let roster = world.enclave.roster(&world.offer).unwrap();
@@ -359,10 +359,10 @@ fn a_site_with_a_boundless_weight() {
     let enclave = host.enclave("enclave");
     let study = Study::new(&Options::default());
     let offer = enclave.offer(&study.first_offer()).unwrap();
-    let layout = study.manifest.statement().layout_digest().unwrap();
+    let terms = study.terms().clone();
     let update = |(i, site): (usize, &site::Site)| {
         let (examples, value) = if i == 0 { (1 << 40, 1.0) } else { (1, 0.0) };
-        let update = site.seal(&offer, layout, examples, &[value; 1000]);
+        let update = site.seal(&offer, &terms, &[value; 1000]);
         enclave.admit(&host.door, &offer, &update).unwrap();
         update
     };

@@ -34,7 +34,7 @@ impl World {
 
     fn good(&self, site: usize) -> Sealed {
         let values = vec![1.0; self.study.parameters()];
-        self.study.sites[site].seal(&self.offer, self.layout(), 1, &values)
+        self.study.sites[site].seal(&self.offer, self.study.terms(), &values)
     }
 
     fn refusal(&self, update: &Sealed) -> Refusal {
@@ -50,11 +50,11 @@ impl World {
 fn a_stranger_and_a_site_that_did_not_approve() {
     let world = World::new(&Options::default());
     let stranger = Site::numbered(77);
-    let update = stranger.seal(&world.offer, world.layout(), 1, &[0.0; 1000]);
+    let update = stranger.seal(&world.offer, world.study.terms(), &[0.0; 1000]);
     assert_eq!(world.check(&update), Check::Site);
     // A listed site under another key.
     let impostor = Site { key: SigningKey::generate().unwrap(), ..Site::numbered(0) };
-    let update = impostor.seal(&world.offer, world.layout(), 1, &[0.0; 1000]);
+    let update = impostor.seal(&world.offer, world.study.terms(), &[0.0; 1000]);
     assert_eq!(world.check(&update), Check::Signature);
     // A listed site whose signature the manifest lacks.
     let study = Study::new(&Options::default());
@@ -65,7 +65,7 @@ fn a_stranger_and_a_site_that_did_not_approve() {
     let enclave = host.enclave("enclave");
     let partly = Study { sites: study.sites, manifest: signed };
     let offer = enclave.offer(&partly.first_offer()).unwrap();
-    let update = partly.sites[3].seal(&offer, world.layout(), 1, &[0.0; 1000]);
+    let update = partly.sites[3].seal(&offer, world.study.terms(), &[0.0; 1000]);
     let refusal = enclave.admit(&host.door, &offer, &update).unwrap_err();
     assert_eq!(refusal.check, Check::SiteApproval);
     assert!(refusal.to_string().contains("sealfold study approve"), "{refusal}");
@@ -76,7 +76,7 @@ fn a_wrong_layout() {
     let world = World::new(&Options::default());
     let site = &world.study.sites[0];
     for length in [0, 999, 1001] {
-        let update = site.seal(&world.offer, world.layout(), 1, &vec![0.0; length]);
+        let update = site.seal(&world.offer, world.study.terms(), &vec![0.0; length]);
         assert_eq!(world.check(&update), Check::Layout, "{length}");
     }
     let update = site.seal(&world.offer, Digest::new([1; 32]), 1, &[0.0; 1000]);
@@ -96,7 +96,7 @@ fn values_that_are_no_numbers_wherever_they_stand() {
     {
         let mut values = vec![1.0; 200_000];
         values[*place] = *bad;
-        let update = world.study.sites[0].seal(&world.offer, world.layout(), 1, &values);
+        let update = world.study.sites[0].seal(&world.offer, world.study.terms(), &values);
         let refusal = world.refusal(&update);
         assert_eq!(refusal.check, Check::Finite, "{bad} at {place}");
         assert!(!refusal.to_string().contains(&place.to_string()), "{refusal}");
@@ -113,7 +113,7 @@ fn counts_in_another_hospitals_evaluation() {
         let world = World::new(&Options {
             parameters,
             rounds: 1,
-            aggregation: "rule = \"sum\"\ndivisor = 100\nupdate_type = \"grid\"".to_owned(),
+            aggregation: "rule = \"sum\"\ndivisor = 100".to_owned(),
             privacy: "unit = \"patient\"\nclip = 2\nstep = 0.0000152587890625\n\
                       noise_multiplier = 0.7\nepsilon = 11\ndelta = 1e-5"
                 .to_owned(),
@@ -147,14 +147,14 @@ fn counts_in_another_hospitals_evaluation() {
 
 #[test]
 fn a_norm_beyond_the_limit_is_told_to_its_site_only() {
-    let aggregation = "rule = \"weighted-mean\"\nlargest_weight_share = 0.5\nnorm_limit = 3.0";
+    let aggregation = "rule = \"weighted-mean\"\nnorm_limit = 3.0";
     let world = World::new(&Options {
         aggregation: aggregation.into(),
         parameters: 4,
         ..Options::default()
     });
     let site = &world.study.sites[0];
-    let update = site.seal(&world.offer, world.layout(), 1, &[2.0; 4]);
+    let update = site.seal(&world.offer, world.study.terms(), &[2.0; 4]);
     let refusal = world.refusal(&update);
     assert_eq!(refusal.check, Check::NormLimit);
     assert!(!refusal.found.contains('4'), "{refusal}");
@@ -163,7 +163,7 @@ fn a_norm_beyond_the_limit_is_told_to_its_site_only() {
     let finding = seal::unseal(&site.release_seed, &info, b"", &sealed).unwrap();
     assert_eq!((finding.len(), finding.trim_ascii_end()), (512, &b"4"[..]));
     assert!(seal::unseal(&world.study.sites[1].release_seed, &info, b"", &sealed).is_err());
-    let short = site.seal(&world.offer, world.layout(), 1, &[1.5; 4]);
+    let short = site.seal(&world.offer, world.study.terms(), &[1.5; 4]);
     assert!(world.enclave.admit(&world.host.door, &world.offer, &short).is_ok());
 }
 
@@ -171,7 +171,7 @@ fn a_norm_beyond_the_limit_is_told_to_its_site_only() {
 /// norm passed the limit, and by how much, cannot be told from either.
 #[test]
 fn a_refused_norm_is_read_to_its_end_like_an_admitted_one() {
-    let aggregation = "rule = \"weighted-mean\"\nlargest_weight_share = 0.5\nnorm_limit = 3.0";
+    let aggregation = "rule = \"weighted-mean\"\nnorm_limit = 3.0";
     let world = World::new(&Options {
         aggregation: aggregation.into(),
         parameters: 500_000,
@@ -182,7 +182,7 @@ fn a_refused_norm_is_read_to_its_end_like_an_admitted_one() {
     for (place, value) in [(0, 1e30), (499_999, 3.1), (0, 2.9)] {
         let mut values = vec![0.0; 500_000];
         values[place] = value;
-        let update = world.study.sites[0].seal(&world.offer, world.layout(), 1, &values);
+        let update = world.study.sites[0].seal(&world.offer, world.study.terms(), &values);
         let before = world.host.door.reads();
         let outcome = world.enclave.admit(&world.host.door, &world.offer, &update);
         let reads = world.host.door.reads() - before;
@@ -219,7 +219,7 @@ fn another_round_study_or_offer() {
     // An update that was made for another instance's offer of the same round.
     let other = world.host.enclave("other");
     let theirs = other.offer(&world.study.first_offer()).unwrap();
-    let update = site.seal(&theirs, world.layout(), 1, &[0.0; 1000]);
+    let update = site.seal(&theirs, world.study.terms(), &[0.0; 1000]);
     assert_eq!(world.check(&update), Check::Offer);
 }
 
