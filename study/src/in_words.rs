@@ -129,10 +129,10 @@ pub fn terms(manifest: &Manifest, id: &Digest) -> Vec<(&'static str, String)> {
 
 /// The training rounds, and the one that measures the last model.
 fn rounds(terms: &Terms) -> String {
-    match terms.channels.is_empty() {
-        true => terms.rounds.to_string(),
-        false => format!("{}, and one that measures the last model", terms.rounds),
+    if terms.channels.is_empty() {
+        return terms.rounds.to_string();
     }
+    format!("{}, and one that measures the last model", terms.rounds)
 }
 
 /// A weight and the share that it is of all sites' weights.
@@ -153,10 +153,8 @@ fn travel(terms: &Terms) -> String {
         return format!("{name}, released as float32");
     };
     let one = terms.model.tensors.iter().all(|tensor| terms.step(tensor) == Some(first));
-    let steps = match one {
-        true => format!("steps of {first}"),
-        false => "steps of each tensor's own".to_owned(),
-    };
+    let own = "steps of each tensor's own".to_owned();
+    let steps = if one { format!("steps of {first}") } else { own };
     let bits = 8 * terms.words(RoundKind::Training).width();
     format!("{name} in {steps}, released as exact sums of {bits} bits")
 }

@@ -20,6 +20,9 @@
 //! # Ok::<(), sealfold_protocol::Error>(())
 //! ```
 
+// Steps are compared exactly: they are powers of two.
+#![cfg_attr(test, allow(clippy::float_cmp))]
+
 mod agreement;
 mod claim;
 mod data;

@@ -41,7 +41,8 @@ pub fn make<D: Doors>(
     let mut maker = Maker::new(combination, values, reader.sites())?;
     // As long as they ever get from the start: a buffer that grows leaves what
     // it held behind.
-    let mut plain = Zeroizing::new(Vec::with_capacity(RECORD * values.words().width() / values.width()));
+    let mut plain =
+        Zeroizing::new(Vec::with_capacity(RECORD * values.words().width() / values.width()));
     let mut sealed = Vec::with_capacity(sealfold_protocol::door::MAX_LENGTH as usize);
     let mut hashes = Vec::new();
     while let Some((record, seals)) = reader.next() {
@@ -72,7 +73,11 @@ struct Maker<'a> {
 }
 
 impl<'a> Maker<'a> {
-    fn new(combination: &'a Combination, values: &'a Values, sites: usize) -> Result<Self, Failure> {
+    fn new(
+        combination: &'a Combination,
+        values: &'a Values,
+        sites: usize,
+    ) -> Result<Self, Failure> {
         let decoded = (0..sites).map(|_| values.scratch()).collect();
         let integers = match combination {
             Combination::Exact(exact) => exact.row(),

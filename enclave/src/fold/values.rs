@@ -53,12 +53,10 @@ impl Values {
     /// A refusal by `manifest` for a format that checked terms do not have.
     pub fn of(terms: &Terms, kind: RoundKind) -> Result<Self, Refusal> {
         let format = terms.aggregation.update_type.format();
-        let codec = match format.is_integer() {
-            true => None,
-            false => Some(Codec::new(format).map_err(|error| {
-                Refusal::new(Check::Manifest, "values that can be decoded", error)
-            })?),
-        };
+        let codec = if format.is_integer() { None } else { Some(Codec::new(format)) };
+        let codec = codec
+            .transpose()
+            .map_err(|error| Refusal::new(Check::Manifest, "values that can be decoded", error))?;
         Ok(Self {
             format,
             codec,

@@ -195,8 +195,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let cohort = Cohort::read(&options.hospital, &options.data)?;
     let (model, update) = (variable("SEALFOLD_MODEL")?, variable("SEALFOLD_UPDATE")?);
     let global = read_model(&model)?;
-    let (examples, loss) = if options.patients {
-        (write_patients(&cohort, &global, options.bins, &update)?, None)
+    let loss = if options.patients {
+        write_patients(&cohort, &global, options.bins, &update)?;
+        None
     } else if let Some(folder) = &options.scaffold {
         let controls = read(&model, CONTROL)?;
         let kept = Kept::new(folder, &global)?;
@@ -211,28 +212,27 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         let (models, changes) =
             (differences(&trained.models, &global), differences(&next, &kept.own));
         write_controlled(&update, &models, &changes)?;
-        (trained.examples, Some(trained.loss))
+        Some(trained.loss)
     } else {
         let correction = options.prox.map_or(Correction::None, |mu| Correction::Prox { mu });
         let trained = train(&cohort, &global, |_| correction);
         write_model(&update, &differences(&trained.models, &global))?;
-        (trained.examples, Some(trained.loss))
+        Some(trained.loss)
     };
     let metrics = loss.map_or(json!({}), |loss| json!({ "loss": loss }));
-    let metrics = json!({ "examples": examples, "metrics": metrics });
     let path = variable("SEALFOLD_METRICS")?;
     std::fs::write(&path, metrics.to_string())
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Writes the gradients of a round's patients: all, or the sample that the
-/// client drew. Says 1 instead of their number, which is secret.
+/// client drew.
 fn write_patients(
     cohort: &Cohort,
     global: &[Logistic],
     bins: u16,
     update: &Path,
-) -> anyhow::Result<usize> {
+) -> anyhow::Result<()> {
     let [model] = global else {
         let expected = "expected one replica, which each patient has one gradient of";
         return Err(refused(format!("{expected}; found {}", global.len())));
@@ -242,8 +242,7 @@ fn write_patients(
         None => (0..cohort.patients.len()).collect(),
     };
     let split = split(&cohort.name, &cohort.patients, 0);
-    Gradients::of(model, cohort, &split, &places, bins.into())?.write(update)?;
-    Ok(1)
+    Gradients::of(model, cohort, &split, &places, bins.into())?.write(update)
 }
 
 /// The hospital's own control variates, kept by round: a round that is tried

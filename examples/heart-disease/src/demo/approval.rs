@@ -9,12 +9,12 @@ impl Demo {
     /// Makes keys, writes the study, and has every site approve it.
     pub(super) fn approve(&self, url: &str, simulation: &str) -> anyhow::Result<String> {
         let (mut listings, mut approvers) = (String::new(), Vec::new());
-        for site in HOSPITALS {
+        for (site, weight) in HOSPITALS.iter().zip(self.course.weights) {
             let keys = self.sealfold(site, &["init", "--name", site])?;
             let text = |field: &str| keys[field].as_str().unwrap_or_default().to_owned();
             approvers.push(format!("\"{}\"", text("signing_key")));
             listings.push_str(&format!(
-                "[[site]]\nname = \"{site}\"\nsigning_key = \"{}\"\nrelease_key = \"{}\"\n\n",
+                "[[site]]\nname = \"{site}\"\nsigning_key = \"{}\"\nrelease_key = \"{}\"\nweight = {weight}\n\n",
                 text("signing_key"),
                 text("release_key")
             ));

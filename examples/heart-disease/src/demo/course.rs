@@ -8,6 +8,10 @@ use crate::private::plan::{BINS, Plan};
 /// The template of the plain study.
 const PLAIN: &str = include_str!("../../study.template.toml");
 
+/// The hospitals' weights in the plain study: their patients, rounded to
+/// hundreds. Whoever reads the log reads them, so they are no exact numbers.
+const WEIGHTS: [u32; 4] = [3, 3, 1, 2];
+
 /// A study, before its sites have keys.
 pub struct Course {
     /// The manifest, with places for what only a run knows.
@@ -16,13 +20,18 @@ pub struct Course {
     pub initial: Vec<Logistic>,
     /// What the trainer is told besides hospital and table.
     pub trainer: String,
+    /// The hospitals' weights.
+    pub weights: [u32; 4],
+    /// Whether a round behind the last one measures the last model.
+    pub is_evaluated: bool,
 }
 
 impl Course {
     /// The study without noise: every split in one model.
     pub fn plain() -> Self {
         let initial = vec![Logistic::default(); REPLICAS];
-        Self { template: PLAIN.to_owned(), initial, trainer: String::new() }
+        let (template, trainer) = (PLAIN.to_owned(), String::new());
+        Self { template, initial, trainer, weights: WEIGHTS, is_evaluated: true }
     }
 
     /// The study with noise: one model, because noise that hides a patient in
@@ -33,6 +42,7 @@ impl Course {
     pub fn private(plan: &Plan) -> anyhow::Result<Self> {
         let template = manifest::template(PLAIN, plan)?;
         let trainer = format!(" --patients --bins {BINS}");
-        Ok(Self { template, initial: vec![Logistic::default()], trainer })
+        let initial = vec![Logistic::default()];
+        Ok(Self { template, initial, trainer, weights: [1; 4], is_evaluated: true })
     }
 }

@@ -299,7 +299,8 @@ impl Demo {
         agents: &mut [Process],
         study: &str,
     ) -> anyhow::Result<()> {
-        let bar = ProgressBar::new(self.rounds.into());
+        let last = self.rounds + u32::from(self.course.is_evaluated);
+        let bar = ProgressBar::new(last.into());
         if let Ok(style) = ProgressStyle::with_template("round {pos}/{len} {bar:40} {elapsed}") {
             bar.set_style(style);
         }
@@ -313,7 +314,11 @@ impl Demo {
             let round = self.released(study);
             bar.set_position(round.into());
             if !is_terminal && round != seen {
-                eprintln!("round {round} of {} is released", self.rounds);
+                if round > self.rounds {
+                    eprintln!("the last model is measured");
+                } else {
+                    eprintln!("round {round} of {} is released", self.rounds);
+                }
                 seen = round;
             }
             if done {

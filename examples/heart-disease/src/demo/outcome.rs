@@ -12,7 +12,7 @@ pub struct Outcome {
     /// The models, one a replica, after each round; the first are the initial
     /// ones.
     pub models: Vec<Vec<Logistic>>,
-    /// What the releases say of their base models, if the study measures them.
+    /// What the releases say of the models, the initial one first.
     pub evaluations: Vec<serde_json::Value>,
     /// The sealed bytes that the host took.
     pub bytes_uploaded: u64,
@@ -28,7 +28,8 @@ impl Demo {
     pub(super) fn released(&self, study: &str) -> u32 {
         let has =
             |round: &u32| HOSPITALS.iter().all(|site| self.model(site, study, *round).exists());
-        (1..=self.rounds).take_while(has).last().unwrap_or(0)
+        let last = self.rounds + u32::from(self.course.is_evaluated);
+        (1..=last).take_while(has).last().unwrap_or(0)
     }
 
     /// The models of all rounds; every site must have the same bytes.
@@ -50,21 +51,22 @@ impl Demo {
         Ok(models)
     }
 
-    /// What every round's release says of its base model: all sites must read
-    /// the same.
+    /// What the releases say of the models, from the initial one to the last: all
+    /// sites must read the same.
     pub(super) fn evaluations(&self, study: &str) -> anyhow::Result<Vec<serde_json::Value>> {
         let path = |site: &str, round: u32| {
             let folder = self.home(site).join("studies").join(study).join("evaluations");
             folder.join(format!("{round:04}.json"))
         };
         let mut evaluations = Vec::new();
-        for round in (1..=self.rounds).take_while(|round| path(HOSPITALS[0], *round).exists()) {
+        for round in (0..=self.rounds).take_while(|round| path(HOSPITALS[0], *round).exists()) {
             let text = std::fs::read_to_string(path(HOSPITALS[0], round))?;
             for site in &HOSPITALS[1..] {
                 if std::fs::read_to_string(path(site, round))? != text {
                     let first = HOSPITALS[0];
-                    let message =
-                        format!("{site} reads another evaluation than {first} in round {round}");
+                    let message = format!(
+                        "{site} reads another evaluation than {first} of the model after round {round}"
+                    );
                     return Err(refused(message));
                 }
             }

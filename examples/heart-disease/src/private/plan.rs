@@ -40,8 +40,8 @@ pub struct Plan {
     pub claimed: f64,
     /// The standard deviation of the noise of a round, in units of the clip.
     pub noise_multiplier: f64,
-    /// The privacy loss after each round. The last is what is claimed or a little
-    /// less.
+    /// Epsilon after each release: of the rounds, and of the evaluation that
+    /// measures the last model. The last is what is claimed or a little less.
     pub epsilon: Vec<f64>,
 }
 
@@ -54,11 +54,12 @@ impl Plan {
     /// or a loss so small that no noise is enough.
     pub fn new(rounds: u32, claimed: f64) -> Result<Self> {
         let orders = Orders::integer();
-        let least = noise_multiplier_for(claimed, DELTA, 1.0, rounds.into(), &orders)?;
+        let releases = rounds + u32::from(rounds > 0);
+        let least = noise_multiplier_for(claimed, DELTA, 1.0, releases.into(), &orders)?;
         // A manifest is read by people: four digits, rounded up.
         let noise_multiplier = (least * 1e4).ceil() / 1e4;
         let mechanism = SampledGaussian::new(noise_multiplier, 1.0, 1.0)?.into();
-        let epsilon = epsilon_by_round(&mechanism, rounds, DELTA, &orders)?;
+        let epsilon = epsilon_by_round(&mechanism, releases, DELTA, &orders)?;
         Ok(Self { rounds, claimed, noise_multiplier, epsilon })
     }
 

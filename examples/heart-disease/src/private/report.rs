@@ -117,8 +117,8 @@ impl PrivateSummary {
         write_json(&self.json(), path)
     }
 
-    /// The AUC that the last release itself has of its base model: pooled, if
-    /// it has any.
+    /// The AUC of the last model by the last release's own counts: pooled, if it
+    /// has any.
     fn released_auc(&self) -> Option<f64> {
         self.evaluations.last()?["pooled"]["auc"].as_f64()
     }
@@ -158,7 +158,7 @@ impl PrivateSummary {
              its own for the same epsilon.\n\n\
              This run's own model, one split and one draw: AUC {:.3}, without noise {:.3}. Splits\n\
              differ by ±{:.3}, so one is not the mean, and a cost is not seen from one.\n\
-             Pooled AUC that the last release has of its base model, from noisy counts in {BINS}\n\
+             Pooled AUC of the last model in its own evaluation round, from noisy counts in {BINS}\n\
              bins: {released}\n",
             self.claim(),
             self.losses(),
@@ -184,7 +184,7 @@ impl PrivateSummary {
     /// What is promised to a patient.
     fn claim(&self) -> String {
         format!(
-            "epsilon {:.3} at delta {DELTA} over {} rounds, noise multiplier {}",
+            "epsilon {:.3} at delta {DELTA} over {} rounds and the evaluation of the last model, noise multiplier {}",
             self.plan.epsilon.last().copied().unwrap_or(0.0),
             self.plan.rounds,
             self.plan.noise_multiplier
@@ -201,8 +201,8 @@ impl PrivateSummary {
             points: std::iter::once((0.0, 0.0)).chain(spent).collect(),
         };
         let frame = Frame {
-            title: "Privacy loss of a patient after each round",
-            x: ("round", 0.0, rounds),
+            title: "Epsilon of a patient after each release",
+            x: ("release", 0.0, rounds + 1.0),
             y: ("epsilon", 0.0, self.plan.claimed),
         };
         let epsilon = lines(&frame, &[spent]);

@@ -1,5 +1,6 @@
 //! A federation without processes: sites, rounds, and the aggregation library.
 
+use super::Combined;
 use super::attack::Attack;
 use crate::cohort::{INPUTS, Patient};
 use crate::experiment::Study;
@@ -7,7 +8,10 @@ use crate::logistic::Logistic;
 use crate::train::{RATE, STEPS, STUDY_PATIENTS};
 use crate::{HOSPITALS, REPLICAS};
 use sealfold_aggregation::accumulate::weighted_sum;
+use sealfold_aggregation::format::Format;
+use sealfold_aggregation::integer::{IntegerRow, Term, Words, clip_factor, sum_of_squares};
 use sealfold_aggregation::optimiser::{Dtype, Optimiser, TensorStep};
+use sealfold_aggregation::quantise::{quantise, read_sums};
 use sealfold_aggregation::rule::coordinate::Columns;
 use sealfold_aggregation::rule::gram::PartialGram;
 use sealfold_aggregation::rule::{Combination, Rule};
@@ -15,9 +19,11 @@ use sealfold_aggregation::{Result, norm, weights};
 
 /// Rounds of training, as in the demo.
 pub const ROUNDS: usize = 24;
-/// The largest share of a site: below one half, as a geometric median needs it. None
-/// of these sites reaches it.
-const LARGEST_SHARE: f64 = 0.4;
+/// The norm limit of the plain mean: about ten times an honest update. Sites scale a
+/// longer one down, and the enclave refuses it.
+const NORM_LIMIT: f64 = 9.0;
+/// The grid step of the means: no sum of these sites leaves 64 bits.
+const STEP: f64 = 1.0 / (1 << 26) as f64;
 
 /// A site: one of the equal parts of a hospital.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +71,7 @@ pub struct Federation<'a> {
     /// The sites.
     pub sites: &'a [Site],
     /// How their updates are combined.
-    pub rule: Rule,
+    pub rule: Combined,
     /// The places of the hostile sites and what they do.
     pub attack: Option<(&'a [usize], Attack)>,
 }
@@ -93,8 +99,8 @@ impl Federation<'_> {
                 site.patients(self.study, replica, flipped)
             })
             .collect();
-        let examples: Vec<_> = patients.iter().map(|patients| patients.len() as u64).collect();
-        let shares = weights::bounded(&examples, LARGEST_SHARE)?;
+        #[allow(clippy::cast_possible_truncation)] // hundreds of patients
+        let weights: Vec<_> = patients.iter().map(|patients| patients.len() as u32).collect();
         let mut base = vec![0; 4 * (INPUTS + 1)];
         let step = TensorStep::new(Optimiser::FedAvg { learning_rate: 1.0 }, Dtype::Float32)?;
         for round in 0..ROUNDS {
@@ -110,7 +116,7 @@ impl Federation<'_> {
                     write(&update)
                 })
                 .collect();
-            let aggregate = fold(self.rule, &shares, &updates)?;
+            let aggregate = fold(self.rule, &weights, &updates)?;
             step.apply(0, &mut base, &aggregate, &mut [])?;
         }
         Ok(read(&base))
@@ -126,10 +132,47 @@ fn local_update(global: &Logistic, patients: &[Patient]) -> Vec<f64> {
     weights.chain([trained.bias - global.bias]).collect()
 }
 
-/// The aggregate of updates in bytes, as the enclave makes it.
-fn fold(rule: Rule, shares: &[f64], updates: &[Vec<u8>]) -> Result<Vec<u8>> {
-    let norms: Vec<_> =
-        updates.iter().map(|update| norm::inspect(update).sum_of_squares.sqrt()).collect();
+/// The aggregate of updates in bytes, as the enclave and the sites make it.
+fn fold(rule: Combined, weights: &[u32], updates: &[Vec<u8>]) -> Result<Vec<u8>> {
+    match rule {
+        Combined::Mean => mean(weights, updates, NORM_LIMIT, None),
+        // Any length is admitted; the factor depends on it.
+        Combined::Clipped(clip) => mean(weights, updates, f64::INFINITY, Some(clip)),
+        Combined::Selective(rule) => selective(rule, weights, updates),
+    }
+}
+
+/// The exact mean: sites scale their update to the limit and to what the format
+/// holds, and round it to the grid; the enclave clips and adds.
+fn mean(weights: &[u32], updates: &[Vec<u8>], limit: f64, clip: Option<f64>) -> Result<Vec<u8>> {
+    let mut row = IntegerRow::new(Words::Bits64);
+    row.reset(INPUTS + 1);
+    for (update, weight) in updates.iter().zip(weights) {
+        let (values, _) = update.as_chunks::<4>();
+        let values: Vec<_> = values.iter().map(|value| f32::from_le_bytes(*value)).collect();
+        let norm = norm::inspect(update).sum_of_squares.sqrt();
+        let largest = values.iter().fold(0.0, |most, value| f64::max(most, value.abs().into()));
+        let fit = f64::from(i32::MAX - 1) * STEP / largest;
+        let factor = (limit / norm).min(fit).min(1.0);
+        let mut whole = vec![0; update.len()];
+        quantise(Format::Int32, factor / STEP, &values, &mut whole)?;
+        let norm = (sum_of_squares(Format::Int32, &whole)? as f64).sqrt() * STEP;
+        let term = match clip {
+            Some(clip) => Term::new(*weight, clip_factor(norm, clip))?,
+            None => Term::whole(*weight)?,
+        };
+        row.add(0, term, Format::Int32, &whole)?;
+    }
+    let mut sums = vec![0; 8 * (INPUTS + 1)];
+    row.write(Words::Bits64, &mut sums)?;
+    let total: u32 = weights.iter().sum();
+    let mut out = [0.0; INPUTS + 1];
+    read_sums(Words::Bits64, &sums, STEP / f64::from(total), &mut out)?;
+    Ok(out.iter().flat_map(|value| value.to_le_bytes()).collect())
+}
+
+fn selective(rule: Rule, weights: &[u32], updates: &[Vec<u8>]) -> Result<Vec<u8>> {
+    let shares = weights::shares(weights)?;
     let rows: Vec<_> = updates.iter().map(Vec::as_slice).collect();
     let gram = if rule.needs_gram() {
         let mut partial = PartialGram::new(rows.len());
@@ -139,7 +182,7 @@ fn fold(rule: Rule, shares: &[f64], updates: &[Vec<u8>]) -> Result<Vec<u8>> {
         None
     };
     let mut aggregate = vec![0; 4 * (INPUTS + 1)];
-    match rule.combine(shares, &norms, gram.as_ref())? {
+    match rule.combine(&shares, gram.as_ref())? {
         Combination::Sum(factors) => weighted_sum(&factors, &rows, &mut aggregate)?,
         Combination::Coordinates(rule) => {
             rule.combine(&mut Columns::new(), &rows, &mut aggregate)?;
