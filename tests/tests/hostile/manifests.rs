@@ -2,12 +2,14 @@
 
 use sealfold_protocol::api::Phase;
 use sealfold_protocol::bytes::Envelope;
-use sealfold_protocol::manifest::{Amends, Manifest, Privacy};
+use sealfold_protocol::manifest::Manifested;
 use sealfold_protocol::refusal::Check;
+use sealfold_protocol::terms::{Amends, Noise, Privacy, Rule, Terms, UpdateType, Weakness};
 use sealfold_protocol::{MultiSigned, SigningKey};
 use sealfold_tests::hostile_host::HostileHost;
 use sealfold_tests::site::Site;
 use sealfold_tests::study::{Options, Study};
+use sealfold_study::{Claim, Manifest};
 
 const PRIVATE: &str = "unit = \"patient\"\nclip = 1\nstep = 0.0000152587890625\n\
                        noise_multiplier = 2\nepsilon = 12\ndelta = 1e-5";
@@ -87,7 +89,7 @@ fn a_manifest_approved_by_strangers() {
 fn a_quorum_that_colluders_could_subtract_their_way_through() {
     let study = Study::new(&Options::default());
     let mut weak = study.manifest.statement().clone();
-    weak.quorum.colluders = 1;
+    weak.terms.quorum.colluders = 1;
     assert_eq!(refused(&study, vec![signed(weak, keys(&study.sites))]), Check::Manifest);
 }
 
@@ -109,15 +111,22 @@ fn a_budget_reset_by_an_amendment() {
         }
     });
     assert_eq!(refused(&study, vec![first(&study), fresh]), Check::Chain);
-    // The same rounds again, under the same noise and a claim that it cannot buy.
-    let longer = amendment(&study, |manifest| manifest.terms.rounds *= 100);
-    assert_eq!(refused(&study, vec![first(&study), longer]), Check::Manifest);
+    // The same rounds again, under the same noise and a claim that it cannot buy:
+    // what the noise buys is agreed beside the terms, and checked by each site and
+    // auditor.
+    let mut longer = study.manifest.statement().clone();
+    longer.terms.rounds *= 100;
+    let said = longer.check().unwrap_err().to_string();
+    assert!(said.contains("privacy.epsilon"), "{said}");
+    let mut other = study.manifest.statement().clone();
+    other.agreement.claim.as_mut().unwrap().delta = 1e-9;
+    assert!(other.follows(study.manifest.statement()).is_err());
 }
 
 #[test]
 fn a_manifest_whose_noise_is_too_small() {
     let study = private();
-    let with = |change: fn(&mut sealfold_protocol::manifest::Noise)| {
+    let with = |change: fn(&mut Noise)| {
         let mut manifest = study.manifest.statement().clone();
         if let Privacy::Patient(noise) = &mut manifest.terms.privacy {
             change(noise);
@@ -125,23 +134,134 @@ fn a_manifest_whose_noise_is_too_small() {
         refused(&study, vec![signed(manifest, keys(&study.sites))])
     };
     for change in [
-        (|noise| noise.epsilon = 1.0) as fn(&mut sealfold_protocol::manifest::Noise),
-        |noise| noise.noise_multiplier = 0.1,
+        (|noise| noise.noise_multiplier = 0.0) as fn(&mut Noise),
         |noise| noise.clip = 0.0,
-        |noise| noise.epsilon = 0.0,
         |noise| noise.step = 1e-12,
-        |noise| noise.delta = 0.0,
-        |noise| noise.sampling_rate = Some(1.5),
     ] {
         assert_eq!(with(change), Check::Manifest);
     }
-    let changed = |change: fn(&mut Manifest)| {
+    // Noise that an enclave can draw and that does not buy what was claimed.
+    for change in [
+        (|claim| claim.epsilon = 1.0) as fn(&mut Claim),
+        |claim| claim.epsilon = 0.0,
+        |claim| claim.delta = 0.0,
+        |claim| claim.sampling_rate = Some(1.5),
+    ] {
+        let mut manifest = study.manifest.statement().clone();
+        change(manifest.agreement.claim.as_mut().unwrap());
+        let envelope = signed(manifest, keys(&study.sites));
+        assert!(Manifest::open(&envelope).unwrap_err().to_string().contains("privacy."));
+    }
+    let mut limited = study.manifest.statement().clone();
+    limited.terms.aggregation.norm_limit = Some(1.0);
+    assert_eq!(refused(&study, vec![signed(limited, keys(&study.sites))]), Check::Manifest);
+}
+
+/// By which check an enclave refuses a study that all sites signed, with terms
+/// that give up a promise; and that it takes them once the promise is named.
+fn given_up(change: impl Fn(&mut Terms), weakness: Weakness) -> Check {
+    let study = Study::new(&Options { smallest_roster: 4, colluders: 1, ..Options::default() });
+    let mut manifest = study.manifest.statement().clone();
+    change(&mut manifest.terms);
+    let check = refused(&study, vec![signed(manifest.clone(), keys(&study.sites))]);
+    manifest.terms.accepts.push(weakness);
+    let host = HostileHost::new();
+    let mut request = study.first_offer();
+    request.manifests = vec![Envelope(signed(manifest, keys(&study.sites)))];
+    let _ = host.enclave("enclave").offer(&request).unwrap();
+    check
+}
+
+fn selective(rule: Rule, trim: Option<usize>) -> impl Fn(&mut Terms) {
+    move |terms| {
+        let aggregation = &mut terms.aggregation;
+        (aggregation.rule, aggregation.trim) = (rule, trim);
+        aggregation.update_type = UpdateType::Float32;
+        terms.model.tensors[0].step = None;
+    }
+}
+
+/// With two colluders of five a median releases 1,000 of 1,000 coordinates of one
+/// hospital, bit for bit.
+#[test]
+fn a_median_that_is_one_hospitals_own_values() {
+    let check = given_up(selective(Rule::Median, None), Weakness::SelectiveRule);
+    assert_eq!(check, Check::Manifest);
+}
+
+/// With one colluder of four who sends zeros a trimmed mean releases three quarters
+/// of the coordinates of one hospital.
+#[test]
+fn a_trimmed_mean_that_a_colluder_steers() {
+    let check = given_up(selective(Rule::TrimmedMean, Some(1)), Weakness::SelectiveRule);
+    assert_eq!(check, Check::Manifest);
+}
+
+/// Weights 1000, 1, 1, 1: a release is the first hospital's update, to 0.3 %.
+#[test]
+fn a_weight_that_makes_a_release_one_hospitals() {
+    let heavy = |terms: &mut Terms| {
+        terms.sites[0].weight = 1000;
+        terms.model.tensors[0].step = Some(0.25);
+    };
+    assert_eq!(given_up(heavy, Weakness::DominantWeight), Check::Manifest);
+}
+
+/// Without a bound one site ends the study, or repeats a round on its base.
+#[test]
+fn a_mean_without_noise_and_without_a_bound() {
+    let study = Study::new(&Options::default());
+    let mut boundless = study.manifest.statement().clone();
+    boundless.terms.aggregation.norm_limit = None;
+    assert_eq!(refused(&study, vec![signed(boundless, keys(&study.sites))]), Check::Manifest);
+}
+
+/// An amendment that lowers the clip or a weight between two releases: only one
+/// hospital's share changes, and the difference is that hospital.
+#[test]
+fn an_amendment_of_weights_or_of_the_norm_limit() {
+    let study = Study::new(&Options::default());
+    for change in [
+        (|terms| terms.aggregation.norm_limit = Some(60_000.0)) as fn(&mut Terms),
+        |terms| terms.sites[0].weight = 2,
+        |terms| terms.aggregation.update_type = UpdateType::Int16,
+        |terms| terms.model.tensors[0].step = Some(0.001),
+    ] {
+        let changed = amendment(&study, |manifest| change(&mut manifest.terms));
+        let check = refused(&study, vec![first(&study), changed]);
+        assert!(matches!(check, Check::Chain | Check::Manifest), "{check}");
+    }
+}
+
+/// Whatever is agreed beside the terms, the enclave makes the same offer of the
+/// same round; and the digest of the offer names which agreement it was.
+#[test]
+fn an_agreement_that_would_change_what_the_enclave_does() {
+    let study = private();
+    let host = HostileHost::new();
+    let mut offers = Vec::new();
+    for (number, change) in [
+        (|_| ()) as fn(&mut Manifest),
+        |manifest| manifest.agreement.study.purpose = "another".to_owned(),
+        |manifest| manifest.agreement.claim.as_mut().unwrap().epsilon = 1e-9,
+        |manifest| manifest.agreement.server.learning_rate = f64::NAN,
+        |manifest| manifest.agreement.measurements.nitro.clear(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let mut manifest = study.manifest.statement().clone();
         change(&mut manifest);
-        refused(&study, vec![signed(manifest, keys(&study.sites))])
-    };
-    assert_eq!(changed(|manifest| manifest.terms.rounds = 1000), Check::Manifest);
-    assert_eq!(changed(|manifest| manifest.terms.aggregation.norm_limit = Some(1.0)), Check::Manifest);
+        let mut request = study.first_offer();
+        request.manifests = vec![Envelope(signed(manifest, keys(&study.sites)))];
+        let enclave = host.enclave(&format!("enclave-{number}"));
+        let offer = enclave.offer(&request).unwrap().statement().clone();
+        assert_eq!((offer.round, offer.base), (1, study.terms().model.initial));
+        offers.push(offer.manifest);
+    }
+    offers.sort_unstable();
+    offers.dedup();
+    assert_eq!(offers.len(), 5);
 }
 
 /// A purpose that goes on, under a line feed, with terms that are not the
@@ -151,7 +271,7 @@ fn a_manifest_whose_texts_forge_lines() {
     let study = Study::new(&Options::default());
     for purpose in ["heart\nquorum       10 of 12 hospitals", "heart \u{1b}[8m", "\u{202e}traeh"] {
         let mut forged = study.manifest.statement().clone();
-        purpose.clone_into(&mut forged.study.purpose);
+        purpose.clone_into(&mut forged.agreement.study.purpose);
         let forged = signed(forged, keys(&study.sites));
         assert_eq!(refused(&study, vec![forged]), Check::Manifest, "{purpose:?}");
     }

@@ -11,7 +11,6 @@ use sealfold_tests::hostile_host::{Enclave, HostileHost};
 use sealfold_tests::misbehaviour::seal_again;
 use sealfold_tests::site::{self, Sealed};
 use sealfold_tests::study::{Options, Study};
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 struct World {
@@ -80,7 +79,9 @@ fn one_corrupted_record_in_the_middle_of_a_fold_discloses_nothing() {
     world.commit([0, 2, 3].into_iter());
     let release = world.enclave.release(&world.offer).unwrap();
     let object = world.host.door.object(&release.statement().object);
-    let values = world.study.sites[0].open(&release, &object);
+    let plain = world.study.sites[0].open(&release, &object);
+    let roster = roster.statement();
+    let values = site::mean(world.study.terms(), roster.sites(), &plain);
     assert!((values[0] - 8.0 / 3.0).abs() < 1e-6);
 }
 
@@ -89,10 +90,7 @@ fn a_colluding_site_that_swaps_its_bytes_between_admission_and_fold() {
     let world = World::admitted(&Options { parameters: 200_000, ..Options::default() });
     world.commit(0..4);
     // The site kept its key: other values, sealed under the same header, open.
-    let terms = world.study.terms().clone();
-    let preamble =
-        sealfold_protocol::update::Preamble { examples: 1, layout, metrics: BTreeMap::new() };
-    let plain = site::plain(&preamble.encode(16 << 10).unwrap(), &vec![1e30; 200_000]);
+    let plain = site::plain(world.study.terms(), 1, &vec![1000.0; 200_000]);
     let update = &world.sealed[2];
     // The salt decides the keys, so the host must serve the new header too,
     // and it was read at admission only: the old keys do not open the new bytes.
@@ -107,12 +105,9 @@ fn a_colluding_site_that_swaps_its_bytes_between_admission_and_fold() {
 fn a_colluding_site_that_seals_other_bytes_under_the_very_keys_of_its_update() {
     let world = World::admitted(&Options { parameters: 200_000, ..Options::default() });
     world.commit(0..4);
-    let terms = world.study.terms().clone();
-    let preamble =
-        sealfold_protocol::update::Preamble { examples: 1, layout, metrics: BTreeMap::new() };
     let mut values = vec![3.0; 200_000];
     values[150_000] = 3.5;
-    let plain = site::plain(&preamble.encode(16 << 10).unwrap(), &values);
+    let plain = site::plain(world.study.terms(), 1, &values);
     let update = &world.sealed[2];
     // What it may not do, and what nobody can stop it from doing: use its
     // object's keys and nonces twice.
@@ -292,7 +287,7 @@ fn two_disjoint_rosters_for_one_round() {
     let enclave = host.enclave("enclave");
     let study = Study::new(&Options { sites: 6, smallest_roster: 4, ..Options::default() });
     let mut split = study.manifest.statement().clone();
-    split.quorum.smallest_roster = 3;
+    split.terms.quorum.smallest_roster = 3;
     let mut signed = MultiSigned::sign(split, &study.sites[0].key).unwrap();
     study.sites[1..].iter().for_each(|site| signed.add_signature(&site.key).unwrap());
     let mut request = study.first_offer();
@@ -331,8 +326,10 @@ fn a_round_that_is_over_leaves_neither_key_nor_plaintext_in_the_enclaves_memory(
         }
     });
     assert_eq!(world.enclave.release(&world.offer).unwrap_err().check, Check::Record);
-    for value in [1.0, 2.0, 3.0, 4.0, 2.5f32] {
-        assert!(!memory(&value.to_le_bytes().repeat(16)), "a row or a record of {value}");
+    // Values and sums in steps of 2^-13; the sum of three and of all four.
+    let whole = |value: i32| (value << 13).to_le_bytes().repeat(16);
+    for value in [1, 2, 3, 4, 6, 10] {
+        assert!(!memory(&whole(value)), "a row or a record of {value}");
     }
     world.host.door.behave();
     world.commit(0..3);
@@ -345,24 +342,31 @@ fn a_round_that_is_over_leaves_neither_key_nor_plaintext_in_the_enclaves_memory(
     let opening = world.study.sites[0].opening(&release);
     assert!(!memory(opening.key.as_bytes()), "the key of the aggregate");
     assert!(!memory(opening.blinding.as_bytes()), "the blinding of the aggregate");
-    for value in [1.0, 2.0, 3.0, 4.0f32] {
-        assert!(!memory(&value.to_le_bytes().repeat(16)), "a record of {value}");
-    }
-    for sum in [2.0, 2.5f64] {
-        assert!(!memory(&sum.to_le_bytes().repeat(8)), "a row of {sum}");
+    for value in [1, 2, 3, 4, 6, 10] {
+        assert!(!memory(&whole(value)), "a record or a row of {value}");
     }
 }
 
+/// A site cannot say how many examples it has: an update is its values, and what
+/// each site weighs is what all signed.
 #[test]
-fn a_site_with_a_boundless_weight() {
+fn a_site_that_would_weigh_more_than_was_signed() {
     let host = HostileHost::new();
     let enclave = host.enclave("enclave");
-    let study = Study::new(&Options::default());
+    let weights = vec![1, 2, 3, 3];
+    let study = Study::new(&Options { weights, smallest_roster: 4, ..Options::default() });
     let offer = enclave.offer(&study.first_offer()).unwrap();
-    let terms = study.terms().clone();
+    let greedy = &study.sites[0];
+    // The preamble of version 0.1.0, in which a site named its examples.
+    for more in [8, 16 << 10] {
+        let plain = site::plain(study.terms(), 1, &[1.0; 1000]);
+        let longer = greedy.seal_plain(&offer, &[vec![0xff; more], plain].concat());
+        let refusal = enclave.admit(&host.door, &offer, &longer).unwrap_err();
+        assert_eq!(refusal.check, Check::Layout);
+    }
     let update = |(i, site): (usize, &site::Site)| {
-        let (examples, value) = if i == 0 { (1 << 40, 1.0) } else { (1, 0.0) };
-        let update = site.seal(&offer, &terms, &[value; 1000]);
+        let value = if i == 0 { 9.0 } else { 0.0 };
+        let update = site.seal(&offer, study.terms(), &[value; 1000]);
         enclave.admit(&host.door, &offer, &update).unwrap();
         update
     };
@@ -371,7 +375,26 @@ fn a_site_with_a_boundless_weight() {
     world.commit(0..4);
     let release = world.enclave.release(&world.offer).unwrap();
     let object = world.host.door.object(&release.statement().object);
-    // The agreed share, a half, and no more.
-    let values = world.study.sites[1].open(&release, &object);
-    assert!(values.iter().all(|v| v.to_bits() == 0.5f32.to_bits()), "{:?}", &values[..3]);
+    // One ninth, as was signed.
+    let values = site::released(&world.study, 4, &release, &object);
+    assert!(values.iter().all(|v| v.to_bits() == 1f32.to_bits()), "{:?}", &values[..3]);
+}
+
+/// The trainer of attack 1: a value so large that nobody takes the step, and the
+/// base stays for a second release on it.
+#[test]
+fn a_value_that_would_stop_the_model() {
+    let host = HostileHost::new();
+    let enclave = host.enclave("enclave");
+    let study = Study::new(&Options::default());
+    let offer = enclave.offer(&study.first_offer()).unwrap();
+    // The largest number of steps that there is, in one coordinate.
+    let mut plain = vec![0; 4000];
+    for value in [i32::MAX, i32::MIN] {
+        plain[400..404].copy_from_slice(&value.to_le_bytes());
+        let update = study.sites[0].seal_plain(&offer, &plain);
+        let refusal = enclave.admit(&host.door, &offer, &update).unwrap_err();
+        assert_eq!(refusal.check, Check::NormLimit);
+    }
+    assert!(enclave.status().release.is_none());
 }

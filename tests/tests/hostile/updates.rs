@@ -4,13 +4,13 @@
 use sealfold_protocol::api::{MAX_HEAD, MAX_JSON};
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
-use sealfold_protocol::update::{PREAMBLE, Preamble, UpdateHeader};
+use sealfold_protocol::terms::RoundKind;
+use sealfold_protocol::update::UpdateHeader;
 use sealfold_protocol::{Digest, MultiSigned, Signed, SigningKey, seal};
 use sealfold_tests::hostile_host::{Enclave, HostileHost};
 use sealfold_tests::http;
 use sealfold_tests::site::{self, Sealed, Site};
 use sealfold_tests::study::{Options, Study};
-use std::collections::BTreeMap;
 
 struct World {
     host: HostileHost,
@@ -26,10 +26,6 @@ impl World {
         let study = Study::new(options);
         let offer = enclave.offer(&study.first_offer()).unwrap();
         Self { host, enclave, study, offer }
-    }
-
-    fn layout(&self) -> Digest {
-        self.study.manifest.statement().layout_digest().unwrap()
     }
 
     fn good(&self, site: usize) -> Sealed {
@@ -75,28 +71,30 @@ fn a_stranger_and_a_site_that_did_not_approve() {
 fn a_wrong_layout() {
     let world = World::new(&Options::default());
     let site = &world.study.sites[0];
-    for length in [0, 999, 1001] {
-        let update = site.seal(&world.offer, world.study.terms(), &vec![0.0; length]);
+    for length in [0, 1, 3999, 4001, 20_384] {
+        let update = site.seal_plain(&world.offer, &vec![0; length]);
         assert_eq!(world.check(&update), Check::Layout, "{length}");
     }
-    let update = site.seal(&world.offer, Digest::new([1; 32]), 1, &[0.0; 1000]);
-    assert_eq!(world.check(&update), Check::Layout);
-    let plain = site::plain(&[0xff; PREAMBLE], &[0.0; 1000]);
-    assert_eq!(world.check(&site.seal_plain(&world.offer, &plain)), Check::Preamble);
     // After all these the site's place is still free.
     assert!(world.enclave.admit(&world.host.door, &world.offer, &world.good(0)).is_ok());
 }
 
 #[test]
 fn values_that_are_no_numbers_wherever_they_stand() {
-    let world = World::new(&Options { parameters: 200_000, ..Options::default() });
-    let places = [0, 1, 4095, 4096, 61_439, 61_440, 131_072, 199_999];
+    let world = World::new(&Options {
+        parameters: 200_000,
+        aggregation: "rule = \"median\"".into(),
+        accepts: vec!["selective-rule"],
+        ..Options::default()
+    });
+    let places = [0, 1, 4095, 4096, 65_535, 65_536, 131_072, 199_999];
     for (place, bad) in
         places.iter().zip([f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -f32::NAN].iter().cycle())
     {
         let mut values = vec![1.0; 200_000];
         values[*place] = *bad;
-        let update = world.study.sites[0].seal(&world.offer, world.study.terms(), &values);
+        let bytes: Vec<u8> = values.iter().flat_map(|value: &f32| value.to_le_bytes()).collect();
+        let update = world.study.sites[0].seal_plain(&world.offer, &bytes);
         let refusal = world.refusal(&update);
         assert_eq!(refusal.check, Check::Finite, "{bad} at {place}");
         assert!(!refusal.to_string().contains(&place.to_string()), "{refusal}");
@@ -109,30 +107,30 @@ fn values_that_are_no_numbers_wherever_they_stand() {
 fn counts_in_another_hospitals_evaluation() {
     // The counts lie in the first chunk of values, over the border of two
     // records, or in the third.
-    for parameters in [10, 61_440 - 10, 130_000] {
+    for parameters in [10, 65_536 - 10, 130_000] {
         let world = World::new(&Options {
             parameters,
             rounds: 1,
             aggregation: "rule = \"sum\"\ndivisor = 100".to_owned(),
             privacy: "unit = \"patient\"\nclip = 2\nstep = 0.0000152587890625\n\
-                      noise_multiplier = 0.7\nepsilon = 11\ndelta = 1e-5"
+                      noise_multiplier = 0.7\nepsilon = 20\ndelta = 1e-5"
                 .to_owned(),
             model: ["", "[evaluation]\nbins = 4\nper_site = true", ""],
             ..Options::default()
         });
-        let manifest = world.study.manifest.statement();
-        let length = usize::try_from(manifest.values()).unwrap();
+        let length = world.study.terms().values(RoundKind::Training);
+        let length = usize::try_from(length).unwrap();
         let of = |place: usize, value: i32| {
             let mut values = vec![0; length];
             values[parameters - 1] = 7;
             values[place] = value;
             let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            world.study.sites[1].seal_values(&world.offer, manifest, 1, &bytes)
+            world.study.sites[1].seal_plain(&world.offer, &bytes)
         };
         // Each site has eight counts, and site 1 the second eight.
         for (place, value) in [(0, 1_310_720_000), (7, 1), (16, -1), (31, 1 << 24)] {
             let refusal = world.refusal(&of(parameters + place, value));
-            assert_eq!(refusal.check, Check::Evaluation, "{parameters}, {place}: {refusal}");
+            assert_eq!(refusal.check, Check::Channel, "{parameters}, {place}: {refusal}");
             assert!(!refusal.to_string().contains(&value.to_string()), "{refusal}");
         }
         for place in [8, 15] {
@@ -146,8 +144,28 @@ fn counts_in_another_hospitals_evaluation() {
 }
 
 #[test]
+fn a_channel_out_of_its_range() {
+    let world = World::new(&Options {
+        parameters: 10,
+        model: ["", "[evaluation]\nbins = 2\nmost = 500", ""],
+        ..Options::default()
+    });
+    let with = |place: usize, count: i32| {
+        let mut plain = site::plain(world.study.terms(), 1, &[1.0; 10]);
+        plain[40 + 4 * place..][..4].copy_from_slice(&count.to_le_bytes());
+        world.study.sites[0].seal_plain(&world.offer, &plain)
+    };
+    for (place, count) in [(0, 501), (3, -1), (1, i32::MAX), (2, i32::MIN)] {
+        let refusal = world.refusal(&with(place, count));
+        assert_eq!(refusal.check, Check::Channel, "{place}, {count}");
+        assert!(!refusal.to_string().contains(&count.to_string()), "{refusal}");
+    }
+    assert!(world.enclave.admit(&world.host.door, &world.offer, &with(3, 500)).is_ok());
+}
+
+#[test]
 fn a_norm_beyond_the_limit_is_told_to_its_site_only() {
-    let aggregation = "rule = \"weighted-mean\"\nnorm_limit = 3.0";
+    let aggregation = "rule = \"weighted-mean\"\nnorm_limit = 3.0\nstep = 0.0009765625";
     let world = World::new(&Options {
         aggregation: aggregation.into(),
         parameters: 4,
@@ -171,7 +189,7 @@ fn a_norm_beyond_the_limit_is_told_to_its_site_only() {
 /// norm passed the limit, and by how much, cannot be told from either.
 #[test]
 fn a_refused_norm_is_read_to_its_end_like_an_admitted_one() {
-    let aggregation = "rule = \"weighted-mean\"\nnorm_limit = 3.0";
+    let aggregation = "rule = \"weighted-mean\"\nnorm_limit = 3.0\nstep = 0.00006103515625";
     let world = World::new(&Options {
         aggregation: aggregation.into(),
         parameters: 500_000,
@@ -179,7 +197,7 @@ fn a_refused_norm_is_read_to_its_end_like_an_admitted_one() {
     });
     let mut seen = Vec::new();
     // Far too long in the first record, just too long in the last, and fine.
-    for (place, value) in [(0, 1e30), (499_999, 3.1), (0, 2.9)] {
+    for (place, value) in [(0, 30_000.0), (499_999, 3.1), (0, 2.9)] {
         let mut values = vec![0.0; 500_000];
         values[place] = value;
         let update = world.study.sites[0].seal(&world.offer, world.study.terms(), &values);
@@ -303,8 +321,7 @@ fn a_genuine_header_with_the_hosts_own_encapsulation_behind_it() {
     let info = Offer::seal_info(&world.offer.digest());
     let (encapsulation, key) =
         seal::encapsulate(&world.offer.statement().update_key, &info).unwrap();
-    let preamble = Preamble { examples: 1, layout: world.layout(), metrics: BTreeMap::new() };
-    let plain = site::plain(&preamble.encode(PREAMBLE).unwrap(), &[666.0; 1000]);
+    let plain = site::plain(world.study.terms(), 1, &[666.0; 1000]);
     let bytes = site::seal_bytes(&key, &genuine.header.digest(), &plain);
     world.host.door.put(*genuine.header.digest().as_bytes(), bytes);
     let header = genuine.header.envelope();
