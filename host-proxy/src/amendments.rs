@@ -4,8 +4,9 @@ use crate::host::study_folder;
 use crate::store::Store;
 use crate::study::Study;
 use sealfold_protocol::Digest;
-use sealfold_protocol::manifest::Manifest;
+use sealfold_protocol::manifest::Manifested;
 use sealfold_protocol::refusal::Refusal;
+use sealfold_study::Manifest;
 
 /// Reads the amendments that lacked approvals, and puts the one in force that has
 /// them: the host was killed when it had the last signature.

@@ -30,7 +30,7 @@ pub async fn keep(host: &Host, bytes: &[u8]) -> Result<(), Refusal> {
     let named = host.terms.witnesses.iter();
     let mut known: Vec<_> = named.map(|witness| witness.key.clone()).collect();
     for study in host.state.lock().await.studies.values() {
-        for site in &study.manifest().sites {
+        for site in &study.terms().sites {
             let public = *site.signing_key.as_bytes();
             known.extend(NoteKey::new(&site.name, KeyKind::CosignatureV1, public));
         }

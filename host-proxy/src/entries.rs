@@ -9,11 +9,11 @@ use crate::study::Study;
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::api::EvidenceReply;
 use sealfold_protocol::leaf::{Kind, Leaf};
-use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::Refusal;
 use sealfold_protocol::roster::Commit;
 use sealfold_protocol::{Digest, MultiSigned, Signed, Statement};
+use sealfold_study::Manifest;
 
 /// A manifest with the signatures that it has.
 ///
@@ -75,7 +75,7 @@ pub async fn of_study(
 ) -> Result<Vec<Entry>, Refusal> {
     let mut entries = Vec::new();
     let Some(approved) = study.approved() else { return Ok(entries) };
-    let approval = &study.manifest().approval;
+    let approval = &study.terms().approval;
     let is_given_up = |words: &Candidates<Abandonment>| {
         words.approved(&approval.approvers, approval.required).is_some()
     };
@@ -129,7 +129,7 @@ async fn of_round(
     if let Some(release) = &round.release {
         entries.push(signed(Kind::Release, release)?);
     }
-    let approval = &study.manifest().approval;
+    let approval = &study.terms().approval;
     for words in round.abandonments.values() {
         if let Some(given_up) = words.approved(&approval.approvers, approval.required) {
             entries.push(abandonment(given_up)?);

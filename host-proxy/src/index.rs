@@ -7,13 +7,14 @@ use crate::state::{Round, State, Upload};
 use crate::store::Store;
 use crate::study::Study;
 use sealfold_protocol::abandonment::Abandonment;
-use sealfold_protocol::manifest::Manifest;
+use sealfold_protocol::manifest::Manifested;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::release::Release;
 use sealfold_protocol::roster::Roster;
 use sealfold_protocol::update::UpdateHeader;
 use sealfold_protocol::{Digest, MultiSigned, Signed, Statement};
+use sealfold_study::Manifest;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

@@ -6,9 +6,9 @@
 use anyhow::{Context, bail};
 use sealfold_attestation::log::note::KeyKind;
 use sealfold_attestation::log::{NoteKey, NoteSigner};
-use sealfold_protocol::manifest::LogTerms;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::{Digest, SigningKey, VerifyingKey};
+use sealfold_study::LogTerms;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};

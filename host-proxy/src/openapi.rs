@@ -130,7 +130,11 @@ fn schemas() -> Value {
                     json!({ "manifest": hex, "signers": list(&hex) }), &["manifest", "signers"],
                 )),
                 "active": { "type": "boolean" }, "missing": list(&string),
-                "rounds_done": integer, "rounds": integer,
+                "rounds_done": integer, "rounds": {
+                    "type": "integer",
+                    "description": "the number of the last round: the training rounds, and one \
+                        that measures the last model if the manifest has channels",
+                },
             }),
             &["study", "name", "manifests", "pending", "active", "missing", "rounds_done", "rounds"],
         ),

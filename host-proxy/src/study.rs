@@ -5,11 +5,11 @@ use crate::candidates::Candidates;
 use crate::state::Round;
 use sealfold_protocol::api::{PendingAmendment, StudyStatus};
 use sealfold_protocol::bytes::Envelope;
-use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::report::ModelReport;
-use sealfold_protocol::study::Study as Approved;
+use sealfold_protocol::terms::Terms;
 use sealfold_protocol::{Digest, MultiSigned, Signed, VerifyingKey};
+use sealfold_study::{Accountant, Manifest, PrivacySpent, Study as Approved};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
@@ -23,6 +23,8 @@ pub struct Study {
     sites: HashMap<VerifyingKey, String>,
     /// Its approvers.
     approvers: BTreeSet<VerifyingKey>,
+    /// What a round costs; none without privacy noise. No amendment changes it.
+    accountant: Option<Accountant>,
     /// Whether the initial model is in the store.
     pub has_model: bool,
     /// By number.
@@ -71,7 +73,10 @@ impl Study {
     /// A study that was just heard of.
     #[must_use]
     pub fn new(first: MultiSigned<Manifest>) -> Self {
+        let mechanism = first.statement().mechanism();
+        let accountant = mechanism.and_then(|mechanism| mechanism.accountant().ok());
         let mut study = Self {
+            accountant,
             chain: Chain::of(first),
             pending: Candidates::default(),
             sites: HashMap::new(),
@@ -159,9 +164,9 @@ impl Study {
     }
 
     fn index(&mut self) {
-        let manifest = self.last().statement();
-        let sites = manifest.sites.iter().map(|site| (site.signing_key, site.name.clone()));
-        let (sites, approvers) = (sites.collect(), manifest.approval.approvers.clone());
+        let terms = self.terms();
+        let sites = terms.sites.iter().map(|site| (site.signing_key, site.name.clone()));
+        let (sites, approvers) = (sites.collect(), terms.approval.approvers.clone());
         self.sites = sites;
         self.approvers = approvers.into_iter().collect();
     }
@@ -178,7 +183,7 @@ impl Study {
         let offer = self.rounds.values().rev().find_map(|round| round.offer.as_ref());
         let manifest = offer.map(|offer| offer.statement().manifest);
         let manifest = self.manifests().iter().find(|known| Some(known.digest()) == manifest);
-        let mut sites = manifest.iter().flat_map(|manifest| &manifest.statement().sites);
+        let mut sites = manifest.iter().flat_map(|manifest| &manifest.statement().terms.sites);
         if let Some(site) = sites.find(|site| site.signing_key == *key) {
             return Some(Standing::Site(site.name.clone()));
         }
@@ -200,12 +205,18 @@ impl Study {
         self.last().statement()
     }
 
-    /// The manifest that a round's offer stands under, which an amendment does
-    /// not change.
+    /// The terms of that manifest.
+    #[must_use]
+    pub fn terms(&self) -> &Terms {
+        &self.manifest().terms
+    }
+
+    /// The terms that a round's offer stands under, which an amendment does not
+    /// change.
     ///
     /// # Errors
     /// If there is no offer, or its manifest is not known.
-    pub fn under(&self, offer: Option<&Offer>) -> sealfold_protocol::Result<&Manifest> {
+    pub fn under(&self, offer: Option<&Offer>) -> sealfold_protocol::Result<&Terms> {
         let wrong = |found: &str| sealfold_protocol::Error::Signer {
             what: "statement",
             expected: "a site of a round with an offer".to_owned(),
@@ -214,7 +225,7 @@ impl Study {
         let manifest = offer.ok_or_else(|| wrong("a round without one"))?.manifest;
         let manifest = self.manifests().iter().find(|known| known.digest() == manifest);
         let manifest = manifest.ok_or_else(|| wrong("an offer under an unknown manifest"))?;
-        Ok(manifest.statement())
+        Ok(&manifest.statement().terms)
     }
 
     /// The signing key that a site has in a round, under the manifest of its offer.
@@ -241,30 +252,39 @@ impl Study {
     ) -> sealfold_protocol::Result<ModelReport> {
         let then = Signed::<ModelReport>::open_by(envelope, |r| self.key_in(offer, &r.site));
         let now = |_| {
-            let manifest = self.manifest();
+            let terms = self.terms();
             Signed::<ModelReport>::open_by(envelope, |report| {
-                manifest.site(&report.site).map(|site| site.signing_key)
+                terms.site(&report.site).map(|site| site.signing_key)
             })
         };
         then.or_else(now).map(|report| report.statement().clone())
+    }
+
+    /// The privacy that the rounds up to this one spent; none without privacy
+    /// noise. What an abandoned offer may have released is not in it.
+    #[must_use]
+    pub fn spent(&self, round: u32) -> Option<PrivacySpent> {
+        let delta = self.manifest().agreement.claim?.delta;
+        let epsilon = self.accountant.as_ref()?.spent(round.into()).ok()?;
+        Some(PrivacySpent { epsilon, delta })
     }
 
     /// What is missing before rounds can run.
     #[must_use]
     pub fn missing(&self) -> Vec<String> {
         let mut missing = Vec::new();
-        let manifest = self.manifest();
+        let terms = self.terms();
         if self.approved().is_none() {
-            let approval = &manifest.approval;
+            let approval = &terms.approval;
             let found = self.last().expect_approvals(&approval.approvers, 0).unwrap_or(0);
             missing.push(format!("approvals: {found} of {} are there", approval.required));
         }
         let signers = self.last().signers();
         let signed = match self.approved() {
             Some(study) => study.participants().len(),
-            None => manifest.sites.iter().filter(|s| signers.contains(&s.signing_key)).count(),
+            None => terms.sites.iter().filter(|s| signers.contains(&s.signing_key)).count(),
         };
-        let smallest = manifest.quorum.smallest_roster;
+        let smallest = terms.quorum.smallest_roster;
         if signed < smallest {
             missing.push(format!("signatures of sites: {signed} of at least {smallest} are there"));
         }
@@ -285,13 +305,13 @@ impl Study {
     #[must_use]
     pub fn current_round(&self) -> u32 {
         let next = self.rounds_done() + 1;
-        if self.is_offered(next) { next } else { next.min(self.manifest().study.rounds) }
+        if self.is_offered(next) { next } else { next.min(self.terms().last_round()) }
     }
 
     /// The number of the last round that there is or will be.
     #[must_use]
     pub fn last_round(&self) -> u32 {
-        self.manifest().study.rounds.max(self.current_round())
+        self.terms().last_round().max(self.current_round())
     }
 
     fn is_offered(&self, round: u32) -> bool {
@@ -306,7 +326,7 @@ impl Study {
         if !missing.is_empty() {
             return Some(missing.join(" and "));
         }
-        let is_over = self.rounds_done() >= self.manifest().study.rounds;
+        let is_over = self.rounds_done() >= self.terms().last_round();
         is_over.then(|| "nothing: all rounds are done".to_owned())
     }
 
@@ -322,13 +342,13 @@ impl Study {
         });
         StudyStatus {
             study: id,
-            name: manifest.study.name.clone(),
+            name: manifest.agreement.study.name.clone(),
             manifests: envelopes.collect(),
             pending: pending.collect(),
             active: missing.is_empty(),
             missing,
             rounds_done: self.rounds_done(),
-            rounds: manifest.study.rounds,
+            rounds: manifest.terms.last_round(),
         }
     }
 }

@@ -346,7 +346,7 @@ impl Conductor {
 
 fn is_abandoned(state: &State, id: Digest, round: &Round, offer: &Digest) -> bool {
     let Ok(study) = state.study(&id) else { return false };
-    let approval = &study.manifest().approval;
+    let approval = &study.terms().approval;
     round
         .abandonments
         .get(offer)

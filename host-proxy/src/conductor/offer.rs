@@ -9,8 +9,9 @@ use sealfold_protocol::bytes::{Envelope, Random};
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::report::ModelReport;
-use sealfold_protocol::study::Study;
+use sealfold_protocol::terms::{RoundKind, Terms};
 use sealfold_protocol::{Digest, Signed};
+use sealfold_study::Study;
 use std::collections::BTreeMap;
 
 impl Conductor {
@@ -41,10 +42,10 @@ impl Conductor {
             let Some(approved) = study.approved() else {
                 return Ok(Step::Wait("approvals".to_owned()));
             };
-            let manifest = approved.current().statement();
+            let terms = &approved.current().statement().terms;
             let (base, previous, clip) =
                 match number.checked_sub(1).filter(|n| *n > 0).and_then(|n| study.rounds.get(&n)) {
-                    Some(last) => match next_base(last) {
+                    Some(last) => match next_base(approved, last) {
                         Ok(base) => (
                             base,
                             last.release.as_ref().map(Signed::digest),
@@ -52,9 +53,9 @@ impl Conductor {
                         ),
                         Err(waiting) => return Ok(Step::Wait(waiting)),
                     },
-                    None => (manifest.model.initial, None, None),
+                    None => (terms.model.initial, None, None),
                 };
-            let clip = manifest.round_clip(clip);
+            let clip = terms.round_clip(clip);
             let manifests =
                 approved.manifests().iter().map(sealfold_protocol::MultiSigned::envelope);
             let manifests = manifests.map(|e| Ok(Envelope(e?))).collect::<Result<_, Refusal>>()?;
@@ -103,16 +104,29 @@ impl Conductor {
     }
 }
 
-/// The clip that a round led to, if its manifest has an adaptive one.
-fn next_clip(study: &Study, last: &Round) -> Option<f64> {
-    let (offer, release) = (last.offer.as_ref()?.statement(), last.release.as_ref()?.statement());
+/// A round's offer, and the terms that it stands under.
+fn offered<'a>(study: &'a Study, round: &'a Round) -> Option<(&'a Offer, &'a Terms)> {
+    let offer = round.offer.as_ref()?.statement();
     let manifest = study.manifests().iter().find(|known| known.digest() == offer.manifest)?;
-    manifest.statement().next_clip(offer.clip, release.below_clip)
+    Some((offer, &manifest.statement().terms))
 }
 
-/// The base that more than half of the roster's sites have reported. Fewer do
-/// not do: a single wrong report would end the round for all honest sites.
-fn next_base(last: &Round) -> Result<Digest, String> {
+/// The clip that a round led to, if its manifest has an adaptive one.
+fn next_clip(study: &Study, last: &Round) -> Option<f64> {
+    let (offer, terms) = offered(study, last)?;
+    terms.next_clip(offer.clip, last.release.as_ref()?.statement().below_clip)
+}
+
+/// The model that a round led to. An evaluation round leaves the model as it is.
+/// After a training round it is the model that more than half of the roster's
+/// sites have reported. Fewer are not enough: a single wrong report would end the
+/// next round for all honest sites.
+fn next_base(study: &Study, last: &Round) -> Result<Digest, String> {
+    if let Some((offer, terms)) = offered(study, last)
+        && terms.kind(offer.round) == RoundKind::Evaluation
+    {
+        return Ok(offer.base);
+    }
     let release = last.release.as_ref().map(Signed::digest);
     let roster = last.roster.as_ref().map(|roster| roster.statement().sites());
     let sites = roster.unwrap_or_default();

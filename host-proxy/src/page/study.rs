@@ -5,8 +5,9 @@ use super::timeline::Progress;
 use crate::state::{Round, State};
 use crate::study::Study;
 use sealfold_protocol::api::{UploadState, UploadStatus};
-use sealfold_protocol::manifest::Manifest;
+use sealfold_protocol::terms::{RoundKind, Terms};
 use sealfold_protocol::{Digest, Signed};
+use sealfold_study::Manifest;
 
 /// The last releases that are shown.
 const RELEASES: usize = 5;
@@ -21,11 +22,11 @@ pub fn section(
     url: &str,
 ) {
     let manifest = study.manifest();
-    page.within("<section><h2>", &manifest.study.name, "</h2>");
-    page.within("<p>", &manifest.study.purpose, "</p>");
+    let (terms, purpose) = (&manifest.terms, &manifest.agreement.study);
+    page.within("<section><h2>", &purpose.name, "</h2>");
+    page.within("<p>", &purpose.purpose, "</p>");
     page.within("<p class=soft>Study <code>", id, "</code></p>");
-    let (done, rounds) = (study.rounds_done(), manifest.study.rounds);
-    page.within("<p>", done, " of ").within("", rounds, " rounds released</p>");
+    page.within("<p>", study.rounds_done(), " of ").within("", rounds(terms), "</p>");
     let missing = study.missing();
     let waits = if missing.is_empty() { study.waiting_for.clone() } else { missing.join(" and ") };
     if !waits.is_empty() {
@@ -35,12 +36,12 @@ pub fn section(
     let round = study.rounds.get(&number);
     let offer = round.and_then(|round| round.offer.as_ref()).map(Signed::digest);
     let uploads = offer.map(|offer| state.uploads_of(&offer)).unwrap_or_default();
-    page.within("<h3>Round ", number, "</h3>");
-    Progress::of(manifest.sites.len(), round, &uploads).draw(page);
+    page.within("<h3>Round ", number, kind(study, number)).markup("</h3>");
+    Progress::of(terms.sites.len(), round, &uploads).draw(page);
     if let Some(offer) = offer {
         page.within("<p class=soft>Offer <code>", offer, "</code></p>");
     }
-    sites(page, manifest, round, &uploads);
+    sites(page, terms, round, &uploads);
     measurements(page, manifest, measured);
     page.markup(
         "<h3>Check it yourself</h3><p>A site of this study, with its own policy, asks the enclave \
@@ -51,9 +52,29 @@ pub fn section(
     page.markup("</section>");
 }
 
+/// The number of rounds, in words.
+fn rounds(terms: &Terms) -> String {
+    let measures = if terms.channels.is_empty() {
+        ""
+    } else {
+        "; the last round trains nothing, it measures the last model"
+    };
+    format!("{} rounds released{measures}", terms.last_round())
+}
+
+/// What is special about a round, by the terms of its offer.
+fn kind(study: &Study, number: u32) -> &'static str {
+    let offer = study.rounds.get(&number).and_then(|round| round.offer.as_ref());
+    let terms = study.under(offer.map(Signed::statement)).unwrap_or(study.terms());
+    match terms.kind(number) {
+        RoundKind::Training => "",
+        RoundKind::Evaluation => " (measures the last model)",
+    }
+}
+
 /// Which sites have uploaded and committed. Everybody may know that; nothing of
 /// what they uploaded is shown.
-fn sites(page: &mut Html, manifest: &Manifest, round: Option<&Round>, uploads: &[UploadStatus]) {
+fn sites(page: &mut Html, terms: &Terms, round: Option<&Round>, uploads: &[UploadStatus]) {
     let roster = round.and_then(|round| round.roster.as_ref());
     let members = roster.map(|roster| roster.statement().sites()).unwrap_or_default();
     let is_released = round.is_some_and(|round| round.release.is_some());
@@ -61,7 +82,7 @@ fn sites(page: &mut Html, manifest: &Manifest, round: Option<&Round>, uploads: &
         "<table class=wide><caption>Sites in this round</caption><thead><tr><th scope=col>Site<th \
          scope=col>Update<th scope=col>Roster<th scope=col>Commit</tr></thead><tbody>",
     );
-    for site in &manifest.sites {
+    for site in &terms.sites {
         let name = site.name.as_str();
         let on_roster = members.contains(&name);
         let upload = uploads.iter().find(|upload| upload.site == name).map(|upload| &upload.state);
@@ -110,7 +131,7 @@ fn measurements(
         page.markup("<p class=soft>No evidence yet.</p>");
     }
     page.markup("<details><summary>The images that the study’s manifest accepts</summary>");
-    for (place, image) in manifest.measurements.nitro.iter().enumerate() {
+    for (place, image) in manifest.agreement.measurements.nitro.iter().enumerate() {
         page.within("<p>Image ", place + 1, ", Nitro</p><dl>");
         for (name, register) in
             [("pcr0", &image.pcr0), ("pcr1", &image.pcr1), ("pcr2", &image.pcr2)]
@@ -119,7 +140,7 @@ fn measurements(
         }
         page.markup("</dl>");
     }
-    for image in &manifest.measurements.confidential_space {
+    for image in &manifest.agreement.measurements.confidential_space {
         page.markup("<p>Confidential Space</p><dl><dt>image-digest</dt>");
         page.within("<dd><code>", image.image_digest, "</code></dd></dl>");
     }
@@ -141,10 +162,11 @@ fn releases(page: &mut Html, study: &Study) {
     for (number, round, release) in released {
         let sites = round.roster.as_ref().map(|roster| roster.statement().sites());
         let sites: Vec<_> = sites.into_iter().flatten().collect();
-        let spent = release.statement().spent.map_or("no noise".to_owned(), |spent| {
+        let spent = study.spent(*number).map_or("no noise".to_owned(), |spent| {
             format!("epsilon {:.3}, delta {:e}", spent.epsilon, spent.delta)
         });
-        page.within("<tr><th scope=row data-name=Round>", number, "</th>");
+        page.within("<tr><th scope=row data-name=Round>", number, kind(study, *number));
+        page.markup("</th>");
         page.within("<td data-name=Sites>", sites.join(", "), "</td>");
         page.within("<td data-name=\"Privacy spent\">", spent, "</td>");
         page.within("<td data-name=Release><code>", release.digest(), "</code></td></tr>");

@@ -178,7 +178,7 @@ pub async fn abandon(
     }
     let mut state = host.state.lock().await;
     let study = state.study_mut(&id)?;
-    let approval = study.manifest().approval.clone();
+    let approval = study.terms().approval.clone();
     let approvers = approval.approvers;
     let mut entries = entries::manifests(study)?;
     let strangers = brought.claimed().into_iter().find(|key| !approvers.contains(key));

@@ -19,9 +19,10 @@ use sealfold_protocol::access::Role;
 use sealfold_protocol::api::{EnvelopeBody, Introduction, StudyStatus};
 use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::content::ContentHasher;
-use sealfold_protocol::manifest::Manifest;
+use sealfold_protocol::manifest::Manifested;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::{Digest, MultiSigned, Unverified, VerifyingKey};
+use sealfold_study::Manifest;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -61,7 +62,7 @@ pub async fn publish(
     Json(body): Json<EnvelopeBody>,
 ) -> Reply<StudyStatus> {
     let mut brought = Unverified::<Manifest>::decode(&body.envelope.0)?;
-    let id = match &brought.statement().amends {
+    let id = match &brought.statement().terms.amends {
         Some(amends) => amends.study,
         None => brought.digest(),
     };
@@ -70,11 +71,11 @@ pub async fn publish(
     let key = {
         let state = host.state.lock().await;
         host.terms.expect_served(&state.introduced, &id)?;
-        log_key::expect_own(host.log.key(), &brought.statement().log)?;
+        log_key::expect_own(host.log.key(), &brought.statement().agreement.log)?;
         let study = state.studies.get(&id);
         // Other signatures change nothing, and would take the place of these.
-        let mut listed: BTreeSet<_> = brought.statement().parties().collect();
-        listed.extend(study.iter().flat_map(|study| study.manifest().parties()));
+        let mut listed: BTreeSet<_> = brought.statement().terms.parties().collect();
+        listed.extend(study.iter().flat_map(|study| study.terms().parties()));
         brought.keep(&listed);
         expect_signed_by_a_party(&brought)?;
         brought_by(&asker, &brought, study)?
@@ -83,7 +84,7 @@ pub async fn publish(
     let manifest = verified.await.map_err(failed)??;
     let mut state = host.state.lock().await;
     let Some(study) = state.studies.get_mut(&id) else {
-        if manifest.statement().amends.is_some() {
+        if manifest.statement().terms.amends.is_some() {
             return Err(Refusal::new(Check::NotFound, "the study that is amended", id).into());
         }
         if state.studies.len() >= MAX_STUDIES {
@@ -150,7 +151,7 @@ fn brought_by(
     let is_known = study.is_none_or(|study| study.pending.get(&manifest.digest()).is_some());
     let may = *role == Role::Operator
         || study.is_some_and(|study| study.standing(key).is_some())
-        || is_known && manifest.statement().parties().any(|party| party == *key);
+        || is_known && manifest.statement().terms.parties().any(|party| party == *key);
     if may {
         return Ok(*key);
     }
@@ -188,7 +189,7 @@ pub async fn put_model(
     let (expected, length, has_model) = {
         let state = host.state.lock().await;
         let study = state.study(&id)?;
-        let model = &study.manifest().model;
+        let model = &study.terms().model;
         (model.initial, model.bytes(), study.has_model)
     };
     if length > host.terms.largest_model {

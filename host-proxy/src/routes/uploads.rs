@@ -48,7 +48,8 @@ pub async fn begin(
             .into());
     }
     // A round stays under the manifest of its offer, whatever amends it meanwhile.
-    let expected = study.under(offer.map(Signed::statement))?.update_length();
+    let terms = study.under(offer.map(Signed::statement))?;
+    let expected = terms.update_length(terms.kind(number));
     if statement.plain_length != expected {
         let expected = format!("{expected} bytes of plaintext");
         return Err(Refusal::new(Check::Layout, expected, statement.plain_length).into());
