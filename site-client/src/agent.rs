@@ -192,7 +192,7 @@ impl Agent<'_> {
 
     fn check_data(&self, assignment: &Assignment, site: &Site<'_>) -> Result<()> {
         let Some(path) = &assignment.data else { return Ok(()) };
-        let report = data::check(path, &site.joined.manifest().data)?;
+        let report = data::check(path, &site.joined.manifest().agreement.data)?;
         if let Some(violation) = report.violations.first() {
             let expected = "data that meets the study's specification";
             return Err(SiteRefusal::new("data", expected, violation)
@@ -205,7 +205,7 @@ impl Agent<'_> {
 
     fn look(&self, site: &Site<'_>, memory: &mut Memory, assignment: &Assignment) -> Result<Look> {
         let next = site.joined.next()?;
-        if next.round > site.joined.manifest().study.rounds {
+        if next.round > site.joined.manifest().terms.last_round() {
             // The last report may have been lost.
             let _ = site.report();
             return Ok(Look::Done);

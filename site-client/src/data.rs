@@ -4,7 +4,7 @@
 //! and counts, and no patient's value.
 
 use crate::{Error, Result};
-use sealfold_protocol::manifest::{DataSpecification, Feature, FeatureType};
+use sealfold_study::{DataSpecification, Feature, FeatureType};
 use serde::Serialize;
 use std::path::Path;
 
@@ -230,7 +230,7 @@ pub fn check(path: &Path, specification: &DataSpecification) -> Result<DataRepor
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sealfold_protocol::manifest::{Comparison, Outcome};
+    use sealfold_study::{Comparison, Outcome};
 
     fn specification() -> DataSpecification {
         let feature = |name: &str, kind, range, categories: &[f64]| Feature {

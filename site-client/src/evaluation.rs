@@ -5,7 +5,7 @@ use crate::Result;
 use crate::home::write_json;
 use crate::round::Site;
 use sealfold_aggregation::evaluation::{Measures, measures};
-use sealfold_protocol::manifest::{Evaluation, Manifest};
+use sealfold_study::{Evaluation, Manifest};
 use serde_json::{Value, json};
 
 /// Counts below so many standard deviations of their noise are not told from
@@ -28,11 +28,11 @@ fn shown(measures: &Measures) -> Value {
 #[must_use]
 pub fn read(manifest: &Manifest, evaluation: &Evaluation, values: &[f32]) -> Value {
     // Under noise a count is worth the clip; without, counts are shares.
-    let unit = match (manifest.privacy.noise(), manifest.aggregation.divisor) {
+    let unit = match (manifest.terms.privacy.noise(), manifest.terms.aggregation.divisor) {
         (Some(noise), Some(divisor)) => divisor / noise.clip,
         _ => 1.0,
     };
-    let noise = manifest.privacy.noise().map(|noise| noise.noise_multiplier);
+    let noise = manifest.terms.privacy.noise().map(|noise| noise.noise_multiplier);
     let counts: Vec<[f64; 2]> = values
         .as_chunks::<2>()
         .0

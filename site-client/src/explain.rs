@@ -179,7 +179,7 @@ pub fn explain(
         let next = format!("wait: this site's chain has come to round {}", head.round);
         (Standing::Ahead, next)
     } else if round < head.round {
-        let rounds = joined.manifest().study.rounds;
+        let rounds = joined.manifest().terms.last_round();
         let next = match head.round {
             next if next > rounds => "nothing: the study is done".to_owned(),
             next => format!("nothing: the study is at round {next}"),
@@ -273,9 +273,9 @@ impl Teller<'_> {
         let takes_part = |site: &&sealfold_protocol::manifest::Site| {
             signers.contains(&site.signing_key) && !sites.contains(&site.name)
         };
-        let listed = manifest.statement().sites.iter();
+        let listed = manifest.statement().terms.sites.iter();
         told.dropped = listed.filter(takes_part).map(|site| site.name.clone()).collect();
-        for site in &manifest.statement().sites {
+        for site in &manifest.statement().terms.sites {
             let has = status.commits.iter().any(|commit| {
                 Signed::<Commit>::open(&commit.0, &site.signing_key)
                     .is_ok_and(|commit| commit.statement().roster == roster.digest())

@@ -10,7 +10,7 @@ use crate::home::{Home, read_json, write_json};
 use crate::{Error, Result};
 use sealfold_attestation::Policy;
 use sealfold_protocol::Digest;
-use sealfold_protocol::manifest::Manifest;
+use sealfold_study::Manifest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -96,7 +96,7 @@ impl Ledger {
             SiteRefusal::new("data-source", format!("one of {named:?}"), source)
                 .next("put the source into policy.toml, or name another one")
         })?;
-        let noise = manifest.privacy.noise().ok_or_else(|| {
+        let noise = manifest.terms.privacy.noise().ok_or_else(|| {
             SiteRefusal::new("budget", "a study with privacy noise", "unit = \"none\"")
                 .next("a policy with [budgets] accepts no study that cannot be charged to one")
         })?;

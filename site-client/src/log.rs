@@ -29,7 +29,7 @@ use sealfold_attestation::log::{
 };
 use sealfold_protocol::Digest;
 use sealfold_protocol::leaf::{Kind, Leaf};
-use sealfold_protocol::manifest::LogTerms;
+use sealfold_study::LogTerms;
 use std::cell::RefCell;
 use std::path::Path;
 

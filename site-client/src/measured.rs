@@ -6,7 +6,7 @@
 use crate::Result;
 use crate::error::SiteRefusal;
 use sealfold_attestation::{Claims, Policy};
-use sealfold_protocol::manifest::Measurements;
+use sealfold_study::Measurements;
 
 /// Demands that the measurements of one listed image of the platform, all of
 /// them, are the claims'.
@@ -57,7 +57,7 @@ mod tests {
     use sealfold_attestation::simulation::token::TokenAuthority;
     use sealfold_attestation::simulation::{DocumentFields, SimulationRoot};
     use sealfold_attestation::{Evidence, binding, verify_replay};
-    use sealfold_protocol::manifest::{ConfidentialSpaceMeasurement, NitroMeasurement};
+    use sealfold_study::{ConfidentialSpaceMeasurement, NitroMeasurement};
     use sealfold_protocol::{Digest, Pcr};
     use serde_json::json;
     use std::collections::BTreeMap;

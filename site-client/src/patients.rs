@@ -4,7 +4,7 @@
 use crate::error::SiteRefusal;
 use crate::tensors::{self, Stored};
 use crate::{Error, Result};
-use sealfold_protocol::manifest::Tensor;
+use sealfold_protocol::terms::Tensor;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -155,7 +155,7 @@ impl PatientsWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sealfold_protocol::manifest::{Dtype, TensorRole};
+    use sealfold_protocol::terms::{Dtype, TensorRole};
 
     #[test]
     fn what_is_written_is_read_patient_by_patient() {

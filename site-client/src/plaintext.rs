@@ -7,7 +7,8 @@ use crate::training::Metrics;
 use crate::{Error, Result, tensors};
 use sealfold_aggregation::clipping::ClippedSum;
 use sealfold_aggregation::format::Codec;
-use sealfold_protocol::manifest::{Manifest, Noise, Privacy};
+use sealfold_protocol::terms::{Noise, Privacy};
+use sealfold_study::Manifest;
 use sealfold_protocol::update::Preamble;
 use std::io::Write;
 use std::path::Path;
@@ -29,12 +30,12 @@ pub fn write(
 ) -> Result<()> {
     // Under noise every site weighs the same, so the number of examples says
     // nothing, not even to the enclave.
-    let examples = if manifest.privacy.noise().is_some() { 1 } else { metrics.examples };
+    let examples = if manifest.terms.privacy.noise().is_some() { 1 } else { metrics.examples };
     let preamble =
         Preamble { examples, layout: manifest.layout_digest()?, metrics: metrics.metrics.clone() };
     let preamble = preamble.encode(manifest.preamble_length())?;
     out.write_all(&preamble).map_err(|e| Error::file(update, e))?;
-    match &manifest.privacy {
+    match &manifest.terms.privacy {
         Privacy::Patient(noise) => write_patients(manifest, site, noise, update, out),
         _ => write_floats(manifest, update, out),
     }
@@ -46,13 +47,13 @@ fn refused(check: &'static str, expected: &str, error: sealfold_aggregation::Err
 }
 
 fn write_floats(manifest: &Manifest, update: &Path, out: &mut impl Write) -> Result<()> {
-    let format = manifest.aggregation.update_type.format();
+    let format = manifest.terms.aggregation.update_type.format();
     let codec = Codec::new(format, &manifest.scales())
         .map_err(|e| refused("format", "a format of floating-point values", e))?;
     let mut encoding = Encoding {
         codec,
         next: 0,
-        counts_from: manifest.model.parameters(),
+        counts_from: manifest.terms.model.parameters(),
         counts: Vec::new(),
         values: Vec::new(),
         bytes: Vec::new(),
@@ -147,7 +148,7 @@ fn write_patients(
 ) -> Result<()> {
     let too_large = |_| Error::file(update, "a model beyond this machine's memory");
     let dimension = usize::try_from(manifest.values()).map_err(too_large)?;
-    let parameters = usize::try_from(manifest.model.parameters()).map_err(too_large)?;
+    let parameters = usize::try_from(manifest.terms.model.parameters()).map_err(too_large)?;
     let evaluation = usize::try_from(manifest.evaluation_place(site)).map_err(too_large)?;
     let mut sum = ClippedSum::new(noise.clip, noise.step, dimension)
         .map_err(|e| refused("clip", "a clip and a step that fit", e))?;

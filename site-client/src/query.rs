@@ -6,7 +6,8 @@
 
 use crate::Result;
 use crate::error::SiteRefusal;
-use sealfold_protocol::manifest::{Manifest, Noise, Privacy, Query};
+use sealfold_protocol::terms::{Noise, Privacy};
+use sealfold_study::{Manifest, query::Query};
 
 pub mod answer;
 pub mod plan;
@@ -17,7 +18,7 @@ pub mod reading;
 /// # Errors
 /// A refusal by `query` for a study that trains a model.
 pub fn of(manifest: &Manifest) -> Result<(&Query, &Noise)> {
-    match (&manifest.query, &manifest.privacy) {
+    match (&manifest.agreement.query, &manifest.terms.privacy) {
         (Some(query), Privacy::Patient(noise)) => Ok((query, noise)),
         _ => Err(SiteRefusal::new("query", "a study with a [query]", "one that trains a model")
             .next("give the manifest of a query: sealfold query plan")

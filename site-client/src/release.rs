@@ -134,7 +134,7 @@ impl Site<'_> {
             let (expected, found) = (show(expected), show(release.spent));
             return Err(SiteRefusal::new("privacy-spent", expected, found).into());
         }
-        let adaptive = manifest.first_clip().is_some();
+        let adaptive = manifest.terms.first_clip().is_some();
         if release.below_clip.is_some() != adaptive {
             let expected = if adaptive { "a count below the clip" } else { "none" };
             return Err(SiteRefusal::new("adaptive-clip", expected, "the opposite").into());

@@ -17,7 +17,8 @@ use sealfold_attestation::{Claims, Evidence, Policy, Verdict, verify_live};
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::api::RoundStatus;
 use sealfold_protocol::bytes::Random;
-use sealfold_protocol::manifest::{Manifest, Model};
+use sealfold_protocol::terms::Model;
+use sealfold_study::Manifest;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::roster::{Commit, Roster};
@@ -44,7 +45,7 @@ impl Site<'_> {
     }
 
     pub(crate) fn model(&self) -> &Model {
-        &self.joined.manifest().model
+        &self.joined.manifest().terms.model
     }
 
     /// The round that the site expects, as the host knows it.
@@ -79,7 +80,7 @@ impl Site<'_> {
             let Ok(abandonment) = opened else { continue };
             let statement = abandonment.statement();
             if binding.bound_to(statement.round) == Some(statement.offer) {
-                if self.joined.manifest().privacy.noise().is_some() {
+                if self.joined.manifest().terms.privacy.noise().is_some() {
                     // Trained on a sample that may have been released. It goes
                     // first: after a crash in between this is done again, and no
                     // second offer gets the same sample.
@@ -170,7 +171,7 @@ impl Site<'_> {
     /// # Errors
     /// A refusal by `measurements`.
     pub fn expect_measured(&self, offer: &Signed<Offer>, claims: &Claims) -> Result<()> {
-        measured::expect_listed(&self.terms(offer).statement().measurements, claims)
+        measured::expect_listed(&self.terms(offer).statement().agreement.measurements, claims)
     }
 
     /// The roster of an offer, checked as a site must check it before it
@@ -192,7 +193,7 @@ impl Site<'_> {
             return Err(refuse(format!("offer {} round {}", offer.digest(), of.round), found));
         }
         let terms = self.terms(offer);
-        statement.check(terms.statement().quorum.smallest_roster)?;
+        statement.check(terms.statement().terms.quorum.smallest_roster)?;
         let signers = terms.signers();
         for site in statement.sites() {
             if !signers.contains(&terms.statement().site(site)?.signing_key) {
@@ -209,9 +210,9 @@ impl Site<'_> {
     /// A refusal by `budget`.
     pub fn expect_budget(&self, binding: &Binding) -> Result<()> {
         let manifest = self.joined.manifest();
-        let (rounds, round) = (manifest.study.rounds, self.joined.next()?.round);
+        let (rounds, round) = (manifest.terms.last_round(), self.joined.next()?.round);
         let abandoned = binding.abandoned();
-        if manifest.privacy.noise().is_none() || round.saturating_add(abandoned) <= rounds {
+        if manifest.terms.privacy.noise().is_none() || round.saturating_add(abandoned) <= rounds {
             return Ok(());
         }
         let expected = format!("at most {rounds} rounds, abandoned offers counted");
@@ -253,11 +254,11 @@ impl Site<'_> {
             client: self.client,
             policy: self.policy,
             keys: self.keys,
-            log: &self.joined.manifest().log,
+            log: &self.joined.manifest().agreement.log,
             kept: &self.joined.local.folder.join("checkpoint"),
         };
         let checkpoint = watch.commit_at(&roster.digest(), leaf)?;
-        let k = self.terms(offer).statement().quorum.smallest_roster;
+        let k = self.terms(offer).statement().terms.quorum.smallest_roster;
         binding.commit(statement, roster.digest(), offer.statement().base, k)?;
         let commit = Signed::sign(
             Commit::to(roster, &self.keys.site, *header, checkpoint),

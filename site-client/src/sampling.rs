@@ -11,7 +11,7 @@ use crate::home::{read_file, write_file};
 use crate::round::Site;
 use crate::{Error, Result, data};
 use sealfold_aggregation::poisson::{Rate, sample};
-use sealfold_protocol::manifest::Privacy;
+use sealfold_protocol::terms::Privacy;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::{Secret, Signed};
 use std::path::{Path, PathBuf};
@@ -34,13 +34,13 @@ impl Site<'_> {
         data: Option<&Path>,
     ) -> Result<Option<PathBuf>> {
         let (round, manifest) = (offer.statement().round, self.terms(offer).statement());
-        let Privacy::Patient(noise) = &manifest.privacy else { return Ok(None) };
+        let Privacy::Patient(noise) = &manifest.terms.privacy else { return Ok(None) };
         let Some(rate) = noise.sampling_rate else { return Ok(None) };
         let data = data.ok_or_else(|| {
             SiteRefusal::new("data", "the site's data, to draw the round's sample from", "none")
                 .next("give it: --data patients.csv")
         })?;
-        let rows = data::check(data, &manifest.data)?.rows;
+        let rows = data::check(data, &manifest.agreement.data)?.rows;
         let rows = u32::try_from(rows).map_err(|e| Error::file(data, e))?;
         let path = self.sampling_seed(round);
         let seed = if let Some(bytes) = read_file(&path)? {

@@ -12,7 +12,8 @@ use sealfold_aggregation::Error as Numbers;
 use sealfold_aggregation::optimiser::TensorStep;
 use sealfold_protocol::Digest;
 use sealfold_protocol::content::ContentHasher;
-use sealfold_protocol::manifest::{Manifest, Model, TensorRole};
+use sealfold_protocol::terms::{Model, TensorRole};
+use sealfold_study::Manifest;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -90,7 +91,7 @@ pub fn step(
     wrong: impl Fn(io::Error) -> Error,
 ) -> Result<Stepped> {
     let steps = steps(manifest, roster)?;
-    let model = &manifest.model;
+    let model = &manifest.terms.model;
     let plain = files.base.with_extension("content");
     let unpacked = unpack(files.base, &plain, model)?;
     let mut content = ContentHasher::new();
@@ -161,9 +162,9 @@ fn steps(manifest: &Manifest, roster: usize) -> Result<Vec<TensorStep>> {
     let refused =
         |error| Error::from(SiteRefusal::new("optimiser", "an optimiser that can step", error));
     let count = |sites: usize| u32::try_from(sites).unwrap_or(u32::MAX);
-    let (roster, sites) = (count(roster), count(manifest.sites.len()));
-    let optimiser = manifest.model.server_optimiser();
-    let of = |tensor: &sealfold_protocol::manifest::Tensor| {
+    let (roster, sites) = (count(roster), count(manifest.terms.sites.len()));
+    let optimiser = manifest.terms.model.server_optimiser();
+    let of = |tensor: &sealfold_protocol::terms::Tensor| {
         let dtype = tensor.dtype.into();
         match tensor.role {
             TensorRole::Parameter => TensorStep::new(optimiser, dtype),
@@ -171,7 +172,7 @@ fn steps(manifest: &Manifest, roster: usize) -> Result<Vec<TensorStep>> {
             TensorRole::Control => TensorStep::control(dtype, roster, sites),
         }
     };
-    manifest.model.tensors.iter().map(|tensor| of(tensor).map_err(refused)).collect()
+    manifest.terms.model.tensors.iter().map(|tensor| of(tensor).map_err(refused)).collect()
 }
 
 /// The optimiser's state: read beside the base, written beside the next model.
@@ -186,7 +187,7 @@ impl State {
     fn open(manifest: &Manifest, files: &Files<'_>) -> Result<Option<Self>> {
         let mut length = 0;
         // The number of sites on the roster does not matter for lengths.
-        for (step, tensor) in steps(manifest, 1)?.iter().zip(&manifest.model.tensors) {
+        for (step, tensor) in steps(manifest, 1)?.iter().zip(&manifest.terms.model.tensors) {
             length += step.state_width() as u64 * tensor.elements().unwrap_or(0);
         }
         if length == 0 {

@@ -11,9 +11,9 @@ use crate::{Error, Result};
 use jiff::Timestamp;
 use sealfold_attestation::Policy;
 use sealfold_protocol::api::StudyStatus;
-use sealfold_protocol::manifest::Manifest;
+use sealfold_study::Manifest;
 use sealfold_protocol::offer::NextRound;
-use sealfold_protocol::study::Study;
+use sealfold_study::Study;
 use sealfold_protocol::{Digest, Error as ProtocolError, MultiSigned, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -76,9 +76,9 @@ impl LocalStudy {
     pub fn head(&self, manifest: &Manifest) -> Result<Head> {
         let first = Head {
             round: 1,
-            base: manifest.model.initial,
+            base: manifest.terms.model.initial,
             previous: None,
-            clip: manifest.first_clip(),
+            clip: manifest.terms.first_clip(),
         };
         Ok(read_json(&self.folder.join("head.json"))?.unwrap_or(first))
     }
@@ -235,7 +235,7 @@ impl Joined {
             round: head.round,
             base: head.base,
             previous: head.previous,
-            clip: self.manifest().round_clip(head.clip),
+            clip: self.manifest().terms.round_clip(head.clip),
         })
     }
 }
@@ -251,7 +251,7 @@ pub fn acceptable(manifest: &Manifest, keys: &Keys, policy: &Policy, now: Timest
         let next = "the manifest does not fit your policy: leave, or ask for an amendment";
         Err(Error::from(SiteRefusal::new(check, expected, found).next(next)))
     };
-    let me = manifest.site(&keys.site)?;
+    let me = manifest.terms.site(&keys.site)?;
     if me.signing_key != keys.signing.verifying_key() || me.release_key != keys.release_key()? {
         return refuse(
             "site-keys",
@@ -259,7 +259,7 @@ pub fn acceptable(manifest: &Manifest, keys: &Keys, policy: &Policy, now: Timest
             "other keys under its name".to_owned(),
         );
     }
-    let (k, c) = (manifest.quorum.smallest_roster, manifest.quorum.colluders);
+    let (k, c) = (manifest.terms.quorum.smallest_roster, manifest.terms.quorum.colluders);
     if k < policy.smallest_roster() {
         return refuse(
             "smallest-roster",
@@ -271,7 +271,7 @@ pub fn acceptable(manifest: &Manifest, keys: &Keys, policy: &Policy, now: Timest
         return refuse("colluders", format!("at least {}", policy.colluders()), c.to_string());
     }
     if let Some(peers) = policy.peers() {
-        for site in manifest.sites.iter().filter(|site| site.name != keys.site) {
+        for site in manifest.terms.sites.iter().filter(|site| site.name != keys.site) {
             if peers.get(site.name.as_str()) != Some(&site.signing_key.as_bytes()) {
                 let found = format!("{} with key {}", site.name, site.signing_key);
                 return refuse(
@@ -283,7 +283,7 @@ pub fn acceptable(manifest: &Manifest, keys: &Keys, policy: &Policy, now: Timest
         }
     }
     if let Some(log) = policy.log() {
-        let terms = &manifest.log;
+        let terms = &manifest.agreement.log;
         if (terms.origin.as_str(), terms.key.as_bytes()) != (log.name(), log.key()) {
             let of = |name: &str, key: VerifyingKey| format!("log {name} with key {key}");
             let found = of(&terms.origin, terms.key);
@@ -292,7 +292,7 @@ pub fn acceptable(manifest: &Manifest, keys: &Keys, policy: &Policy, now: Timest
     }
     // A quorum of the manifest's approvers must include enough that we know.
     let known = policy.approvers().filter(|key| {
-        manifest.approval.approvers.iter().any(|approver| approver.as_bytes() == *key)
+        manifest.terms.approval.approvers.iter().any(|approver| approver.as_bytes() == *key)
     });
     let found = known.count();
     if found < policy.required_approvals() {
@@ -300,7 +300,7 @@ pub fn acceptable(manifest: &Manifest, keys: &Keys, policy: &Policy, now: Timest
             format!("at least {} approvers that the policy lists", policy.required_approvals());
         return refuse("approvers", expected, found.to_string());
     }
-    let (from, until) = (manifest.study.valid_from, manifest.study.valid_until);
+    let (from, until) = (manifest.agreement.study.valid_from, manifest.agreement.study.valid_until);
     if now < from || now > until {
         return refuse("validity", format!("from {from} to {until}"), now.to_string());
     }
@@ -313,7 +313,7 @@ pub fn acceptable(manifest: &Manifest, keys: &Keys, policy: &Policy, now: Timest
 /// [`Error::Unsigned`], by `approvers`.
 pub fn approved_by_known(manifest: &MultiSigned<Manifest>, policy: &Policy) -> Result<()> {
     let signers = manifest.signers();
-    let listed = &manifest.statement().approval.approvers;
+    let listed = &manifest.statement().terms.approval.approvers;
     let found = policy
         .approvers()
         .filter(|key| {

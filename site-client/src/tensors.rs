@@ -9,7 +9,7 @@ use crate::{Error, Result};
 use safetensors::tensor::Metadata;
 use sealfold_protocol::Digest;
 use sealfold_protocol::content::ContentHasher;
-use sealfold_protocol::manifest::{Dtype, Model, Tensor};
+use sealfold_protocol::terms::{Dtype, Model, Tensor};
 use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};

@@ -6,7 +6,7 @@ use sealfold::{Error, Result};
 use sealfold_aggregation::Error as Numbers;
 use sealfold_aggregation::privacy::calibrate::noise_multiplier_beside;
 use sealfold_aggregation::privacy::{Orders, SampledGaussian, Spent, pld};
-use sealfold_protocol::manifest::MAX_ROUNDS;
+use sealfold_protocol::terms::MAX_ROUNDS;
 use sealfold_protocol::text::{counted, figure};
 use serde_json::json;
 use std::fmt::Write;

@@ -188,7 +188,7 @@ impl OnStudy {
         let agent = parts.agent(context, &stop);
         let site = agent.join(&assignment(&self.target))?;
         let next = site.joined.next()?;
-        let rounds = site.joined.manifest().study.rounds;
+        let rounds = site.joined.manifest().terms.last_round();
         if next.round > rounds {
             let machine = json!({ "round": rounds, "rounds": rounds, "done": true });
             context.voice.result(&machine, &format!("all {rounds} rounds are done"));
@@ -229,7 +229,7 @@ impl Fetch {
         let mut binding = Binding::open(&context.home, &local)?;
         let site = agent.join(&assignment(&self.target))?;
         site.fetch_initial()?;
-        let rounds = site.joined.manifest().study.rounds;
+        let rounds = site.joined.manifest().terms.last_round();
         while site.joined.next()?.round <= rounds {
             let status = site.status()?;
             site.notice(&mut binding, &status)?;

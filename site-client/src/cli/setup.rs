@@ -8,7 +8,8 @@ use sealfold::{Error, Result, data};
 use sealfold_attestation::Policy;
 use sealfold_attestation::log::NoteKey;
 use sealfold_attestation::log::note::KeyKind;
-use sealfold_protocol::manifest::{MAX_NAME, Manifest};
+use sealfold_protocol::terms::MAX_NAME;
+use sealfold_study::Manifest;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -92,12 +93,12 @@ impl Check {
     /// Checks; 1 if the data does not meet the specification.
     pub fn run(&self, context: &Context) -> Result<u8> {
         let manifest = Manifest::from_toml(&read_text(&self.study)?)?;
-        let report = data::check(&self.data, &manifest.data)?;
+        let report = data::check(&self.data, &manifest.agreement.data)?;
         let mut text = format!(
             "{} rows, {} with the outcome, {} features",
             report.rows,
             report.with_outcome,
-            manifest.data.features.len()
+            manifest.agreement.data.features.len()
         );
         for violation in &report.violations {
             text.push_str(&format!("\nviolation  {violation}"));

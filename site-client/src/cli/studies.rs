@@ -13,8 +13,8 @@ use sealfold::{Error, Result, tensors};
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::access::Role;
 use sealfold_protocol::api::{PendingAmendment, RoundStatus, StudyStatus};
-use sealfold_protocol::manifest::Manifest;
-use sealfold_protocol::manifest::in_words::{conclusions, describe};
+use sealfold_study::Manifest;
+use sealfold_study::in_words::{conclusions, describe};
 use sealfold_protocol::study::identity;
 use sealfold_protocol::text::shown;
 use sealfold_protocol::{Digest, MultiSigned};
@@ -149,7 +149,7 @@ impl Study {
             Self::Abandon(abandon) => abandon.run(context),
             Self::DigestModel { model, study } => {
                 let manifest = Manifest::from_toml(&read_text(study)?)?;
-                let digest = tensors::digest(model, &manifest.model)?;
+                let digest = tensors::digest(model, &manifest.terms.model)?;
                 context.voice.result(&json!({ "initial": digest }), &digest.to_string());
                 Ok(0)
             }
@@ -224,7 +224,7 @@ fn digest(text: &str) -> Result<Digest> {
 /// A manifest in a file, and the identity of its study.
 pub(super) fn from_file(path: &Path) -> Result<(Digest, Manifest)> {
     let manifest = Manifest::from_toml(&read_text(path)?)?;
-    let id = match &manifest.amends {
+    let id = match &manifest.terms.amends {
         Some(amends) => amends.study,
         // The digest of a payload does not depend on who signs it.
         None => MultiSigned::sign(manifest.clone(), &sealfold_protocol::SigningKey::generate()?)?
@@ -252,11 +252,11 @@ impl Approve {
             signed
         };
         let (id, manifest) = (identity(&signed), signed.statement());
-        let takes_part = manifest.sites.iter().any(|site| site.name == keys.site);
+        let takes_part = manifest.terms.sites.iter().any(|site| site.name == keys.site);
         let policy = if takes_part { Some(context.policy()?) } else { None };
         if let Some(policy) = &policy {
             acceptable(manifest, &keys, policy, Timestamp::now())?;
-            expect_one_accepted(&manifest.measurements, policy)?;
+            expect_one_accepted(&manifest.agreement.measurements, policy)?;
         }
         if !context.voice.json {
             eprintln!("{}", describe(manifest, &id));
@@ -272,9 +272,9 @@ impl Approve {
             let content = tempfile::NamedTempFile::new_in(context.home.path("."))
                 .map_err(|e| Error::file(path, e))?;
             let mut file = content.reopen().map_err(|e| Error::file(path, e))?;
-            tensors::copy_content(path, &manifest.model.tensors, &mut file)?;
+            tensors::copy_content(path, &manifest.terms.model.tensors, &mut file)?;
             let reader = content.reopen().map_err(|e| Error::file(path, e))?;
-            client.put_model(&id, manifest.model.bytes(), reader)?;
+            client.put_model(&id, manifest.terms.model.bytes(), reader)?;
             status = client.study(&id)?;
         }
         let machine = json!({ "study": id, "manifest": signed.digest(), "active": status.active,
@@ -317,7 +317,7 @@ impl Abandon {
         let signed = MultiSigned::sign(abandonment, &keys.signing)?;
         let merged = client.abandon(&study, round, &signed.envelope()?)?;
         let merged = MultiSigned::<Abandonment>::open(&merged.envelope.0)?;
-        let approval = in_force(&client.study(&study)?)?.statement().approval.clone();
+        let approval = in_force(&client.study(&study)?)?.statement().terms.approval.clone();
         let found = merged.expect_approvals(&approval.approvers, 0)?;
         let mut text =
             format!("{found} of {} signatures that an abandonment takes", approval.required);

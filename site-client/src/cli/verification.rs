@@ -98,7 +98,7 @@ impl Verify {
         let approval = joined.expect_approved(&keys);
         let (keys, policy, client, voice) = (&keys, &policy, &client, context.voice);
         let site = Site { keys, policy, client, voice, joined };
-        let rounds = site.joined.manifest().study.rounds;
+        let rounds = site.joined.manifest().terms.last_round();
         let (offer, waits) = if site.joined.next()?.round > rounds {
             (None, format!("all {rounds} rounds are done"))
         } else {

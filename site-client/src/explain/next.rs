@@ -38,7 +38,7 @@ impl Teller<'_> {
         status: Option<&RoundStatus>,
     ) -> (Standing, String) {
         let waits = status.map_or("the host".to_owned(), |status| shown(&status.waiting_for));
-        let rounds = self.joined.manifest().study.rounds;
+        let rounds = self.joined.manifest().terms.last_round();
         if self.round > rounds {
             return (Standing::Ahead, format!("nothing: the study has {rounds} rounds"));
         }

@@ -9,7 +9,7 @@
 use crate::error::SiteRefusal;
 use crate::patients::PatientsWriter;
 use crate::{Error, Result, data};
-use sealfold_protocol::manifest::{DataSpecification, Feature, Manifest};
+use sealfold_study::{DataSpecification, Feature, Manifest};
 use std::path::Path;
 
 /// The columns of a file that a query asks for: name, place, and the rule for
@@ -48,7 +48,7 @@ impl<'a> Columns<'a> {
 /// meet the specification; [`Error::File`].
 pub fn answer(manifest: &Manifest, patients: &Path, out: &Path) -> Result<u64> {
     let (query, noise) = super::of(manifest)?;
-    let report = data::check(patients, &manifest.data)?;
+    let report = data::check(patients, &manifest.agreement.data)?;
     if let Some(violation) = report.violations.first() {
         let expected = "data that meets the study's specification";
         return Err(SiteRefusal::new("data", expected, violation)
@@ -56,14 +56,14 @@ pub fn answer(manifest: &Manifest, patients: &Path, out: &Path) -> Result<u64> {
             .into());
     }
     let weight = query.weight(noise);
-    let parts = query.parts(&manifest.data)?;
+    let parts = query.parts(&manifest.agreement.data)?;
     let wrong = |error: csv::Error| Error::file(patients, error);
     let mut reader = csv::Reader::from_path(patients).map_err(wrong)?;
     let headers = reader.headers().map_err(wrong)?.clone();
     let mut sources = Vec::new();
     for part in &parts {
         let names = part.columns().iter().map(String::as_str);
-        let columns = Columns::find(patients, &headers, names, &manifest.data)?;
+        let columns = Columns::find(patients, &headers, names, &manifest.agreement.data)?;
         let cells = usize::try_from(part.cells()).map_err(|e| Error::file(out, e))?;
         sources.push((part, columns, vec![0.0; cells]));
     }

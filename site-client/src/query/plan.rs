@@ -5,8 +5,9 @@ use super::reading::{Reading, of_cells};
 use crate::{Error, Result};
 use sealfold_aggregation::privacy::Orders;
 use sealfold_aggregation::privacy::calibrate::noise_multiplier_for;
-use sealfold_protocol::manifest::in_words::weaker_noise;
-use sealfold_protocol::manifest::{Draft, Model, Noise};
+use sealfold_study::in_words::weaker_noise;
+use sealfold_protocol::terms::{Model, Noise};
+use sealfold_study::query::Draft;
 use sealfold_protocol::text::counted;
 use std::fmt::Write;
 

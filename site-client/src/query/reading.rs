@@ -10,7 +10,7 @@ use crate::{Error, Result, tensors};
 use sealfold_aggregation::statistics::{
     Estimate, TELLING, mean, mean_and_variance, patients, quantile,
 };
-use sealfold_protocol::manifest::{Manifest, Measure, Part};
+use sealfold_study::{Manifest, query::Measure, query::Part};
 use serde::Serialize;
 use std::path::Path;
 
@@ -60,7 +60,7 @@ impl Figure {
 pub fn read(manifest: &Manifest, model: &Path) -> Result<Vec<Reading>> {
     let (query, noise) = super::of(manifest)?;
     let mut content = Vec::new();
-    tensors::copy_content(model, &manifest.model.tensors, &mut content)?;
+    tensors::copy_content(model, &manifest.terms.model.tensors, &mut content)?;
     if content.iter().all(|byte| *byte == 0) {
         let found = "the model of zeros that the query starts from: no round has run";
         return Err(SiteRefusal::new("query", "the model after the round", found)
@@ -68,7 +68,7 @@ pub fn read(manifest: &Manifest, model: &Path) -> Result<Vec<Reading>> {
             .into());
     }
     // The release is divided by a constant, and a patient is worth the weight.
-    let unit = manifest.aggregation.divisor.unwrap_or(1.0) / query.weight(noise);
+    let unit = manifest.terms.aggregation.divisor.unwrap_or(1.0) / query.weight(noise);
     let values = content.as_chunks::<4>().0.iter();
     let mut cells = values.map(|four| f64::from(f32::from_le_bytes(*four)) * unit);
     let deviation = query.deviation(noise);
@@ -77,7 +77,7 @@ pub fn read(manifest: &Manifest, model: &Path) -> Result<Vec<Reading>> {
         let cells: Vec<_> = cells.by_ref().take(count).collect();
         Ok(of_cells(part, &cells, deviation))
     };
-    query.parts(&manifest.data)?.iter().map(read).collect()
+    query.parts(&manifest.agreement.data)?.iter().map(read).collect()
 }
 
 /// The figures of a statistic from its cells, in patients.
@@ -164,7 +164,7 @@ pub fn rounded(value: f64, error: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sealfold_protocol::manifest::Draft;
+    use sealfold_study::query::Draft;
 
     const DRAFT: &str = r#"
 [data]

@@ -16,7 +16,7 @@ use crate::{Error, Result};
 use ndarray::ArrayD;
 use ndarray_npy::npy::header::{Header, Layout};
 use ndarray_npy::{ReadNpyExt, ReadableElement};
-use sealfold_protocol::manifest::{Dtype, Tensor};
+use sealfold_protocol::terms::{Dtype, Tensor};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 use super::*;
 use safetensors::SafeTensors;
-use sealfold_protocol::manifest::TensorRole;
+use sealfold_protocol::terms::TensorRole;
 use std::collections::HashMap;
 
 fn model() -> Model {
