@@ -62,9 +62,8 @@ impl Memory {
         let error = site.take_refusal(&self.binding, offer, update, refusal)?;
         match refusal.check {
             Check::Layout
-            | Check::Preamble
             | Check::Finite
-            | Check::Evaluation
+            | Check::Channel
             | Check::NormLimit => {
                 Trained::of(&site.joined.local, offer.statement().round).clear()?;
                 // The same once more would be refused once more.

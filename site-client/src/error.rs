@@ -255,7 +255,7 @@ fn next(error: &sealfold_protocol::Error, check: Check) -> &'static str {
     match (error, check) {
         (Of::Approvals { .. }, _) => "have it approved: sealfold study approve",
         (_, Check::Manifest) => "correct the manifest: docs/manifest.md explains its fields",
-        (_, Check::Preamble) => "correct the metrics that go with the update",
+        (_, Check::Channel) => "correct the metrics and counts that go with the update",
         (_, Check::Chain) => "stop, and compare with the other sites",
         _ => "stop, and ask the operator what was sent",
     }

@@ -270,7 +270,7 @@ impl Teller<'_> {
         let terms = self.joined.under(&offer.statement().manifest);
         let manifest = terms.unwrap_or(self.joined.study.current());
         let signers = manifest.signers();
-        let takes_part = |site: &&sealfold_protocol::manifest::Site| {
+        let takes_part = |site: &&sealfold_protocol::terms::Site| {
             signers.contains(&site.signing_key) && !sites.contains(&site.name)
         };
         let listed = manifest.statement().terms.sites.iter();
@@ -351,7 +351,7 @@ impl Teller<'_> {
     fn abandonments(&mut self, told: &mut Explained, status: Option<&RoundStatus>) {
         let manifest = self.joined.manifest();
         for envelope in status.into_iter().flat_map(|status| &status.abandonments) {
-            let opened = Abandonment::open(&envelope.0, &self.joined.local.id, manifest);
+            let opened = Abandonment::open(&envelope.0, &self.joined.local.id, &manifest.terms);
             let Ok(abandonment) = opened else {
                 self.say(
                     "An abandonment waits for more approvers' signatures; until then it is none."

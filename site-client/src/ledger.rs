@@ -96,7 +96,7 @@ impl Ledger {
             SiteRefusal::new("data-source", format!("one of {named:?}"), source)
                 .next("put the source into policy.toml, or name another one")
         })?;
-        let noise = manifest.terms.privacy.noise().ok_or_else(|| {
+        let claim = manifest.agreement.claim.ok_or_else(|| {
             SiteRefusal::new("budget", "a study with privacy noise", "unit = \"none\"")
                 .next("a policy with [budgets] accepts no study that cannot be charged to one")
         })?;
@@ -105,7 +105,7 @@ impl Ledger {
         let kept = self.charges.0.get(source).and_then(|charges| charges.get(&study)).copied();
         let kept = kept.unwrap_or(Charge { epsilon: 0.0, delta: 0.0 });
         let charge =
-            Charge { epsilon: noise.epsilon.max(kept.epsilon), delta: noise.delta.max(kept.delta) };
+            Charge { epsilon: claim.epsilon.max(kept.epsilon), delta: claim.delta.max(kept.delta) };
         let total =
             Charge { epsilon: before.epsilon + charge.epsilon, delta: before.delta + charge.delta };
         if beyond(total.epsilon, budget.epsilon) || beyond(total.delta, budget.delta) {

@@ -24,12 +24,13 @@ pub struct Patients {
 
 impl Patients {
     /// Opens a file of gradients, safetensors or npz, whose tensors have these
-    /// names, types and shapes behind an axis over the patients.
+    /// names, types and shapes behind an axis over the patients. It may hold `spare`
+    /// tensors as well.
     ///
     /// # Errors
     /// A refusal by `layout`, or [`Error::File`].
-    pub fn open(path: &Path, wanted: &[Tensor]) -> Result<Self> {
-        let stored = tensors::open_all(path, wanted)?;
+    pub fn open(path: &Path, wanted: &[Tensor], spare: &[Tensor]) -> Result<Self> {
+        let stored = tensors::open_all(path, wanted, spare)?;
         let mut count: Option<u64> = None;
         let mut widths = Vec::new();
         for (tensor, stored) in wanted.iter().zip(&stored) {
@@ -165,7 +166,7 @@ mod tests {
             name: name.to_owned(),
             shape: shape.to_vec(),
             dtype: Dtype::Float32,
-            scale: None,
+            step: None,
             role: TensorRole::default(),
         };
         // More than one block.
@@ -179,7 +180,7 @@ mod tests {
             writer.end_patient().unwrap();
         }
         writer.finish().unwrap();
-        let mut read = Patients::open(&path, &tensors).unwrap();
+        let mut read = Patients::open(&path, &tensors, &[]).unwrap();
         for patient in 0..patients {
             let value = f32::from(patient);
             let values = read.read_next().unwrap().unwrap();

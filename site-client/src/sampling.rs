@@ -34,8 +34,8 @@ impl Site<'_> {
         data: Option<&Path>,
     ) -> Result<Option<PathBuf>> {
         let (round, manifest) = (offer.statement().round, self.terms(offer).statement());
-        let Privacy::Patient(noise) = &manifest.terms.privacy else { return Ok(None) };
-        let Some(rate) = noise.sampling_rate else { return Ok(None) };
+        let rate = manifest.agreement.claim.and_then(|claim| claim.sampling_rate);
+        let Some(rate) = rate else { return Ok(None) };
         let data = data.ok_or_else(|| {
             SiteRefusal::new("data", "the site's data, to draw the round's sample from", "none")
                 .next("give it: --data patients.csv")

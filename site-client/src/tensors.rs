@@ -17,7 +17,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 mod npz;
+mod update;
 use npz::Archive;
+pub use update::read_update;
 
 /// The longest header that is read: 16 MiB, for 10,000 tensors and more.
 const MAX_HEADER: u64 = 16 << 20;
@@ -169,14 +171,15 @@ impl Stored {
     }
 }
 
-/// Opens the float32 tensors of these names; the file holds no others. In an npz
-/// archive each has its shape behind one more axis.
+/// Opens the float32 tensors of these names; the file may hold `spare` tensors as well,
+/// and no others. In an npz archive each has its shape behind one more axis.
 ///
 /// # Errors
 /// A refusal by `layout`; [`Error::File`].
-pub fn open_all(path: &Path, tensors: &[Tensor]) -> Result<Vec<Stored>> {
+pub fn open_all(path: &Path, tensors: &[Tensor], spare: &[Tensor]) -> Result<Vec<Stored>> {
     if is_zip(path)? {
-        let mut archive = Archive::open(path, tensors.len())?;
+        let mut archive = Archive::open_any(path)?;
+        update::expect_known(&archive.names(), tensors, spare)?;
         let unpack = |tensor| {
             let (file, shape) = archive.unpack(tensor)?;
             Ok(Stored { shape, file, begin: 0 })
@@ -185,10 +188,7 @@ pub fn open_all(path: &Path, tensors: &[Tensor]) -> Result<Vec<Stored>> {
     }
     let file = File::open(path).map_err(|e| Error::file(path, e))?;
     let (metadata, data) = read_header(path, &file)?;
-    let found = metadata.offset_keys().len();
-    if found != tensors.len() {
-        return Err(layout(format!("{} tensors", tensors.len()), found));
-    }
+    update::expect_known(&metadata.offset_keys(), tensors, spare)?;
     let open = |tensor: &Tensor| {
         let name = &tensor.name;
         let info = metadata.info(name).filter(|info| info.dtype == safetensors::Dtype::F32);

@@ -117,9 +117,9 @@ impl Plan {
         }
         let sections = plan.sections();
         let machine = json!({
-            "sections": sections, "privacy": plan.noise, "patients": self.patients,
+            "sections": sections, "privacy": { "noise": plan.noise, "claim": plan.claim }, "patients": self.patients,
             "noise_of_a_count": plan.deviation, "expected": plan.readings,
-            "weaker": weaker_noise(&plan.noise),
+            "weaker": weaker_noise(&plan.claim),
         });
         context.voice.result(&machine, &format!("{}\n{sections}", plan.accuracy(self.patients)));
         Ok(0)

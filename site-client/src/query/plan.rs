@@ -5,10 +5,11 @@ use super::reading::{Reading, of_cells};
 use crate::{Error, Result};
 use sealfold_aggregation::privacy::Orders;
 use sealfold_aggregation::privacy::calibrate::noise_multiplier_for;
-use sealfold_study::in_words::weaker_noise;
 use sealfold_protocol::terms::{Model, Noise};
-use sealfold_study::query::Draft;
 use sealfold_protocol::text::counted;
+use sealfold_study::Claim;
+use sealfold_study::in_words::weaker_noise;
+use sealfold_study::query::{Draft, Part};
 use std::fmt::Write;
 
 /// The fewest grid steps of a statistic's share: two million patients of a site
@@ -22,6 +23,8 @@ pub struct Plan {
     pub model: Model,
     /// The noise.
     pub noise: Noise,
+    /// What it buys.
+    pub claim: Claim,
     /// The standard deviation of a cell's noise, in patients.
     pub deviation: f64,
     /// What would be read of so many patients, evenly spread over all cells and
@@ -45,29 +48,25 @@ pub fn plan(draft: &Draft, epsilon: f64, delta: f64, patients: f64) -> Result<Pl
         step: least.log2().ceil().exp2().recip(),
         // A manifest that people read, rounded to the safe side.
         noise_multiplier: (multiplier * 1e4).ceil() / 1e4,
-        sampling_rate: None,
         adaptive_clip: None,
-        epsilon,
-        delta,
     };
+    let claim = Claim { epsilon, delta, sampling_rate: None };
     let model = Model {
         initial: query.initial(data)?,
-        learning_rate: 1.0,
-        optimiser: None,
         tensors: query.tensors(data)?,
     };
     let deviation = query.deviation(&noise);
     let parts = query.parts(data)?;
     // Bernstein polynomials of one degree have the same mean over the range, so
     // that patients who are evenly spread fill all cells alike.
-    let read = |part: &sealfold_protocol::manifest::Part| {
+    let read = |part: &Part| {
         #[allow(clippy::cast_precision_loss)] // at most 100,000
         let even = patients / part.cells() as f64;
         let cells = vec![even; usize::try_from(part.cells()).unwrap_or_default()];
         of_cells(part, &cells, deviation)
     };
     let readings = parts.iter().map(read).collect();
-    Ok(Plan { model, noise, deviation, readings })
+    Ok(Plan { model, noise, claim, deviation, readings })
 }
 
 impl Plan {
@@ -86,8 +85,9 @@ impl Plan {
                 tensor.shape
             );
         }
-        let Noise { clip, step, noise_multiplier, epsilon, delta, .. } = self.noise;
-        text.push_str("\n[aggregation]\nrule = \"sum\"\ndivisor = 1\nupdate_type = \"grid\"\n");
+        let Noise { clip, step, noise_multiplier, .. } = self.noise;
+        let Claim { epsilon, delta, .. } = self.claim;
+        text.push_str("\n[aggregation]\nrule = \"sum\"\ndivisor = 1\n");
         let _ = write!(
             text,
             "\n[privacy]\nunit = \"patient\"\nclip = {clip}\nstep = {step}\n\
@@ -114,7 +114,7 @@ impl Plan {
                 counted(patients.into(), "patient")
             );
         }
-        for weaker in weaker_noise(&self.noise) {
+        for weaker in weaker_noise(&self.claim) {
             let _ = writeln!(text, "# {weaker}");
         }
         for Reading { statistic, figures } in &self.readings {

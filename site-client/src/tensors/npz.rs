@@ -42,12 +42,36 @@ impl Archive {
     /// # Errors
     /// A refusal by `layout`; [`Error::File`].
     pub fn open(path: &Path, arrays: usize) -> Result<Self> {
+        let archive = Self::open_any(path)?;
+        if archive.zip.len() != arrays {
+            return Err(layout(format!("{arrays} tensors"), archive.zip.len()));
+        }
+        Ok(archive)
+    }
+
+    /// Opens an archive of any arrays.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn open_any(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|e| Error::file(path, e))?;
         let zip = ZipArchive::new(BufReader::new(file)).map_err(|e| Error::file(path, e))?;
-        if zip.len() != arrays {
-            return Err(layout(format!("{arrays} tensors"), zip.len()));
-        }
         Ok(Self { path: path.to_owned(), zip })
+    }
+
+    /// The names of its arrays, without the suffix that NumPy appends.
+    pub fn names(&self) -> Vec<String> {
+        let names = self.zip.file_names();
+        names.map(|name| name.strip_suffix(".npy").unwrap_or(name).to_owned()).collect()
+    }
+
+    /// The floating-point type of an array.
+    ///
+    /// # Errors
+    /// A refusal by `layout` if it has another type; [`Error::File`].
+    pub fn float(&mut self, name: &str) -> Result<Dtype> {
+        let array = self.array(name)?;
+        super::update::float(name, array.type_name())
     }
 
     /// An array under its name, with or without the suffix that NumPy appends.
@@ -100,6 +124,10 @@ impl Archive {
         let elements = match tensor.dtype {
             Dtype::Int32 => array.ordered(tensor, i32::to_le_bytes)?,
             Dtype::Int64 => array.ordered(tensor, i64::to_le_bytes)?,
+            Dtype::Float16 => {
+                let expected = format!("{:?} little-endian and in the order of C", tensor.name);
+                return Err(layout(expected, "another order: numpy.ascontiguousarray"));
+            }
             _ => array.ordered(tensor, f32::to_le_bytes)?,
         };
         read(&mut elements.as_slice())
@@ -166,7 +194,8 @@ impl Array<'_> {
             Dtype::Float32 => "f4",
             Dtype::Int32 => "i4",
             Dtype::Int64 => "i8",
-            Dtype::Float16 | Dtype::Bfloat16 => {
+            Dtype::Float16 => "f2",
+            Dtype::Bfloat16 => {
                 let expected = format!("{:?} in a safetensors file", tensor.name);
                 return Err(layout(expected, "an npz archive, which has no such type"));
             }

@@ -8,13 +8,11 @@ fn model() -> Model {
         name: name.to_owned(),
         shape: shape.to_vec(),
         dtype: Dtype::Float32,
-        scale: None,
+        step: None,
         role: TensorRole::default(),
     };
     Model {
         initial: Digest::new([0; 32]),
-        learning_rate: 1.0,
-        optimiser: None,
         tensors: vec![tensor("weights", &[2, 3]), tensor("bias", &[])],
     }
 }
