@@ -2,15 +2,15 @@
 
 use crate::finding::{Check, Finding};
 use sealfold_attestation::Policy;
-use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::{MultiSigned, VerifyingKey};
+use sealfold_study::Manifest;
 
 /// Holds a manifest against the policy, as a site does before it takes part.
 #[must_use]
 pub fn against_policy(manifest: &MultiSigned<Manifest>, policy: &Policy) -> Vec<Finding> {
     let mut findings = Vec::new();
     let statement = manifest.statement();
-    let quorum = &statement.quorum;
+    let quorum = &statement.terms.quorum;
     if quorum.smallest_roster < policy.smallest_roster() {
         let expected = format!("at least {}", policy.smallest_roster());
         findings.push(Finding::new(Check::SmallestRoster, expected, quorum.smallest_roster));
@@ -20,7 +20,7 @@ pub fn against_policy(manifest: &MultiSigned<Manifest>, policy: &Policy) -> Vec<
         findings.push(Finding::new(Check::Colluders, expected, quorum.colluders));
     }
     if let Some(peers) = policy.peers() {
-        for site in &statement.sites {
+        for site in &statement.terms.sites {
             match peers.get(site.name.as_str()) {
                 Some(key) if *key == site.signing_key.as_bytes() => {}
                 Some(key) => findings.push(Finding::new(
@@ -35,7 +35,7 @@ pub fn against_policy(manifest: &MultiSigned<Manifest>, policy: &Policy) -> Vec<
         }
     }
     if let Some(log) = policy.log() {
-        let terms = &statement.log;
+        let terms = &statement.agreement.log;
         if (terms.origin.as_str(), terms.key.as_bytes()) != (log.name(), log.key()) {
             let of = |name: &str, key: VerifyingKey| format!("log {name} with key {key}");
             let expected = of(log.name(), VerifyingKey::new(*log.key()));

@@ -9,13 +9,14 @@ use sealfold_attestation::log::tree::{leaf_hash, verify_inclusion};
 use sealfold_attestation::log::{Checkpoint, SignedCheckpoint, Tile, TileReader, note::Note};
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::leaf::{Held, Kind, Leaf};
-use sealfold_protocol::manifest::{Manifest, in_words};
+use sealfold_protocol::manifest::Manifested;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::release::{Disclosure, Release};
 use sealfold_protocol::roster::{Commit, Roster};
 use sealfold_protocol::study::identity;
 use sealfold_protocol::text::shown;
 use sealfold_protocol::{Digest, MultiSigned, encoding};
+use sealfold_study::{Manifest, in_words};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -171,15 +172,15 @@ fn meaning(kind: Kind) -> &'static str {
     }
 }
 
-type Terms = Vec<(&'static str, String)>;
+type Says = Vec<(&'static str, String)>;
 
 /// The statement's own words. Its payload is found behind the envelope's
 /// header; no signature is looked at.
-fn statement(leaf: &Leaf, envelope: &[u8]) -> sealfold_protocol::Result<Terms> {
+fn statement(leaf: &Leaf, envelope: &[u8]) -> sealfold_protocol::Result<Says> {
     match leaf {
         Leaf::Manifest(_) => Manifest::open(envelope).map(|manifest| {
             let mut terms = in_words::terms(manifest.statement(), &identity(&manifest));
-            if let Some(amends) = &manifest.statement().amends {
+            if let Some(amends) = &manifest.statement().terms.amends {
                 terms.insert(0, ("amends", amends.predecessor.to_string()));
             }
             terms.push(("signatures", manifest.signers().len().to_string()));
@@ -224,9 +225,6 @@ fn statement(leaf: &Leaf, envelope: &[u8]) -> sealfold_protocol::Result<Terms> {
                 Disclosure::Everyone(_) => "everyone".to_owned(),
                 Disclosure::Sites(sites) => format!("{} sites, sealed to each", sites.len()),
             };
-            let spent = release.spent.map_or("no privacy noise".to_owned(), |spent| {
-                format!("epsilon {} at delta {}, as it says", spent.epsilon, spent.delta)
-            });
             vec![
                 ("study", release.study.to_string()),
                 ("round", release.round.to_string()),
@@ -234,7 +232,7 @@ fn statement(leaf: &Leaf, envelope: &[u8]) -> sealfold_protocol::Result<Terms> {
                 ("roster", release.roster.to_string()),
                 ("base model", release.base.to_string()),
                 ("aggregate", format!("{} (commitment)", release.aggregate)),
-                ("spent", spent),
+                ("length", format!("{} bytes", release.plain_length)),
                 ("readers", readers),
             ]
         }),

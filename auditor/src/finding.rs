@@ -125,7 +125,8 @@ checks! {
         may exist; the site needs a new key",
     /// After an abandonment, rosters on one base are equal or differ by k sites.
     RosterTooClose Safety "the two sums may differ by fewer hospitals than k; ask the sites on both",
-    /// A release follows from its offer and roster.
+    /// A release follows from its offer and roster, and its aggregate is as long as
+    /// the terms make it.
     Release Safety "an enclave that its evidence vouches for does not sign this; look at the \
         evidence first",
     /// Every member of a released roster committed before.
@@ -133,9 +134,6 @@ checks! {
         hides the commit; ask the site",
     /// A round has one release.
     SecondRelease Safety "two aggregates of one round exist: their difference tells of a few sites",
-    /// A release says what its rounds cost, as it follows from the manifest.
-    PrivacySpent Safety "compare with sealfold privacy rounds: an enclave that its evidence vouches \
-        for computes the same",
     /// The releases, and the abandoned offers that may be some, stay within the
     /// privacy budget of the first manifest.
     Budget Safety "more was released than the patients were promised; nothing may be released any \

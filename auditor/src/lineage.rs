@@ -12,6 +12,7 @@ use crate::summary::{Released, Summary};
 use jiff::Timestamp;
 use sealfold_attestation::Policy;
 use sealfold_protocol::Digest;
+use sealfold_protocol::terms::{RoundKind, listed};
 use sealfold_protocol::text::shown;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -52,8 +53,8 @@ pub fn of(
     let report = Replay::new(copy, policy, usize::MAX).run(kept, now, progress)?;
     let (study, upto, names) = find(&report, &model).ok_or_else(|| {
         let expected = "a model that the log names (initial model, base of an offer), or a release; \
-                        the log names no study's last model: give the release that leads to it, \
-                        which replay lists";
+                        the log names the last model of a study only if a round measured it: give \
+                        the release that leads to it, which replay lists";
         CannotTell::new(expected, model)
     })?;
     let rounds = report.rounds.iter().filter(|r| r.study == study && r.round <= upto);
@@ -70,15 +71,26 @@ pub fn of(
 fn find(report: &Report, model: &Digest) -> Option<(Digest, u32, String)> {
     for round in &report.rounds {
         if round.release == *model || round.aggregate == *model {
-            let names = format!("the release of round {}", round.round);
+            let names = match round.kind {
+                RoundKind::Training => format!("the release of round {}", round.round),
+                RoundKind::Evaluation => format!(
+                    "the release of round {}, which measures the model {} and does not change it",
+                    round.round, round.base
+                ),
+            };
             return Some((round.study, round.round, names));
         }
         if round.base == *model && round.round > 1 {
-            let names = format!("the model that round {} was trained from", round.round);
+            let names = match round.kind {
+                RoundKind::Training => {
+                    format!("the model that round {} was trained from", round.round)
+                }
+                RoundKind::Evaluation => format!("the model that round {} measured", round.round),
+            };
             return Some((round.study, round.round - 1, names));
         }
     }
-    let initial = |summary: &&Summary| summary.manifest.model.initial == *model;
+    let initial = |summary: &&Summary| summary.manifest.terms.model.initial == *model;
     let study = report.studies.iter().find(initial)?;
     Some((study.study, 0, "the initial model".to_owned()))
 }
@@ -87,14 +99,14 @@ impl Lineage {
     /// The lineage as text.
     #[must_use]
     pub fn text(&self) -> String {
-        let study = &self.study.manifest.study;
+        let study = &self.study.manifest.agreement.study;
         let mut text = format!(
             "model {}\n{} of study {} ({})\ninitial model {}\n",
             self.model,
             self.names,
             shown(&study.name),
             self.study.study,
-            self.study.manifest.model.initial
+            self.study.manifest.terms.model.initial
         );
         for round in &self.rounds {
             let time = round.measured.as_ref().map_or("at an unknown time".to_owned(), |m| {
@@ -102,10 +114,14 @@ impl Lineage {
             });
             let _ = writeln!(
                 text,
-                "round {:>4}  leaf {:>8}  {time}\n            base {}\n            release {}\n            \
+                "round {:>4}  leaf {:>8}  {time}\n            {} {}\n            release {}\n            \
                  sites {}",
                 round.round,
                 round.release_leaf,
+                match round.kind {
+                    RoundKind::Training => "base",
+                    RoundKind::Evaluation => "measures",
+                },
                 round.base,
                 round.release,
                 round.sites.iter().map(|site| shown(site)).collect::<Vec<_>>().join(", ")
@@ -124,14 +140,15 @@ impl Lineage {
     /// What the releases that lead to the model cost, and the abandoned offers
     /// on the way.
     fn spent(&self) -> Value {
-        let Some(noise) = self.study.manifest.privacy.noise() else { return Value::Null };
+        let Some(mechanism) = self.study.manifest.mechanism() else { return Value::Null };
+        let (budget, delta) = (mechanism.claim.epsilon, mechanism.claim.delta);
         let abandoned: usize = self.rounds.iter().map(|round| round.abandoned).sum();
         let rounds = (self.rounds.len() + abandoned) as u64;
         if rounds == 0 {
-            return json!({ "epsilon": 0, "delta": noise.delta });
+            return json!({ "epsilon": 0, "delta": delta });
         }
-        let epsilon = noise.accountant().and_then(|accountant| accountant.spent(rounds));
-        json!({ "epsilon": epsilon.ok(), "delta": noise.delta, "budget": noise.epsilon,
+        let epsilon = mechanism.accountant().and_then(|accountant| accountant.spent(rounds));
+        json!({ "epsilon": epsilon.ok(), "delta": delta, "budget": budget,
                 "releases": self.rounds.len(), "abandoned": abandoned })
     }
 
@@ -149,6 +166,13 @@ impl Lineage {
             images.extend(round.measured.iter().map(|m| m.image.as_str()));
         }
         let simulated = self.rounds.iter().filter_map(|r| r.measured.as_ref()).any(|m| m.simulated);
+        let (terms, agreement) = (&self.study.manifest.terms, &self.study.manifest.agreement);
+        let accepts: Vec<_> = terms.accepts.iter().map(|weakness| weakness.name()).collect();
+        let metrics: Vec<_> = agreement.metrics.iter().map(|metric| &metric.name).collect();
+        let trained: Vec<_> =
+            self.rounds.iter().filter(|round| round.kind == RoundKind::Training).collect();
+        let time =
+            |round: Option<&&Released>| round.and_then(|round| Some(round.measured.as_ref()?.time));
         Ok(json!({
             "model": self.model,
             "names": self.names,
@@ -164,15 +188,18 @@ impl Lineage {
             "quorum": manifest["quorum"],
             "readers": manifest["release"]["readers"],
             "sites": sites,
-            "rounds": self.rounds.len(),
+            "rounds": trained.len(),
+            "measured": self.rounds.len() - trained.len(),
             "last_release": self.rounds.last().map(|round| round.release),
-            "first_trained": self.rounds.first().and_then(|r| r.measured.as_ref()).map(|m| m.time),
-            "last_trained": self.rounds.last().and_then(|r| r.measured.as_ref()).map(|m| m.time),
+            "first_trained": time(trained.first()),
+            "last_trained": time(trained.last()),
             "measurements": images,
             "simulated": simulated,
             "approvals": { "signed": self.study.approvals,
-                           "required": self.study.manifest.approval.required },
+                           "required": self.study.manifest.terms.approval.required },
             "evaluation": manifest["evaluation"],
+            "metrics": metrics,
+            "accepts": accepts,
             "log": { "completeness": self.completeness, "safety_findings": self.safety,
                      "liveness_findings": self.liveness },
         }))
@@ -223,6 +250,8 @@ impl Lineage {
         for (site, rounds) in card["sites"].as_object().into_iter().flatten() {
             let _ = writeln!(text, "| {} | {rounds} |", escaped(site));
         }
+        let given_up = listed(&self.study.manifest.terms.accepts);
+        let _ = writeln!(text, "\n## Promises given up\n\n{given_up}");
         for (title, field) in [
             ("Aggregation", "aggregation"),
             ("Privacy", "privacy"),
@@ -234,16 +263,22 @@ impl Lineage {
             let _ = writeln!(text, "\n## {title}\n\n{}", line(&card[field]));
         }
         text.push_str("\n## Evaluation\n\n");
-        if card["evaluation"].is_null() {
-            text.push_str("The releases measure nothing.\n");
-        } else {
+        if !card["evaluation"].is_null() {
             let _ = writeln!(
                 text,
-                "Each release counts held-out patients by score and outcome ({}). The counts are in \
-                 the aggregates, which the log names and does not hold: ask the study's sites.",
+                "Each release counts held-out patients by score and outcome ({}).",
                 line(&card["evaluation"])
             );
         }
+        for metric in card["metrics"].as_array().into_iter().flatten() {
+            let _ = writeln!(text, "Each release sums the metric {}.", line(metric));
+        }
+        text.push_str(if self.study.manifest.terms.channels.is_empty() {
+            "The releases measure nothing.\n"
+        } else {
+            "A round measures the model of the release before it. The sums are in the aggregates, \
+             which the log names and does not hold: ask the study's sites.\n"
+        });
         let _ = writeln!(
             text,
             "\n## Audit\n\nCompleteness: {}. {} safety and {} liveness findings.",

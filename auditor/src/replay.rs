@@ -21,11 +21,12 @@ use sealfold_attestation::log::{
 use sealfold_attestation::{Evidence, Policy, confidential_space, nitro};
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::leaf::{Held, Kind, Leaf, Offered};
-use sealfold_protocol::manifest::Manifest;
+use sealfold_protocol::manifest::Manifested;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::release::Release;
 use sealfold_protocol::roster::{Commit, Roster};
 use sealfold_protocol::{Digest, Error, MultiSigned, Signed};
+use sealfold_study::Manifest;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The most studies that are followed at a time.

@@ -8,12 +8,12 @@ use crate::round::{Measured, Offered, Round};
 use crate::summary::Released;
 use jiff::{SignedDuration, Timestamp};
 use sealfold_attestation::{Evidence, Policy, verify_replay};
-use sealfold_protocol::manifest::Manifest;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::release::Release;
 use sealfold_protocol::roster::{Commit, Roster};
-use sealfold_protocol::study::Study as Chain;
+use sealfold_protocol::terms::{RoundKind, Terms};
 use sealfold_protocol::{Digest, Error, MultiSigned, Signed, VerifyingKey};
+use sealfold_study::{Manifest, Study as Chain};
 use std::collections::BTreeMap;
 
 mod earlier;
@@ -45,6 +45,8 @@ struct Last {
     manifest: usize,
     /// The clip that it leads to, if the clip is adaptive.
     clip: Option<f64>,
+    /// The model that it leads to, if it changed none: after an evaluation round.
+    unchanged: Option<Digest>,
 }
 
 impl Study {
@@ -142,7 +144,7 @@ impl Study {
         let place = self.place(&offered.offer.statement().manifest);
         let manifest = place.and_then(|place| self.chain.manifests().get(place));
         let manifest = manifest.unwrap_or(self.chain.current());
-        manifest.statement().site(&commit.site).map(|site| site.signing_key)
+        manifest.statement().terms.site(&commit.site).map(|site| site.signing_key)
     }
 
     /// Adds an offer, and verifies its evidence at the document's own time.
@@ -163,20 +165,20 @@ impl Study {
             findings.push(Finding::new(Check::Manifest, expected, statement.manifest));
             return;
         };
-        let terms = self.chain.manifests()[place].clone();
+        let manifest = self.chain.manifests()[place].clone();
         let measured = evidence.and_then(|evidence| {
-            self.evidence(&terms, &offer.digest(), evidence, policy, findings)
+            self.evidence(&manifest, &offer.digest(), evidence, policy, findings)
         });
-        self.links(&terms, &statement, findings);
-        let signers = terms.signers();
-        let sites = &terms.statement().sites;
-        let taking_part = sites.iter().filter(|site| signers.contains(&site.signing_key));
+        let terms = &manifest.statement().terms;
+        self.links(terms, &statement, findings);
+        let signers = manifest.signers();
+        let taking_part = terms.sites.iter().filter(|site| signers.contains(&site.signing_key));
         let offered = Offered::new(
             leaf,
             offer,
             taking_part.map(|site| site.name.clone()).collect(),
-            terms.statement().quorum.smallest_roster,
-            terms.statement().deadlines.round_seconds,
+            terms.quorum.smallest_roster,
+            terms.deadlines.round_seconds,
             measured,
         );
         let number = self.next();
@@ -200,7 +202,7 @@ impl Study {
     }
 
     /// Whether an offer continues the chain of rounds.
-    fn links(&self, terms: &MultiSigned<Manifest>, offer: &Offer, findings: &mut Vec<Finding>) {
+    fn links(&self, terms: &Terms, offer: &Offer, findings: &mut Vec<Finding>) {
         let mut expect = |what: &str, expected: String, found: String| {
             if expected != found {
                 findings.push(Finding::new(Check::Chain, format!("{what} {expected}"), found));
@@ -210,21 +212,24 @@ impl Study {
         expect("round", self.next().to_string(), offer.round.to_string());
         let previous = self.last.as_ref().map(|last| last.release);
         expect("previous release", show(previous), show(offer.previous));
-        let clip = terms.statement().round_clip(self.last.as_ref().and_then(|last| last.clip));
+        let clip = terms.round_clip(self.last.as_ref().and_then(|last| last.clip));
         let show = |clip: Option<f64>| clip.map_or("none".to_owned(), |clip| clip.to_string());
         expect("clip", show(clip), show(offer.clip));
-        let rounds = terms.statement().study.rounds;
-        if offer.round > rounds {
-            expect("a round up to", rounds.to_string(), offer.round.to_string());
+        let last_round = terms.last_round();
+        if offer.round > last_round {
+            expect("a round up to", last_round.to_string(), offer.round.to_string());
         }
-        // What a release leads to only its readers can compute; that all offers
-        // of a round go on from one model can be seen.
+        // What a training round leads to only the readers of its release can
+        // compute. That all offers of a round go on from one model can be seen, and
+        // that an evaluation round left the model as it was.
         let standing = self.round.as_ref().filter(|round| round.number == offer.round);
-        let known = standing.and_then(|round| round.offers.values().next());
-        let base = match known {
-            Some(known) => Some(known.offer.statement().base),
-            None if offer.round == 1 => Some(terms.statement().model.initial),
-            None => None,
+        let standing = standing.and_then(|round| round.offers.values().next());
+        let unchanged = self.last.as_ref().filter(|_| offer.round == self.next());
+        let base = match offer.round {
+            1 => Some(terms.model.initial),
+            _ => unchanged
+                .and_then(|last| last.unchanged)
+                .or(standing.map(|known| known.offer.statement().base)),
         };
         if let Some(base) = base {
             expect("base model", base.to_string(), offer.base.to_string());
@@ -233,7 +238,7 @@ impl Study {
 
     fn evidence(
         &mut self,
-        terms: &MultiSigned<Manifest>,
+        manifest: &MultiSigned<Manifest>,
         offer: &Digest,
         evidence: &Evidence,
         policy: &Policy,
@@ -248,14 +253,15 @@ impl Study {
             }
         };
         let image = claims.image();
-        if !claims.is_one_of(&terms.statement().measurements.images(claims.platform())) {
+        let agreement = &manifest.statement().agreement;
+        if !claims.is_one_of(&agreement.measurements.images(claims.platform())) {
             let expected = "an image that the manifest lists";
             let found = format!("{image} of {}", claims.platform());
             findings.push(Finding::new(Check::Measurements, expected, found));
         }
         let time = i64::try_from(claims.signed_at()).ok();
         let time = time.and_then(|time| Timestamp::from_millisecond(time).ok())?;
-        let study = &terms.statement().study;
+        let study = &agreement.study;
         if time < study.valid_from || time > study.valid_until {
             let expected = format!("{} to {}", study.valid_from, study.valid_until);
             findings.push(Finding::new(Check::Validity, expected, time));
@@ -305,17 +311,27 @@ impl Study {
         let manifest = offered.offer.statement().manifest;
         let place = self.digests.iter().position(|known| *known == manifest).unwrap_or(0);
         let (number, digest) = (round.number, release.digest());
-        let terms = self.chain.manifests().get(place).unwrap_or(self.chain.current()).statement();
+        let manifest = self.chain.manifests().get(place).unwrap_or(self.chain.current());
+        let terms = &manifest.statement().terms;
+        let kind = terms.kind(number);
+        let length = terms.aggregate_length(kind);
+        if statement.plain_length != length {
+            let expected = format!("an aggregate of {length} bytes");
+            let found = format!("{} bytes", statement.plain_length);
+            findings.push(Finding::new(Check::Release, expected, found));
+        }
         if statement.below_clip.is_some() != terms.first_clip().is_some() {
             let expected = "a count below the clip if the clip is adaptive, and none otherwise";
             findings.push(Finding::new(Check::Release, expected, "the opposite"));
         }
         let clip = terms.next_clip(offered.offer.statement().clip, statement.below_clip);
-        self.last = Some(Last { round: number, release: digest, manifest: place, clip });
+        let base = offered.offer.statement().base;
+        let unchanged = Some(base).filter(|_| kind == RoundKind::Evaluation);
+        self.last = Some(Last { round: number, release: digest, manifest: place, clip, unchanged });
         self.released += 1;
         let time = offered.measured.as_ref().map(|measured| measured.time);
         let at = Place { leaf: *leaf, round: number, time };
-        self.account.release(at, statement.spent, findings);
+        self.account.release(at, findings);
         let sites = round.sites();
         for site in &sites {
             *self.took_part.entry(site.clone()).or_default() += 1;
@@ -323,6 +339,7 @@ impl Study {
         Some(Released {
             study: id,
             round: number,
+            kind,
             manifest: statement.manifest,
             offer_leaf: offered.leaf,
             release_leaf: *leaf,
@@ -354,17 +371,4 @@ fn is_before(time: Timestamp, platform: &str, (before, then): (Timestamp, &str))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn two_platforms_have_two_clocks() {
-        let at = |milliseconds| Timestamp::from_millisecond(milliseconds).unwrap();
-        assert!(is_before(at(999), "nitro", (at(1000), "nitro")));
-        assert!(!is_before(at(1000), "nitro", (at(1000), "nitro")));
-        // A token of the same second, without its milliseconds; and a minute.
-        assert!(!is_before(at(1000), "confidential-space", (at(1407), "nitro")));
-        assert!(!is_before(at(0), "nitro", (at(60_000), "confidential-space")));
-        assert!(is_before(at(0), "nitro", (at(60_001), "confidential-space")));
-    }
-}
+mod tests;

@@ -3,7 +3,8 @@
 use crate::privacy::Spent;
 use crate::round::Measured;
 use sealfold_protocol::Digest;
-use sealfold_protocol::manifest::Manifest;
+use sealfold_protocol::terms::RoundKind;
+use sealfold_study::Manifest;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -14,6 +15,8 @@ pub struct Released {
     pub study: Digest,
     /// The round.
     pub round: u32,
+    /// What it was for, by the terms that it ran under.
+    pub kind: RoundKind,
     /// The manifest that it ran under.
     pub manifest: Digest,
     /// The leaf of the offer.
@@ -24,7 +27,7 @@ pub struct Released {
     pub release: Digest,
     /// The release before.
     pub previous: Option<Digest>,
-    /// The model that the sites trained from.
+    /// The model that the sites trained from, or that they measured.
     pub base: Digest,
     /// The commitment to the aggregate.
     pub aggregate: Digest,
@@ -53,6 +56,9 @@ pub struct Summary {
     pub approvals: usize,
     /// Rounds released.
     pub released: u64,
+    /// The number of the last round: the training rounds, and one that measures the
+    /// last model if the manifest has channels.
+    pub last_round: u32,
     /// By site, in how many of them its update was folded.
     pub took_part: BTreeMap<String, u64>,
     /// By image, how many offers an image made.
@@ -61,4 +67,17 @@ pub struct Summary {
     pub open: Option<String>,
     /// What was spent of the privacy budget; none without privacy noise.
     pub privacy: Option<Spent>,
+}
+
+impl Summary {
+    /// How many rounds are released of how many, in words.
+    #[must_use]
+    pub fn progress(&self) -> String {
+        let measures = if self.manifest.terms.channels.is_empty() {
+            ""
+        } else {
+            "; the last round trains nothing, it measures the last model"
+        };
+        format!("{} of {} rounds released{measures}", self.released, self.last_round)
+    }
 }

@@ -3,6 +3,7 @@
 use crate::finding::Finding;
 use crate::report::Report;
 use crate::summary::{Released, Summary};
+use sealfold_protocol::terms::RoundKind;
 use sealfold_protocol::text::shown;
 use std::fmt::Write;
 
@@ -65,17 +66,16 @@ pub fn finding(finding: &Finding) -> String {
 fn study(summary: &Summary) -> String {
     let manifest = &summary.manifest;
     let mut text = format!(
-        "study {}  {}\n  {} of {} rounds released; {} manifests; {} of {} approvers signed; \
+        "study {}  {}\n  {}; {} manifests; {} of {} approvers signed; \
          k = {}, c = {}\n",
         summary.study,
-        shown(&manifest.study.name),
-        summary.released,
-        manifest.study.rounds,
+        shown(&manifest.agreement.study.name),
+        summary.progress(),
         summary.manifests,
         summary.approvals,
-        manifest.approval.approvers.len(),
-        manifest.quorum.smallest_roster,
-        manifest.quorum.colluders,
+        manifest.terms.approval.approvers.len(),
+        manifest.terms.quorum.smallest_roster,
+        manifest.terms.quorum.colluders,
     );
     text.push_str(&privacy(summary));
     for (site, rounds) in &summary.took_part {
@@ -111,6 +111,9 @@ fn round(round: &Released) -> String {
         round.release_leaf,
         round.sites.len()
     );
+    if round.kind == RoundKind::Evaluation {
+        text.push_str("  measures the last model");
+    }
     if simulated {
         text.push_str("  SIMULATED");
     }

@@ -4,8 +4,9 @@
 use crate::finding::{Finding, Severity};
 use crate::report::Report;
 use crate::summary::{Released, Summary};
-use sealfold_protocol::manifest::in_words;
+use sealfold_protocol::terms::RoundKind;
 use sealfold_protocol::text::is_hidden;
+use sealfold_study::in_words;
 use std::fmt::Write;
 
 mod plot;
@@ -123,15 +124,14 @@ fn study(out: &mut String, summary: &Summary, rounds: &[&Released]) {
     let manifest = &summary.manifest;
     let _ = write!(
         out,
-        "<h2>Study: {}</h2>\n<p>{} of {} rounds are released. Manifests: {}; {} of {} approvers \
+        "<h2>Study: {}</h2>\n<p>{}. Manifests: {}; {} of {} approvers \
          signed the last one, and {} must.</p>\n",
-        escape(&manifest.study.name),
-        summary.released,
-        manifest.study.rounds,
+        escape(&manifest.agreement.study.name),
+        summary.progress(),
         summary.manifests,
         summary.approvals,
-        manifest.approval.approvers.len(),
-        manifest.approval.required,
+        manifest.terms.approval.approvers.len(),
+        manifest.terms.approval.required,
     );
     for note in in_words::notes(manifest) {
         let _ = writeln!(out, "<p>{}</p>", escape(&note));
@@ -187,14 +187,19 @@ fn privacy(out: &mut String, summary: &Summary) {
     };
     let _ = writeln!(
         out,
-        "<p>Of one {}: epsilon {} of {} at delta {}, worked out again from the manifest's noise for \
-         {} releases and {} abandoned offers, each of which counts as released.</p>",
+        "<p>Of one {}: epsilon {} of {} at delta {}, worked out from the manifest's noise for \
+         {} releases and {} abandoned offers, each of which counts as released.{}</p>",
         spent.unit,
         plot::number(spent.epsilon),
         plot::number(spent.budget),
         spent.delta,
         spent.releases,
-        spent.abandoned
+        spent.abandoned,
+        if summary.manifest.terms.channels.is_empty() {
+            ""
+        } else {
+            " A round that measures the last model costs as much as one that trains it."
+        }
     );
     if !spent.curve.is_empty() {
         plot::privacy(out, spent);
@@ -204,7 +209,7 @@ fn privacy(out: &mut String, summary: &Summary) {
 fn timeline(out: &mut String, summary: &Summary, rounds: &[&Released]) {
     // Also the sites of manifests before the last one.
     let mut sites: Vec<String> =
-        summary.manifest.sites.iter().map(|site| site.name.clone()).collect();
+        summary.manifest.terms.sites.iter().map(|site| site.name.clone()).collect();
     let earlier = summary.took_part.keys().filter(|site| !sites.contains(site));
     let earlier: Vec<_> = earlier.cloned().collect();
     sites.extend(earlier);
@@ -221,7 +226,7 @@ fn took_part(out: &mut String, summary: &Summary) {
         "<h3>Who took part</h3><table><tr><th>Site</th><th>Signed the manifest</th>\
                   <th>Releases with its update</th></tr>\n",
     );
-    let listed = summary.manifest.sites.iter().map(|site| &site.name);
+    let listed = summary.manifest.terms.sites.iter().map(|site| &site.name);
     let gone = summary.took_part.keys().filter(|site| listed.clone().all(|name| name != *site));
     for site in listed.clone().chain(gone) {
         let signed = if summary.participants.contains(site) { "yes" } else { "no" };
@@ -243,9 +248,13 @@ fn table(out: &mut String, rounds: &[&Released]) {
         });
         let _ = writeln!(
             out,
-            "<tr><td>{}</td><td class=\"when\">{time}</td><td class=\"when\">{} to {}</td>\
+            "<tr><td>{}{}</td><td class=\"when\">{time}</td><td class=\"when\">{} to {}</td>\
              <td>{}</td><td><code>{}</code></td></tr>",
             round.round,
+            match round.kind {
+                RoundKind::Training => "",
+                RoundKind::Evaluation => " (measures the last model)",
+            },
             round.offer_leaf,
             round.release_leaf,
             escape(&round.sites.join(", ")),

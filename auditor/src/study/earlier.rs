@@ -57,8 +57,8 @@ impl Study {
         digest: &Digest,
         findings: &mut Vec<Finding>,
     ) {
-        let manifest = self.chain.current().statement();
-        let opened = match Abandonment::open(bytes, &self.id(), manifest) {
+        let terms = &self.chain.current().statement().terms;
+        let opened = match Abandonment::open(bytes, &self.id(), terms) {
             Ok(opened) if opened.digest() == *digest => opened,
             Ok(other) => {
                 findings.push(Finding::new(Check::Statement, digest, other.digest()));

@@ -13,7 +13,7 @@ impl Study {
     pub fn end(&self, now: Timestamp, findings: &mut Vec<Finding>) -> Summary {
         let current = self.chain.current();
         let manifest = current.statement().clone();
-        let approval = &manifest.approval;
+        let approval = &manifest.terms.approval;
         // A platform's clock that runs ahead, or an auditor's that is behind.
         let clock = self.clock.map(|(time, _)| time);
         if let Some(ahead) = clock.filter(|time| time.duration_since(now) > LEEWAY) {
@@ -44,6 +44,7 @@ impl Study {
             participants: self.chain.participants().into_iter().map(str::to_owned).collect(),
             approvals: current.expect_approvals(&approval.approvers, 0).unwrap_or(0),
             released: self.released,
+            last_round: manifest.terms.last_round(),
             took_part: self.took_part.clone(),
             images: self.images.clone(),
             open,
