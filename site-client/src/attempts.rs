@@ -136,6 +136,8 @@ impl Agent<'_> {
         let round = offer.statement().round;
         let folder = trained.update.parent().unwrap_or(Path::new("."));
         crate::home::make_folder(folder)?;
+        let manifest = site.terms(offer).statement();
+        let kind = manifest.terms.kind(round);
         let sample = site.draw_sample(offer, assignment.data.as_deref())?;
         let task = Task {
             command: assignment.train.as_deref().unwrap_or_default(),
@@ -144,6 +146,8 @@ impl Agent<'_> {
             update: &trained.update,
             metrics: &trained.metrics,
             round,
+            kind,
+            writes_tensors: !manifest.update_tensors(kind).is_empty(),
             site: &site.keys.site,
             study: site.joined.local.id.to_string(),
             manifest: offer.statement().manifest.to_string(),

@@ -31,6 +31,7 @@ pub mod release;
 pub mod report;
 pub mod round;
 pub mod sampling;
+pub mod scaling;
 pub mod step;
 pub mod study;
 pub mod tensors;

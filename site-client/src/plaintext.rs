@@ -1,137 +1,219 @@
-//! The plaintext of an update: preamble and values, in the form in which the
-//! study's updates travel.
+//! The plaintext of an update: the model's values as they travel, and the
+//! channels.
 
 use crate::error::SiteRefusal;
 use crate::patients::Patients;
+use crate::scaling::{Measured, Scaled};
 use crate::training::Metrics;
 use crate::{Error, Result, tensors};
 use sealfold_aggregation::clipping::ClippedSum;
 use sealfold_aggregation::format::Codec;
-use sealfold_protocol::terms::{Noise, Privacy};
-use sealfold_study::Manifest;
-use sealfold_protocol::update::Preamble;
+use sealfold_aggregation::quantise::quantise;
+use sealfold_protocol::terms::{Channel, Noise, Privacy, RoundKind, Tensor, Terms};
+use sealfold_study::{EVALUATION, Manifest, presence_of};
 use std::io::Write;
 use std::path::Path;
 
-/// Writes the plaintext of a site's update.
+/// An update before it is sealed: what a training command left.
+pub struct Update<'a> {
+    /// Its file of tensors; none where a round has none to send.
+    pub tensors: Option<&'a Path>,
+    /// What it says of itself.
+    pub metrics: &'a Metrics,
+}
+
+/// Writes the plaintext of a site's update in a round of that kind, and says what
+/// became of the model's values; nothing where they are patients' sums.
 ///
 /// Under the privacy unit `patient` the file holds each patient's gradient, and
 /// here is where they are clipped, rounded to the grid and added up; nothing
 /// else of them leaves the site.
 ///
 /// # Errors
-/// A refusal by `layout`, `finite`, `format` or `evaluation`; [`Error::File`].
+/// A refusal by `layout`, `finite`, `format`, `evaluation` or `metric`;
+/// [`Error::File`].
 pub fn write(
     manifest: &Manifest,
+    kind: RoundKind,
     site: &str,
-    update: &Path,
-    metrics: &Metrics,
+    update: &Update<'_>,
     out: &mut impl Write,
-) -> Result<()> {
-    // Under noise every site weighs the same, so the number of examples says
-    // nothing, not even to the enclave.
-    let examples = if manifest.terms.privacy.noise().is_some() { 1 } else { metrics.examples };
-    let preamble =
-        Preamble { examples, layout: manifest.layout_digest()?, metrics: metrics.metrics.clone() };
-    let preamble = preamble.encode(manifest.preamble_length())?;
-    out.write_all(&preamble).map_err(|e| Error::file(update, e))?;
+) -> Result<Option<Scaled>> {
     match &manifest.terms.privacy {
-        Privacy::Patient(noise) => write_patients(manifest, site, noise, update, out),
-        _ => write_floats(manifest, update, out),
+        Privacy::Patient(noise) => {
+            let path = update.tensors.ok_or_else(|| missing(EVALUATION))?;
+            write_patients(manifest, kind, site, noise, path, out).map(|()| None)
+        }
+        _ => write_values(manifest, kind, site, update, out),
     }
 }
 
 /// What the numbers refuse, as a refusal of this site's.
-fn refused(check: &'static str, expected: &str, error: sealfold_aggregation::Error) -> Error {
+fn refused(check: &'static str, expected: &str, error: impl ToString) -> Error {
     SiteRefusal::new(check, expected, error).into()
 }
 
-fn write_floats(manifest: &Manifest, update: &Path, out: &mut impl Write) -> Result<()> {
-    let format = manifest.terms.aggregation.update_type.format();
-    let codec = Codec::new(format, &manifest.scales())
-        .map_err(|e| refused("format", "a format of floating-point values", e))?;
-    let mut encoding = Encoding {
-        codec,
-        next: 0,
-        counts_from: manifest.terms.model.parameters(),
-        counts: Vec::new(),
-        values: Vec::new(),
-        bytes: Vec::new(),
-        refused: None,
-        out,
-    };
-    let copied = tensors::copy_content(update, &manifest.update_tensors(), &mut encoding);
-    if let Some(error) = encoding.refused.take() {
-        let next = "the update does not fit the manifest's update_type: scale the training down";
+fn missing(tensor: &str) -> Error {
+    SiteRefusal::new("layout", format!("a file with a tensor {tensor:?}"), "no file")
+        .next("the training command writes it to the file that $SEALFOLD_UPDATE names")
+        .into()
+}
+
+/// The tensors that a file may hold besides those of a round: in an evaluation
+/// round the model's, which nobody sends.
+fn spare(terms: &Terms, kind: RoundKind) -> &[Tensor] {
+    match kind {
+        RoundKind::Training => &[],
+        RoundKind::Evaluation => &terms.model.tensors,
+    }
+}
+
+fn write_values(
+    manifest: &Manifest,
+    kind: RoundKind,
+    site: &str,
+    update: &Update<'_>,
+    out: &mut impl Write,
+) -> Result<Option<Scaled>> {
+    let terms = &manifest.terms;
+    let (wanted, spare) = (manifest.update_tensors(kind), spare(terms, kind));
+    let of_model = if kind == RoundKind::Training { terms.model.tensors.len() } else { 0 };
+    let mut counts = Vec::new();
+    let mut scaled = None;
+    if !wanted.is_empty() {
+        let path = update.tensors.ok_or_else(|| missing(&wanted[0].name))?;
+        let mut measured = Measured::new(terms);
+        tensors::read_update(path, &wanted, spare, |tensor, values| {
+            if tensor < of_model {
+                measured.add(tensor, values);
+            } else {
+                counts.extend_from_slice(values);
+            }
+            Ok(())
+        })?;
+        if of_model > 0 {
+            let mut scaling = measured.scale(terms);
+            let mut bytes = Vec::new();
+            tensors::read_update(path, &wanted, spare, |tensor, values| {
+                if tensor >= of_model {
+                    return Ok(());
+                }
+                encode(terms, tensor, values, &mut scaling, &mut bytes)?;
+                out.write_all(&bytes).map_err(|e| Error::file(path, e))
+            })?;
+            scaled = Some(scaling);
+        }
+    }
+    let channels = channels(manifest, kind, site, &counts, update.metrics)?;
+    out.write_all(&channels).map_err(|e| Error::file(Path::new("the sealed update"), e))?;
+    Ok(scaled)
+}
+
+/// Encodes values of a tensor, scaled as the whole update is, and notes the
+/// rounding error.
+fn encode(
+    terms: &Terms,
+    tensor: usize,
+    values: &[f32],
+    scaling: &mut Scaled,
+    bytes: &mut Vec<u8>,
+) -> Result<()> {
+    let format = terms.aggregation.update_type.format();
+    bytes.resize(values.len() * format.width(), 0);
+    if let Some(step) = terms.model.tensors.get(tensor).and_then(|tensor| terms.step(tensor)) {
+        let squares = quantise(format, scaling.factor / step, values, bytes)
+            .map_err(|e| refused("format", "values that fit the grid", e))?;
+        scaling.rounded(squares * step * step);
+        return Ok(());
+    }
+    let codec = Codec::new(format).map_err(|e| refused("format", "floating-point values", e))?;
+    #[allow(clippy::cast_possible_truncation)] // scaled values travel as float32
+    let scaled: Vec<f32> =
+        values.iter().map(|value| (f64::from(*value) * scaling.factor) as f32).collect();
+    codec.encode(0, &scaled, bytes).map_err(|e| {
         let expected = format!("values that {} can hold", format.name());
-        return Err(SiteRefusal::new("format", expected, error).next(next).into());
-    }
-    copied?;
-    encoding.finish(update)
+        let next = "the update does not fit the manifest's update_type: scale the training down";
+        Error::from(SiteRefusal::new("format", expected, e).next(next))
+    })
 }
 
-/// Takes float32 values and passes them on in the study's format; holds the
-/// evaluation's counts back until their total is known.
-struct Encoding<'a, W> {
-    codec: Codec,
-    next: u64,
-    counts_from: u64,
-    counts: Vec<f32>,
-    values: Vec<f32>,
-    bytes: Vec<u8>,
-    refused: Option<sealfold_aggregation::Error>,
-    out: &'a mut W,
+/// The channels' values of all sites, of which only this site's are not 0.
+fn channels(
+    manifest: &Manifest,
+    kind: RoundKind,
+    site: &str,
+    counts: &[f32],
+    metrics: &Metrics,
+) -> Result<Vec<u8>> {
+    let terms = &manifest.terms;
+    let format = terms.aggregation.update_type.channel_format();
+    let mut bytes = Vec::new();
+    for (channel, all) in terms.channel_places(kind) {
+        let length = usize::try_from(all.end - all.start).unwrap_or(usize::MAX);
+        let mut whole = vec![0; length];
+        let own = terms.own_places(channel, &all, site);
+        let begin = usize::try_from(own.start - all.start).unwrap_or(usize::MAX);
+        let values = if channel.name == EVALUATION && manifest.agreement.evaluation.is_some() {
+            counted(channel, counts)?
+        } else {
+            vec![measured(channel, manifest, metrics)?]
+        };
+        whole.iter_mut().skip(begin).zip(values).for_each(|(place, value)| *place = value);
+        let width = format.width();
+        for value in whole {
+            bytes.extend_from_slice(&value.to_le_bytes()[..width]);
+        }
+    }
+    Ok(bytes)
 }
 
-impl<W: Write> Encoding<'_, W> {
-    fn encode(&mut self) -> std::io::Result<()> {
-        self.bytes.resize(self.values.len() * self.codec.format().width(), 0);
-        if let Err(error) = self.codec.encode(self.next, &self.values, &mut self.bytes) {
-            self.refused = Some(error);
-            return Err(std::io::ErrorKind::InvalidData.into());
-        }
-        self.next += self.values.len() as u64;
-        self.out.write_all(&self.bytes)
-    }
-
-    /// Writes the evaluation's counts as shares of their total, so that the
-    /// weights of the round are those of the counts as well.
-    fn finish(mut self, update: &Path) -> Result<()> {
-        if self.counts.is_empty() {
-            return Ok(());
-        }
-        let total: f64 = self.counts.iter().map(|count| f64::from(*count)).sum();
-        if self.counts.iter().any(|count| *count < 0.0) || total <= 0.0 {
-            let expected = "counts of held-out patients, at least one of them";
-            let found = format!("{total} patients in all, or fewer than none in a bin");
-            return Err(SiteRefusal::new("evaluation", expected, found).into());
-        }
-        #[allow(clippy::cast_possible_truncation)] // a share is rounded to float32
-        let shares = self.counts.iter().map(|count| (f64::from(*count) / total) as f32);
-        self.values = shares.collect();
-        self.encode().map_err(|e| Error::file(update, e))
-    }
+/// Counts of patients in steps of a channel.
+fn counted(channel: &Channel, counts: &[f32]) -> Result<Vec<i64>> {
+    let of = |(place, count): (usize, &f32)| {
+        in_steps(channel, f64::from(*count)).ok_or_else(|| {
+            let expected = format!("counts from 0 to {} patients in a bin", most(channel));
+            let found = format!("{count} in bin {}, outcome {}", place / 2, place % 2);
+            Error::from(SiteRefusal::new("evaluation", expected, found).next(
+                "correct the tensor \"evaluation\" that the training command writes, or ask for a \
+                 manifest with a larger evaluation.most",
+            ))
+        })
+    };
+    counts.iter().enumerate().map(of).collect()
 }
 
-impl<W: Write> Write for Encoding<'_, W> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        // Tensors come in pieces of whole values.
-        let (fours, rest) = bytes.as_chunks::<4>();
-        if fours.is_empty() && !rest.is_empty() {
-            return Err(std::io::ErrorKind::InvalidInput.into());
-        }
-        let left = usize::try_from(self.counts_from - self.next).unwrap_or(usize::MAX);
-        let (values, counts) = fours.split_at(left.min(fours.len()));
-        self.counts.extend(counts.iter().map(|four| f32::from_le_bytes(*four)));
-        self.values.clear();
-        self.values.extend(values.iter().map(|four| f32::from_le_bytes(*four)));
-        self.encode()?;
-        Ok(fours.len() * 4)
-    }
+#[allow(clippy::cast_precision_loss)] // below 2^31
+fn most(channel: &Channel) -> f64 {
+    channel.most as f64 * channel.step
+}
 
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.out.flush()
-    }
+#[allow(clippy::cast_precision_loss)] // below 2^31
+fn least(channel: &Channel) -> f64 {
+    channel.least as f64 * channel.step
+}
+
+/// A value in steps, if it is within the channel's range.
+#[allow(clippy::cast_possible_truncation)] // compared with the range before
+fn in_steps(channel: &Channel, value: f64) -> Option<i64> {
+    let steps = (value / channel.step).round_ties_even();
+    // Also false for NaN.
+    let within = steps >= least(channel) / channel.step && steps <= most(channel) / channel.step;
+    within.then_some(steps as i64)
+}
+
+/// The value of a metric's channel, or whether there is one.
+fn measured(channel: &Channel, manifest: &Manifest, metrics: &Metrics) -> Result<i64> {
+    let name = &channel.name;
+    let Some(value) = metrics.0.get(name) else {
+        let metric = manifest.agreement.metrics.iter().find(|m| presence_of(&m.name) == *name);
+        return Ok(i64::from(metric.is_some_and(|metric| metrics.0.contains_key(&metric.name))));
+    };
+    in_steps(channel, *value).ok_or_else(|| {
+        let expected = format!("{name} from {} to {}", least(channel), most(channel));
+        let next = "correct the metrics that the training command writes, or ask for a manifest \
+                    with a wider range";
+        SiteRefusal::new("metric", expected, value).next(next).into()
+    })
 }
 
 /// Clips each patient's gradient, and writes their sum as grid integers.
@@ -141,25 +223,33 @@ impl<W: Write> Write for Encoding<'_, W> {
 /// training and in the evaluation is clipped as a whole.
 fn write_patients(
     manifest: &Manifest,
+    kind: RoundKind,
     site: &str,
     noise: &Noise,
     update: &Path,
     out: &mut impl Write,
 ) -> Result<()> {
-    let too_large = |_| Error::file(update, "a model beyond this machine's memory");
-    let dimension = usize::try_from(manifest.values()).map_err(too_large)?;
-    let parameters = usize::try_from(manifest.terms.model.parameters()).map_err(too_large)?;
-    let evaluation = usize::try_from(manifest.evaluation_place(site)).map_err(too_large)?;
+    let terms = &manifest.terms;
+    let size = |values: u64| {
+        usize::try_from(values).map_err(|_| Error::file(update, "a model beyond this memory"))
+    };
+    let (dimension, of_model) = (size(terms.values(kind))?, size(terms.model_values(kind))?);
+    let channel = terms.channel_places(kind).next();
+    let own = channel.map_or(dimension as u64, |(channel, all)| {
+        terms.own_places(channel, &all, site).start
+    });
+    let own = size(own)?;
     let mut sum = ClippedSum::new(noise.clip, noise.step, dimension)
         .map_err(|e| refused("clip", "a clip and a step that fit", e))?;
-    let mut patients = Patients::open(update, &manifest.update_tensors())?;
+    let wanted = manifest.update_tensors(kind);
+    let mut patients = Patients::open(update, &wanted, spare(terms, kind))?;
     let mut gradient = vec![0.0; dimension];
     while let Some(values) = patients.read_next()? {
-        let (trained, counts) = values.split_at(parameters);
-        gradient[..parameters].copy_from_slice(trained);
+        let (trained, counts) = values.split_at(of_model);
+        gradient[..of_model].copy_from_slice(trained);
         #[allow(clippy::cast_possible_truncation)] // clipped afterwards, whatever it is
         let counts = counts.iter().map(|count| (f64::from(*count) * noise.clip) as f32);
-        gradient[evaluation..].iter_mut().zip(counts).for_each(|(place, count)| *place = count);
+        gradient[own..].iter_mut().zip(counts).for_each(|(place, count)| *place = count);
         sum.add(&gradient)
             .map_err(|e| refused("finite", "a gradient of finite values for each patient", e))?;
     }

@@ -11,12 +11,11 @@ use sealfold_attestation::{Evidence, verify_replay};
 use sealfold_protocol::api::RoundStatus;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::release::{
-    self, AggregatePreamble, Disclosure, Opening, PrivacySpent, Release,
+    self, Disclosure, Opening, Release,
 };
 use sealfold_protocol::report::ModelReport;
 use sealfold_protocol::roster::Roster;
 use sealfold_protocol::seal::{self, InputKey, OpeningReader};
-use sealfold_protocol::update::PREAMBLE;
 use sealfold_protocol::{Digest, Signed};
 use serde_json::json;
 use std::io::{BufReader, Read};
@@ -49,7 +48,7 @@ impl Site<'_> {
         let roster = self.roster(&offer, &roster.0)?;
         self.expect_release(&offer, &roster, &release)?;
         // Under an earlier key of this site it was another folder that committed.
-        let listed = self.terms(&offer).statement().site(&self.keys.site);
+        let listed = self.terms(&offer).statement().terms.site(&self.keys.site);
         let is_mine =
             listed.is_ok_and(|site| site.signing_key == self.keys.signing.verifying_key());
         if is_mine
@@ -66,11 +65,10 @@ impl Site<'_> {
         }
         let base = self.joined.local.model(round - 1);
         let next = self.joined.local.model(round);
-        let members = roster.statement().members.len();
-        let base_digest =
-            self.apply(&offer, &release, members, &Files { base: &base, next: &next })?;
+        let files = Files { base: &base, next: &next };
+        let base_digest = self.apply(&offer, &release, &roster, &files)?;
         let clip = self.terms(&offer).statement();
-        let clip = clip.next_clip(offer.statement().clip, release.statement().below_clip);
+        let clip = clip.terms.next_clip(offer.statement().clip, release.statement().below_clip);
         let head =
             Head { round: round + 1, base: base_digest, previous: Some(release.digest()), clip };
         self.joined.local.set_head(&head)?;
@@ -104,8 +102,9 @@ impl Site<'_> {
                 return Err(sealfold_protocol::Error::link(what, &expected, &found).into());
             }
         }
-        self.expect_privacy(offer, statement)?;
-        let length = self.terms(offer).statement().aggregate_length();
+        self.expect_count(offer, statement)?;
+        let terms = &self.terms(offer).statement().terms;
+        let length = terms.aggregate_length(terms.kind(of.round));
         if statement.round != of.round || statement.plain_length != length {
             let found = format!("round {}, {} bytes", statement.round, statement.plain_length);
             let expected = format!("round {}, {length} bytes", of.round);
@@ -114,26 +113,9 @@ impl Site<'_> {
         Ok(())
     }
 
-    /// Whether a release says of its privacy what follows from the manifest.
-    fn expect_privacy(&self, offer: &Signed<Offer>, release: &Release) -> Result<()> {
+    /// Whether a release has a count below the clip, if the clip is adaptive.
+    fn expect_count(&self, offer: &Signed<Offer>, release: &Release) -> Result<()> {
         let manifest = self.terms(offer).statement();
-        let expected = manifest.spent(release.round)?;
-        // The accounting is not the same to the last bit on every machine.
-        let same = match (expected, release.spent) {
-            (None, None) => true,
-            (Some(ours), Some(theirs)) => {
-                (ours.epsilon - theirs.epsilon).abs() <= 1e-9 * ours.epsilon.abs()
-                    && ours.delta.total_cmp(&theirs.delta).is_eq()
-            }
-            _ => false,
-        };
-        if !same {
-            let show = |spent: Option<PrivacySpent>| {
-                spent.map_or("none".to_owned(), |s| format!("epsilon {} at {}", s.epsilon, s.delta))
-            };
-            let (expected, found) = (show(expected), show(release.spent));
-            return Err(SiteRefusal::new("privacy-spent", expected, found).into());
-        }
         let adaptive = manifest.terms.first_clip().is_some();
         if release.below_clip.is_some() != adaptive {
             let expected = if adaptive { "a count below the clip" } else { "none" };
@@ -166,7 +148,7 @@ impl Site<'_> {
         &self,
         offer: &Signed<Offer>,
         release: &Signed<Release>,
-        roster: usize,
+        roster: &Signed<Roster>,
         files: &Files<'_>,
     ) -> Result<Digest> {
         let (statement, manifest) = (release.statement(), self.terms(offer).statement());
@@ -186,15 +168,14 @@ impl Site<'_> {
             )),
             _ => Error::Network { what: "the aggregate".to_owned(), reason: error.to_string() },
         };
-        let mut reader = OpeningReader::new(&key, &context, length, sealed).map_err(wrong)?;
-        let mut preamble = vec![0; PREAMBLE];
-        reader.read_exact(&mut preamble).map_err(wrong)?;
-        let expected =
-            AggregatePreamble { layout: manifest.layout_digest()?, roster: statement.roster };
-        if AggregatePreamble::decode(&preamble)? != expected {
-            return Err(SiteRefusal::new("layout", "an aggregate of this roster", "another").into());
-        }
-        let stepped = step::step(manifest, roster, files, &preamble, reader, wrong);
+        let reader = OpeningReader::new(&key, &context, length, sealed).map_err(wrong)?;
+        let round = step::Round {
+            manifest,
+            kind: manifest.terms.kind(statement.round),
+            base: statement.base,
+            roster: roster.statement().sites().into_iter().collect(),
+        };
+        let stepped = step::step(&round, files, reader, wrong);
         bar.finish_and_clear();
         let stepped = stepped?;
         let found = release::commitment(&opening.blinding, &stepped.aggregate);
@@ -202,14 +183,16 @@ impl Site<'_> {
             stepped.discard();
             return Err(SiteRefusal::new("release", statement.aggregate, found).into());
         }
-        stepped.keep(files)?;
-        if let Some(reason) = &stepped.not_taken {
-            let next = "model and optimiser's state stay as they were, at every site; an update \
-                        without bound does this: ask for a norm_limit or a clipped rule";
-            let said = json!({ "round": statement.round, "reason": reason, "next": next });
-            self.voice.event("step not taken", said);
+        if let Some(found) = &stepped.not_finite {
+            stepped.discard();
+            let next = "the study ends here, at every site alike: begin a new study from the last \
+                        model, with a smaller learning rate or norm limit";
+            return Err(SiteRefusal::new("model-not-finite", "a next model of finite values", found)
+                .next(next)
+                .into());
         }
-        self.keep_evaluation(manifest, statement.round, &stepped.evaluation)?;
+        stepped.keep(files)?;
+        self.keep_evaluation(manifest, statement.round, &stepped.channels)?;
         Ok(stepped.model)
     }
 

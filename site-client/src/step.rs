@@ -2,17 +2,19 @@
 //! manifest's server optimiser: the same bytes at every site.
 //!
 //! A step that would leave a value of the model or of the optimiser's state not
-//! finite, or beyond its integer type, is not taken at all: the next model is
-//! the base, and the state stays. Every site finds that alike, so the study goes
-//! on from a model that all have.
+//! finite, or beyond its integer type, ends the study: every site finds that alike,
+//! from the same release, so none needs to remember it. An evaluation round has no
+//! step; the next model is the base.
 
 use crate::error::SiteRefusal;
 use crate::{Error, Result, tensors};
 use sealfold_aggregation::Error as Numbers;
+use sealfold_aggregation::integer::Words;
 use sealfold_aggregation::optimiser::TensorStep;
+use sealfold_aggregation::quantise::{read_integers, read_sums};
 use sealfold_protocol::Digest;
 use sealfold_protocol::content::ContentHasher;
-use sealfold_protocol::terms::{Model, TensorRole};
+use sealfold_protocol::terms::{Model, RoundKind, Tensor, TensorRole};
 use sealfold_study::Manifest;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -42,10 +44,10 @@ pub struct Stepped {
     pub aggregate: Digest,
     /// The content digest of the next model.
     pub model: Digest,
-    /// The evaluation's values.
-    pub evaluation: Vec<f32>,
-    /// Why the step was not taken, and the next model is the base.
-    pub not_taken: Option<String>,
+    /// The channels' sums, in steps.
+    pub channels: Vec<i64>,
+    /// Why there is no next model: a value that is not finite, and its tensor.
+    pub not_finite: Option<String>,
     candidate: PathBuf,
     state: Option<PathBuf>,
 }
@@ -75,38 +77,65 @@ impl Stepped {
     }
 }
 
-/// Steps from a base to the next model, reading the aggregate behind its
-/// preamble.
+/// What a step starts from, besides files.
+pub struct Round<'a> {
+    /// The manifest of the round's offer.
+    pub manifest: &'a Manifest,
+    /// What the round is for.
+    pub kind: RoundKind,
+    /// The base model's content digest.
+    pub base: Digest,
+    /// The names of the roster's sites.
+    pub roster: Vec<&'a str>,
+}
+
+/// Steps from a base to the next model, reading the aggregate.
 ///
 /// # Errors
 /// A refusal by `optimiser-state` if the state beside the base is not of its
 /// length; [`Error::File`]; what the aggregate's reader gives, as `wrong` has
 /// it.
 pub fn step(
-    manifest: &Manifest,
-    roster: usize,
+    round: &Round<'_>,
     files: &Files<'_>,
-    preamble: &[u8],
-    aggregate: impl Read,
+    mut aggregate: impl Read,
     wrong: impl Fn(io::Error) -> Error,
 ) -> Result<Stepped> {
-    let steps = steps(manifest, roster)?;
-    let model = &manifest.terms.model;
+    let (manifest, terms) = (round.manifest, &round.manifest.terms);
+    let words = terms.words(round.kind);
+    let channels = terms.values(round.kind) - terms.model_values(round.kind);
+    if round.kind == RoundKind::Evaluation {
+        let mut content = ContentHasher::new();
+        let read = read_channels(&mut aggregate, words, channels, &mut content);
+        let channels = read.map_err(wrong)?;
+        let candidate = files.next.with_extension("candidate");
+        same(files.base, &candidate)?;
+        let old = Files::state(files.base);
+        let state = Files::state(files.next).with_added_extension("candidate");
+        let state = if old.exists() { same(&old, &state).map(|()| Some(state))? } else { None };
+        let (aggregate, model) = (content.finish(), round.base);
+        return Ok(Stepped { aggregate, model, channels, not_finite: None, candidate, state });
+    }
+    let steps = steps(manifest, round.roster.len())?;
+    let model = &terms.model;
     let plain = files.base.with_extension("content");
     let unpacked = unpack(files.base, &plain, model)?;
-    let mut content = ContentHasher::new();
-    content.update(preamble);
+    let divisor = terms.divisor(round.roster.iter().copied());
+    let scale = |tensor: &Tensor| {
+        let step = terms.step(tensor).filter(|_| terms.aggregation.rule.is_exact());
+        step.map(|step| step / divisor)
+    };
+    let scales = model.tensors.iter().map(scale);
+    let counts = model.tensors.iter().map(|tensor| tensor.elements().unwrap_or(0));
     let mut step = Step {
-        tensors: steps
-            .into_iter()
-            .zip(model.tensors.iter().map(|t| t.elements().unwrap_or(0)))
-            .collect(),
+        tensors: steps.into_iter().zip(scales).zip(counts).map(|((s, x), n)| (s, x, n)).collect(),
+        words,
         current: 0,
         done: 0,
         base: unpacked,
         aggregate,
         state: State::open(manifest, files)?,
-        content,
+        content: ContentHasher::new(),
         model: ContentHasher::new(),
         overflow: None,
         failed: None,
@@ -118,28 +147,50 @@ pub fn step(
         let _ = std::fs::remove_file(&candidate);
         return Err(wrong(error));
     }
-    written?;
-    let evaluation = step.evaluation(manifest.values() - model.parameters()).map_err(wrong)?;
-    let mut state = step.state.map(State::finish).transpose()?;
-    let mut digest = step.model.finish();
-    let not_taken = step.overflow.map(|(tensor, error)| {
+    let not_finite = step.overflow.take().map(|(tensor, error)| {
         let name = model.tensors.get(tensor).map_or("", |tensor| tensor.name.as_str());
         format!("tensor {name:?}: {error}")
     });
-    if not_taken.is_some() {
-        digest = copy(files.base, &candidate).and_then(|()| tensors::digest(&candidate, model))?;
-        // None yet where no step was ever taken: it begins anew.
-        let old = Files::state(files.base);
-        state = match state {
-            Some(state) if old.exists() => copy(&old, &state).map(|()| Some(state))?,
-            Some(state) => {
-                std::fs::remove_file(&state).map(|()| None).map_err(|e| Error::file(&state, e))?
-            }
-            None => None,
-        };
+    // A model that is not finite is not written either.
+    if not_finite.is_none() {
+        written?;
     }
-    let aggregate = step.content.finish();
-    Ok(Stepped { aggregate, model: digest, evaluation, not_taken, candidate, state })
+    let read = read_channels(&mut step.aggregate, words, channels, &mut step.content);
+    let channels = read.map_err(wrong)?;
+    let state = step.state.map(State::finish).transpose()?;
+    let (aggregate, model) = (step.content.finish(), step.model.finish());
+    Ok(Stepped { aggregate, model, channels, not_finite, candidate, state })
+}
+
+/// Reads the sums of the channels, which stand behind the model's values, and the
+/// end of the aggregate.
+fn read_channels(
+    aggregate: &mut impl Read,
+    words: Words,
+    values: u64,
+    content: &mut ContentHasher,
+) -> io::Result<Vec<i64>> {
+    let values = usize::try_from(values).map_err(io::Error::other)?;
+    let mut bytes = vec![0; values * words.width()];
+    aggregate.read_exact(&mut bytes)?;
+    content.update(&bytes);
+    // The end of the aggregate, or it is not complete.
+    if aggregate.read(&mut [0])? != 0 {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "an aggregate that goes on"));
+    }
+    let mut sums = vec![0; values];
+    read_integers(words, &bytes, &mut sums).map_err(io::Error::other)?;
+    Ok(sums)
+}
+
+/// Makes a second name of a file, or a copy where the file system has none. Models
+/// and states are replaced whole, never written to.
+fn same(from: &Path, to: &Path) -> Result<()> {
+    match std::fs::remove_file(to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::file(to, error)),
+        _ => {}
+    }
+    std::fs::hard_link(from, to).or_else(|_| copy(from, to).map_err(io::Error::other)).map_err(|e| Error::file(from, e))
 }
 
 /// Copies a file, and syncs the copy.
@@ -163,8 +214,8 @@ fn steps(manifest: &Manifest, roster: usize) -> Result<Vec<TensorStep>> {
         |error| Error::from(SiteRefusal::new("optimiser", "an optimiser that can step", error));
     let count = |sites: usize| u32::try_from(sites).unwrap_or(u32::MAX);
     let (roster, sites) = (count(roster), count(manifest.terms.sites.len()));
-    let optimiser = manifest.terms.model.server_optimiser();
-    let of = |tensor: &sealfold_protocol::terms::Tensor| {
+    let optimiser = manifest.agreement.server.optimiser();
+    let of = |tensor: &Tensor| {
         let dtype = tensor.dtype.into();
         match tensor.role {
             TensorRole::Parameter => TensorStep::new(optimiser, dtype),
@@ -221,7 +272,10 @@ impl State {
 
 /// The next model as a reader, hashing aggregate and model on the way.
 struct Step<A> {
-    tensors: Vec<(TensorStep, u64)>,
+    /// For each tensor its step, what a sum is multiplied by (none for values that
+    /// are floating-point numbers already), and its number of values.
+    tensors: Vec<(TensorStep, Option<f64>, u64)>,
+    words: Words,
     current: usize,
     /// Values of the current tensor that are done.
     done: u64,
@@ -238,18 +292,25 @@ struct Step<A> {
 
 impl<A: Read> Step<A> {
     fn piece(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.tensors.get(self.current).is_some_and(|(_, count)| self.done == *count) {
+        while self.tensors.get(self.current).is_some_and(|(.., count)| self.done == *count) {
             self.current += 1;
             self.done = 0;
         }
-        let Some((step, count)) = self.tensors.get(self.current) else { return Ok(0) };
+        let Some((step, scale, count)) = self.tensors.get(self.current) else { return Ok(0) };
         let width = step.dtype().width();
         let left = usize::try_from(count - self.done).unwrap_or(usize::MAX);
         let values = left.min(out.len() / width).min(PIECE);
         let out = &mut out[..values * width];
         self.base.read_exact(out)?;
-        let mut aggregate = vec![0; values * 4];
-        self.aggregate.read_exact(&mut aggregate)?;
+        let mut sums = vec![0; values * self.words.width()];
+        self.aggregate.read_exact(&mut sums)?;
+        let mut aggregate = Vec::new();
+        if let Some(scale) = scale {
+            let mut floats = vec![0.0; values];
+            read_sums(self.words, &sums, *scale, &mut floats).map_err(io::Error::other)?;
+            aggregate.extend(floats.iter().flat_map(|value| value.to_le_bytes()));
+        }
+        let floats = if scale.is_some() { &aggregate } else { &sums };
         let mut slots = vec![0; values * step.state_width()];
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
         match self.state.as_mut().and_then(|state| state.old.as_mut()) {
@@ -257,33 +318,22 @@ impl<A: Read> Step<A> {
             None => step.begin(&mut slots).map_err(invalid)?,
         }
         let first = usize::try_from(self.done).unwrap_or(usize::MAX);
-        match step.apply(first, out, &aggregate, &mut slots) {
+        match step.apply(first, out, floats, &mut slots) {
             // What is written from here on is not kept, but the aggregate is
             // read to its end: only then is it known to be the release's.
             Err(error @ (Numbers::NotFinite { .. } | Numbers::IntegerOverflow { .. })) => {
                 self.overflow.get_or_insert((self.current, error));
+                out.fill(0);
             }
             other => other.map_err(invalid)?,
         }
         if let Some(state) = &mut self.state {
             state.new.write_all(&slots)?;
         }
-        self.content.update(&aggregate);
+        self.content.update(&sums);
         self.model.update(out);
         self.done += values as u64;
         Ok(out.len())
-    }
-
-    /// Reads the values behind the model's.
-    fn evaluation(&mut self, values: u64) -> io::Result<Vec<f32>> {
-        let mut bytes = vec![0; usize::try_from(values * 4).map_err(io::Error::other)?];
-        self.aggregate.read_exact(&mut bytes)?;
-        self.content.update(&bytes);
-        // The end of the aggregate, or it is not complete.
-        if self.aggregate.read(&mut [0])? != 0 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "an aggregate that goes on"));
-        }
-        Ok(bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect())
     }
 }
 

@@ -9,6 +9,7 @@
 
 use crate::error::SiteRefusal;
 use crate::{Error, Result};
+use sealfold_protocol::terms::RoundKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -19,26 +20,43 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// What a trainer says of its update. Sealed with it; the host never sees it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Metrics {
-    /// The number of examples, the update's weight.
-    pub examples: u64,
-    /// Metrics by name.
-    #[serde(default)]
-    pub metrics: BTreeMap<String, f64>,
+/// What a trainer says of its update, by name. Sealed with it, where the manifest
+/// declares it; the host never sees it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Metrics(pub BTreeMap<String, f64>);
+
+/// A metrics file, in either form.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum MetricsFile {
+    Nested {
+        metrics: BTreeMap<String, f64>,
+    },
+    Flat(BTreeMap<String, f64>),
 }
 
-/// Reads a metrics file.
+/// Reads a metrics file, `{"loss": 0.5}` or `{"metrics": {"loss": 0.5}}`. No file is
+/// no metrics.
 ///
 /// # Errors
-/// [`Error::File`] if it is none.
+/// [`Error::File`] if it is none, or names a number of examples.
 pub fn read_metrics(path: &Path) -> Result<Metrics> {
+    if !path.exists() {
+        return Ok(Metrics::default());
+    }
     let text = crate::home::read_text(path)?;
-    serde_json::from_str(&text).map_err(|error| {
-        Error::file(path, format!("expected {{\"examples\": N, \"metrics\": {{...}}}}: {error}"))
-    })
+    let wrong = |found: &dyn std::fmt::Display| {
+        Error::file(path, format!("expected numbers by name, {{\"loss\": 0.5}}: {found}"))
+    };
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| wrong(&e))?;
+    if value.get("examples").is_some() {
+        let reason = "it names a number of examples; a site's weight stands in the manifest now, as \
+                      weight of its [[site]]: leave \"examples\" out";
+        return Err(Error::file(path, reason));
+    }
+    match serde_json::from_value(value).map_err(|_| wrong(&"another form"))? {
+        MetricsFile::Nested { metrics } | MetricsFile::Flat(metrics) => Ok(Metrics(metrics)),
+    }
 }
 
 /// What a training command is told.
@@ -53,6 +71,10 @@ pub struct Task<'a> {
     pub metrics: &'a Path,
     /// The round.
     pub round: u32,
+    /// What the round is for.
+    pub kind: RoundKind,
+    /// Whether the command has to write tensors.
+    pub writes_tensors: bool,
     /// The site.
     pub site: &'a str,
     /// The study.
@@ -103,13 +125,11 @@ pub fn run(task: &Task<'_>, stop: &Arc<AtomicBool>) -> Result<Metrics> {
     if !task.update.exists() && npz.exists() {
         std::fs::rename(&npz, task.update).map_err(|e| Error::file(task.update, e))?;
     }
-    for (path, what) in [(task.update, "SEALFOLD_UPDATE"), (task.metrics, "SEALFOLD_METRICS")] {
-        if !path.exists() {
-            return Err(Error::Training(format!(
-                "{:?} ended well but wrote no file at ${what}",
-                task.command
-            )));
-        }
+    if task.writes_tensors && !task.update.exists() {
+        return Err(Error::Training(format!(
+            "{:?} ended well but wrote no file at $SEALFOLD_UPDATE",
+            task.command
+        )));
     }
     read_metrics(task.metrics)
 }
@@ -123,6 +143,7 @@ fn run_alone(task: &Task<'_>, lock: &File, stop: &Arc<AtomicBool>) -> Result<()>
         .env("SEALFOLD_UPDATE", task.update)
         .env("SEALFOLD_METRICS", task.metrics)
         .env("SEALFOLD_ROUND", task.round.to_string())
+        .env("SEALFOLD_TASK", if task.kind == RoundKind::Training { "train" } else { "evaluate" })
         .env("SEALFOLD_SITE", task.site)
         .env("SEALFOLD_STUDY", &task.study)
         .env("SEALFOLD_MANIFEST", &task.manifest)
@@ -165,6 +186,8 @@ mod tests {
             update: &folder.path().join("update.safetensors"),
             metrics: &folder.path().join("metrics.json"),
             round: 3,
+            kind: RoundKind::Training,
+            writes_tensors: true,
             site: "site-a",
             study: "s".to_owned(),
             manifest: "m".to_owned(),
@@ -177,16 +200,37 @@ mod tests {
     #[test]
     fn a_command_writes_files() {
         let stop = Arc::default();
-        let command = "echo x > $SEALFOLD_UPDATE; echo '{\"examples\": '$SEALFOLD_ROUND'}' > $SEALFOLD_METRICS";
-        assert_eq!(train(command, &stop).unwrap().examples, 3);
+        let command = "echo x > $SEALFOLD_UPDATE; echo '{\"round\": '$SEALFOLD_ROUND'}' > $SEALFOLD_METRICS";
+        assert_eq!(train(command, &stop).unwrap().0["round"].to_bits(), 3f64.to_bits());
+        assert_eq!(train("echo x > $SEALFOLD_UPDATE", &stop).unwrap(), Metrics::default());
+        let told = "test $SEALFOLD_TASK = train && echo x > $SEALFOLD_UPDATE";
+        assert!(train(told, &stop).is_ok());
         assert!(train("exit 3", &stop).unwrap_err().to_string().contains("exit status: 3"));
         assert!(train("true", &stop).unwrap_err().to_string().contains("SEALFOLD_UPDATE"));
     }
 
     #[test]
+    fn metrics_are_numbers_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.json");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            read_metrics(&path).map_err(|error| error.to_string())
+        };
+        let loss = Metrics(BTreeMap::from([("loss".to_owned(), 0.5)]));
+        assert_eq!(read("{\"loss\": 0.5}").unwrap(), loss);
+        assert_eq!(read("{\"metrics\": {\"loss\": 0.5}}").unwrap(), loss);
+        assert_eq!(read("{}").unwrap(), Metrics::default());
+        let examples = read("{\"examples\": 3, \"metrics\": {}}").unwrap_err();
+        assert!(examples.contains("weight stands in the manifest"), "{examples}");
+        for wrong in ["[]", "{\"loss\": NaN}", "{\"loss\": \"low\"}", "{"] {
+            assert!(read(wrong).unwrap_err().contains("expected numbers by name"), "{wrong}");
+        }
+    }
+
+    #[test]
     fn numpy_appends_to_the_name() {
-        let command = "echo x > $SEALFOLD_UPDATE.npz; echo '{\"examples\": 1}' > $SEALFOLD_METRICS";
-        assert_eq!(train(command, &Arc::default()).unwrap().examples, 1);
+        assert!(train("echo x > $SEALFOLD_UPDATE.npz", &Arc::default()).is_ok());
     }
 
     #[test]

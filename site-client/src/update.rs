@@ -10,8 +10,9 @@
 use crate::binding::Binding;
 use crate::error::SiteRefusal;
 use crate::home::{make_folder, read_file, read_json, write_file, write_json};
-use crate::plaintext;
+use crate::plaintext::{self, Update};
 use crate::round::Site;
+use crate::scaling::Scaled;
 use crate::study::LocalStudy;
 use crate::tensors::Hashing;
 use crate::training::Metrics;
@@ -22,6 +23,7 @@ use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::seal::{self, SealingWriter};
 use sealfold_protocol::update::UpdateHeader;
 use sealfold_protocol::{Digest, Signed};
+use serde_json::json;
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -138,11 +140,34 @@ impl Site<'_> {
         update: &Path,
         metrics: &Metrics,
         out: impl Write,
-    ) -> Result<Digest> {
+    ) -> Result<(Digest, Option<Scaled>)> {
         let mut out = Hashing::new(out);
         let manifest = self.terms(offer).statement();
-        plaintext::write(manifest, &self.keys.site, update, metrics, &mut out)?;
-        Ok(out.finish())
+        let kind = manifest.terms.kind(offer.statement().round);
+        let update = Update { tensors: update.exists().then_some(update), metrics };
+        let scaled = plaintext::write(manifest, kind, &self.keys.site, &update, &mut out)?;
+        Ok((out.finish(), scaled))
+    }
+
+    /// Says what became of the numbers of an update, to this site only.
+    fn tell(&self, offer: &Signed<Offer>, metrics: &Metrics, scaled: Option<&Scaled>) {
+        let (round, manifest) = (offer.statement().round, self.terms(offer).statement());
+        if let Some(scaled) = scaled {
+            self.voice.event("quantised", scaled.event(round));
+        }
+        let declared: Vec<_> = manifest.agreement.metrics.iter().map(|m| &m.name).collect();
+        let kept: Vec<_> = metrics.0.keys().filter(|name| !declared.contains(name)).collect();
+        if !kept.is_empty() {
+            let next = "the manifest declares none of that name, [[metric]]: they stay at this site";
+            self.voice.event("metrics kept", json!({ "round": round, "names": kept, "next": next }));
+        }
+        let absent: Vec<_> =
+            declared.into_iter().filter(|name| !metrics.0.contains_key(*name)).collect();
+        if !absent.is_empty() {
+            let next = "the round counts this site as one without them";
+            let said = json!({ "round": round, "names": absent, "next": next });
+            self.voice.event("metrics absent", said);
+        }
     }
 
     /// Seals an update to an offer, into a spool file.
@@ -160,7 +185,8 @@ impl Site<'_> {
         let info = Offer::seal_info(&offer.digest());
         let (encapsulation, key) = seal::encapsulate(&statement.update_key, &info)
             .map_err(sealfold_protocol::Error::from)?;
-        let length = self.terms(offer).statement().update_length();
+        let terms = &self.terms(offer).statement().terms;
+        let length = terms.update_length(terms.kind(statement.round));
         let header = UpdateHeader {
             study: statement.study,
             round: statement.round,
@@ -179,12 +205,13 @@ impl Site<'_> {
         let context = header.digest();
         let mut writer =
             SealingWriter::new(&key, context.as_bytes(), length, out).map_err(wrong)?;
-        let content = self.write_plain(offer, update, metrics, &mut writer)?;
+        let (content, scaled) = self.write_plain(offer, update, metrics, &mut writer)?;
         let out = writer.finish().map_err(wrong)?;
         let file = out.into_inner().map_err(|e| Error::file(&spool, e.error()))?;
         file.sync_all().map_err(wrong)?;
         write_json(&folder.join("content.json"), &content)?;
         write_file(&folder.join("header.cose"), header.envelope())?;
+        self.tell(offer, metrics, scaled.as_ref());
         Ok(SealedUpdate { header, content })
     }
 
@@ -203,7 +230,7 @@ impl Site<'_> {
         metrics: &Metrics,
     ) -> Result<SealedUpdate> {
         if let Some(kept) = self.sealed(offer)? {
-            let content = self.write_plain(offer, update, metrics, std::io::sink())?;
+            let (content, _) = self.write_plain(offer, update, metrics, std::io::sink())?;
             if content == kept.content {
                 return Ok(kept);
             }

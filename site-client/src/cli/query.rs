@@ -4,15 +4,13 @@ use super::Context;
 use super::studies::from_file;
 use clap::{Args, Subcommand};
 use sealfold::error::SiteRefusal;
-use sealfold::home::{read_text, write_json};
+use sealfold::home::read_text;
 use sealfold::query::{answer, plan, reading};
-use sealfold::training::Metrics;
 use sealfold::{Error, Result, tensors};
 use sealfold_protocol::Digest;
 use sealfold_study::in_words::weaker_noise;
 use sealfold_study::{query::Draft, Manifest};
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -70,9 +68,6 @@ pub struct Answer {
     /// Where the contributions go, safetensors, a row for each patient.
     #[arg(long, env = "SEALFOLD_UPDATE", value_name = "FILE")]
     out: PathBuf,
-    /// Where the metrics go, JSON.
-    #[arg(long, env = "SEALFOLD_METRICS", value_name = "FILE")]
-    metrics: PathBuf,
     /// The digest of the round's manifest, 64 hex digits, which an agent gives:
     /// the file must be that manifest, with whatever amended it before.
     #[arg(long, env = "SEALFOLD_MANIFEST", value_name = "DIGEST")]
@@ -135,9 +130,6 @@ impl Answer {
                 .into());
         }
         let rows = answer::answer(&manifest, &self.data, &self.out)?;
-        // The number goes no further: under noise every site weighs the same.
-        let metrics = Metrics { examples: rows, metrics: BTreeMap::new() };
-        write_json(&absolute(&self.metrics)?, &metrics)?;
         let machine = json!({ "patients": rows, "out": self.out });
         let text = format!("the contributions of {rows} patients are in {}", self.out.display());
         context.voice.result(&machine, &text);

@@ -10,7 +10,7 @@ use sealfold::explain::explain;
 use sealfold::keys::Keys;
 use sealfold::round::Site;
 use sealfold::study::LocalStudy;
-use sealfold::training::read_metrics;
+use sealfold::training::{Metrics, read_metrics};
 use sealfold::{Error, Result};
 use sealfold_attestation::Policy;
 use sealfold_protocol::Signed;
@@ -19,7 +19,7 @@ use sealfold_protocol::api::{RoundStatus, UploadState};
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::text::shown;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -36,13 +36,16 @@ pub struct OnStudy {
 pub struct Submit {
     #[command(flatten)]
     target: Target,
-    /// The update (trained minus global), safetensors or npz. Once it is
-    /// admitted, the same file again is fine and another one is refused.
+    /// The update (trained minus global), safetensors or npz, float32, bfloat16 or
+    /// float16. Once it is admitted, the same file again is fine and another one is
+    /// refused. In the round that measures the last model: the counts of the
+    /// evaluation, or no file.
     #[arg(long, value_name = "FILE")]
-    update: PathBuf,
-    /// Its metrics: {"examples": N, "metrics": {...}}.
+    update: Option<PathBuf>,
+    /// Its metrics by name, JSON: {"loss": 0.5}. Those that the manifest declares
+    /// go into the release's sums; the others stay here.
     #[arg(long, value_name = "FILE")]
-    metrics: PathBuf,
+    metrics: Option<PathBuf>,
 }
 
 /// `sealfold fetch`
@@ -61,8 +64,9 @@ pub struct Run {
     #[command(flatten)]
     target: Target,
     /// The training command, for `sh -c`. It reads `$SEALFOLD_MODEL` and writes
-    /// `$SEALFOLD_UPDATE` and `$SEALFOLD_METRICS`. A failure is tried again, up
-    /// to five times in a row.
+    /// `$SEALFOLD_UPDATE` and, if it has any, `$SEALFOLD_METRICS`. `$SEALFOLD_TASK`
+    /// is `train`, or `evaluate` in the round that measures the last model. A
+    /// failure is tried again, up to five times in a row.
     #[arg(long, value_name = "COMMAND")]
     train: String,
     /// The site's data (CSV), checked against the study before anything else.
@@ -132,8 +136,12 @@ impl Submit {
         let offer = offer(&site, &status)?;
         binding.allows(offer.statement().round, &offer.digest())?;
         site.verify(&offer)?;
-        let metrics = read_metrics(&self.metrics)?;
-        let update = site.seal_once(&binding, &status, &offer, &self.update, &metrics)?;
+        for path in self.update.iter().chain(&self.metrics) {
+            std::fs::metadata(path).map_err(|e| Error::file(path, e))?;
+        }
+        let metrics = self.metrics.as_deref().map_or(Ok(Metrics::default()), read_metrics)?;
+        let update = self.update.as_deref().unwrap_or(Path::new(""));
+        let update = site.seal_once(&binding, &status, &offer, update, &metrics)?;
         let uploaded = site.upload(&offer, &update)?;
         match site.outcome(&offer, &update, uploaded)? {
             UploadState::Admitted(_) => {

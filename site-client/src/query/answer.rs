@@ -67,7 +67,7 @@ pub fn answer(manifest: &Manifest, patients: &Path, out: &Path) -> Result<u64> {
         let cells = usize::try_from(part.cells()).map_err(|e| Error::file(out, e))?;
         sources.push((part, columns, vec![0.0; cells]));
     }
-    let mut writer = PatientsWriter::create(out, &manifest.update_tensors(), report.rows)?;
+    let mut writer = PatientsWriter::create(out, &manifest.update_tensors(RoundKind::Training), report.rows)?;
     for record in reader.records() {
         let record = record.map_err(wrong)?;
         for (tensor, (part, columns, cells)) in sources.iter_mut().enumerate() {
