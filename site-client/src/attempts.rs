@@ -61,10 +61,7 @@ impl Memory {
         }
         let error = site.take_refusal(&self.binding, offer, update, refusal)?;
         match refusal.check {
-            Check::Layout
-            | Check::Finite
-            | Check::Channel
-            | Check::NormLimit => {
+            Check::Layout | Check::Finite | Check::Channel | Check::NormLimit => {
                 Trained::of(&site.joined.local, offer.statement().round).clear()?;
                 // The same once more would be refused once more.
                 let again = self.refused.replace(update.content) == Some(update.content);

@@ -97,16 +97,17 @@ pub fn read(manifest: &Manifest, round: u32, sums: &[i64]) -> Option<Value> {
 fn mean(name: &str, sums: &Sums<'_>) -> Option<Value> {
     let (channel, values) = sums.of(name)?;
     let (_, present) = sums.of(&presence_of(name))?;
-    let of = |value: f64, sites: f64| {
-        json!({ "mean": (sites > 0.0).then(|| value / sites), "sum": value, "sites": sites })
-    };
+    let of = |value: f64, sites: f64| json!({ "mean": (sites > 0.0).then(|| value / sites), "sum": value, "sites": sites });
     let one = |list: &Vec<f64>| list.first().copied().unwrap_or(0.0);
     let mut text = of(values.iter().map(one).sum(), present.iter().map(one).sum());
     if channel.per_site {
         let each = values.iter().zip(&present);
         let each = each.map(|(value, present)| (one(present) > 0.0).then(|| one(value)));
-        text["by_site"] =
-            sums.by_site(each).map(|(name, value)| (name, json!(value))).collect::<Map<_, _>>().into();
+        text["by_site"] = sums
+            .by_site(each)
+            .map(|(name, value)| (name, json!(value)))
+            .collect::<Map<_, _>>()
+            .into();
     }
     Some(text)
 }
@@ -167,7 +168,8 @@ mod tests {
 
     #[test]
     fn counts_are_counts_and_a_metric_has_a_mean_over_those_who_gave_one() {
-        let manifest = manifest("[evaluation]\nbins = 2\n[[metric]]\nname = \"loss\"\nrange = [0, 8]\n");
+        let manifest =
+            manifest("[evaluation]\nbins = 2\n[[metric]]\nname = \"loss\"\nrange = [0, 8]\n");
         let step = manifest.terms.channels[1].step;
         #[allow(clippy::cast_possible_truncation)]
         let loss = (1.5 / step) as i64;

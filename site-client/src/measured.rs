@@ -57,8 +57,8 @@ mod tests {
     use sealfold_attestation::simulation::token::TokenAuthority;
     use sealfold_attestation::simulation::{DocumentFields, SimulationRoot};
     use sealfold_attestation::{Evidence, binding, verify_replay};
-    use sealfold_study::{ConfidentialSpaceMeasurement, NitroMeasurement};
     use sealfold_protocol::{Digest, Pcr};
+    use sealfold_study::{ConfidentialSpaceMeasurement, NitroMeasurement};
     use serde_json::json;
     use std::collections::BTreeMap;
 

@@ -235,9 +235,8 @@ fn write_patients(
     };
     let (dimension, of_model) = (size(terms.values(kind))?, size(terms.model_values(kind))?);
     let channel = terms.channel_places(kind).next();
-    let own = channel.map_or(dimension as u64, |(channel, all)| {
-        terms.own_places(channel, &all, site).start
-    });
+    let own = channel
+        .map_or(dimension as u64, |(channel, all)| terms.own_places(channel, &all, site).start);
     let own = size(own)?;
     let mut sum = ClippedSum::new(noise.clip, noise.step, dimension)
         .map_err(|e| refused("clip", "a clip and a step that fit", e))?;

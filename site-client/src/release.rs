@@ -10,15 +10,12 @@ use crate::{Error, Result, tensors};
 use sealfold_attestation::{Evidence, verify_replay};
 use sealfold_protocol::api::RoundStatus;
 use sealfold_protocol::offer::Offer;
-use sealfold_protocol::release::{
-    self, Disclosure, Opening, Release,
-};
+use sealfold_protocol::release::{self, Disclosure, Opening, Release};
 use sealfold_protocol::report::ModelReport;
 use sealfold_protocol::roster::Roster;
 use sealfold_protocol::seal::{self, InputKey, OpeningReader};
 use sealfold_protocol::{Digest, Signed};
-use serde_json::json;
-use std::io::{BufReader, Read};
+use std::io::BufReader;
 
 impl Site<'_> {
     /// Verifies a release and moves the site's chain on: the aggregate is
@@ -187,9 +184,13 @@ impl Site<'_> {
             stepped.discard();
             let next = "the study ends here, at every site alike: begin a new study from the last \
                         model, with a smaller learning rate or norm limit";
-            return Err(SiteRefusal::new("model-not-finite", "a next model of finite values", found)
-                .next(next)
-                .into());
+            return Err(SiteRefusal::new(
+                "model-not-finite",
+                "a next model of finite values",
+                found,
+            )
+            .next(next)
+            .into());
         }
         stepped.keep(files)?;
         self.keep_evaluation(manifest, statement.round, &stepped.channels)?;

@@ -17,12 +17,12 @@ use sealfold_attestation::{Claims, Evidence, Policy, Verdict, verify_live};
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::api::RoundStatus;
 use sealfold_protocol::bytes::Random;
-use sealfold_protocol::terms::Model;
-use sealfold_study::Manifest;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
 use sealfold_protocol::roster::{Commit, Roster};
+use sealfold_protocol::terms::Model;
 use sealfold_protocol::{Digest, MultiSigned, Signed};
+use sealfold_study::Manifest;
 use std::path::PathBuf;
 
 /// A site at work on one study.
@@ -76,7 +76,7 @@ impl Site<'_> {
         let mut abandoned = Vec::new();
         for envelope in &status.abandonments {
             // One that still lacks signatures is none yet.
-            let opened = Abandonment::open(&envelope.0, &self.id(), self.joined.manifest());
+            let opened = Abandonment::open(&envelope.0, &self.id(), &self.joined.manifest().terms);
             let Ok(abandonment) = opened else { continue };
             let statement = abandonment.statement();
             if binding.bound_to(statement.round) == Some(statement.offer) {
@@ -196,7 +196,7 @@ impl Site<'_> {
         statement.check(terms.statement().terms.quorum.smallest_roster)?;
         let signers = terms.signers();
         for site in statement.sites() {
-            if !signers.contains(&terms.statement().site(site)?.signing_key) {
+            if !signers.contains(&terms.statement().terms.site(site)?.signing_key) {
                 return Err(refuse("sites that signed the manifest".to_owned(), site.to_owned()));
             }
         }

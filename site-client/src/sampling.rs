@@ -11,7 +11,6 @@ use crate::home::{read_file, write_file};
 use crate::round::Site;
 use crate::{Error, Result, data};
 use sealfold_aggregation::poisson::{Rate, sample};
-use sealfold_protocol::terms::Privacy;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::{Secret, Signed};
 use std::path::{Path, PathBuf};

@@ -63,7 +63,9 @@ impl Measured {
             None => (1.0, f64::INFINITY),
         };
         let to_fit = match format.largest() {
-            Some(largest) if self.largest > 0.0 => f64::from(largest) * (1.0 - MARGIN) / self.largest,
+            Some(largest) if self.largest > 0.0 => {
+                f64::from(largest) * (1.0 - MARGIN) / self.largest
+            }
             _ => 1.0,
         };
         let factor = to_limit.min(to_fit).min(1.0);

@@ -187,10 +187,14 @@ fn read_channels(
 /// and states are replaced whole, never written to.
 fn same(from: &Path, to: &Path) -> Result<()> {
     match std::fs::remove_file(to) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::file(to, error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::file(to, error));
+        }
         _ => {}
     }
-    std::fs::hard_link(from, to).or_else(|_| copy(from, to).map_err(io::Error::other)).map_err(|e| Error::file(from, e))
+    std::fs::hard_link(from, to)
+        .or_else(|_| copy(from, to).map_err(io::Error::other))
+        .map_err(|e| Error::file(from, e))
 }
 
 /// Copies a file, and syncs the copy.

@@ -11,10 +11,11 @@ use crate::{Error, Result};
 use jiff::Timestamp;
 use sealfold_attestation::Policy;
 use sealfold_protocol::api::StudyStatus;
-use sealfold_study::Manifest;
+use sealfold_protocol::manifest::Manifested;
 use sealfold_protocol::offer::NextRound;
-use sealfold_study::Study;
 use sealfold_protocol::{Digest, Error as ProtocolError, MultiSigned, VerifyingKey};
+use sealfold_study::Manifest;
+use sealfold_study::Study;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 

@@ -29,9 +29,7 @@ pub struct Metrics(pub BTreeMap<String, f64>);
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum MetricsFile {
-    Nested {
-        metrics: BTreeMap<String, f64>,
-    },
+    Nested { metrics: BTreeMap<String, f64> },
     Flat(BTreeMap<String, f64>),
 }
 
@@ -200,7 +198,8 @@ mod tests {
     #[test]
     fn a_command_writes_files() {
         let stop = Arc::default();
-        let command = "echo x > $SEALFOLD_UPDATE; echo '{\"round\": '$SEALFOLD_ROUND'}' > $SEALFOLD_METRICS";
+        let command =
+            "echo x > $SEALFOLD_UPDATE; echo '{\"round\": '$SEALFOLD_ROUND'}' > $SEALFOLD_METRICS";
         assert_eq!(train(command, &stop).unwrap().0["round"].to_bits(), 3f64.to_bits());
         assert_eq!(train("echo x > $SEALFOLD_UPDATE", &stop).unwrap(), Metrics::default());
         let told = "test $SEALFOLD_TASK = train && echo x > $SEALFOLD_UPDATE";

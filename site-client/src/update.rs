@@ -158,8 +158,10 @@ impl Site<'_> {
         let declared: Vec<_> = manifest.agreement.metrics.iter().map(|m| &m.name).collect();
         let kept: Vec<_> = metrics.0.keys().filter(|name| !declared.contains(name)).collect();
         if !kept.is_empty() {
-            let next = "the manifest declares none of that name, [[metric]]: they stay at this site";
-            self.voice.event("metrics kept", json!({ "round": round, "names": kept, "next": next }));
+            let next =
+                "the manifest declares none of that name, [[metric]]: they stay at this site";
+            self.voice
+                .event("metrics kept", json!({ "round": round, "names": kept, "next": next }));
         }
         let absent: Vec<_> =
             declared.into_iter().filter(|name| !metrics.0.contains_key(*name)).collect();

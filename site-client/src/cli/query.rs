@@ -9,7 +9,7 @@ use sealfold::query::{answer, plan, reading};
 use sealfold::{Error, Result, tensors};
 use sealfold_protocol::Digest;
 use sealfold_study::in_words::weaker_noise;
-use sealfold_study::{query::Draft, Manifest};
+use sealfold_study::{Manifest, query::Draft};
 use serde_json::json;
 use std::io::Read;
 use std::path::{Path, PathBuf};

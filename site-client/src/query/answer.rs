@@ -9,6 +9,7 @@
 use crate::error::SiteRefusal;
 use crate::patients::PatientsWriter;
 use crate::{Error, Result, data};
+use sealfold_protocol::terms::RoundKind;
 use sealfold_study::{DataSpecification, Feature, Manifest};
 use std::path::Path;
 
@@ -67,7 +68,8 @@ pub fn answer(manifest: &Manifest, patients: &Path, out: &Path) -> Result<u64> {
         let cells = usize::try_from(part.cells()).map_err(|e| Error::file(out, e))?;
         sources.push((part, columns, vec![0.0; cells]));
     }
-    let mut writer = PatientsWriter::create(out, &manifest.update_tensors(RoundKind::Training), report.rows)?;
+    let mut writer =
+        PatientsWriter::create(out, &manifest.update_tensors(RoundKind::Training), report.rows)?;
     for record in reader.records() {
         let record = record.map_err(wrong)?;
         for (tensor, (part, columns, cells)) in sources.iter_mut().enumerate() {

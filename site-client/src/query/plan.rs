@@ -51,10 +51,7 @@ pub fn plan(draft: &Draft, epsilon: f64, delta: f64, patients: f64) -> Result<Pl
         adaptive_clip: None,
     };
     let claim = Claim { epsilon, delta, sampling_rate: None };
-    let model = Model {
-        initial: query.initial(data)?,
-        tensors: query.tensors(data)?,
-    };
+    let model = Model { initial: query.initial(data)?, tensors: query.tensors(data)? };
     let deviation = query.deviation(&noise);
     let parts = query.parts(data)?;
     // Bernstein polynomials of one degree have the same mean over the range, so

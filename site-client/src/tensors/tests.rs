@@ -128,7 +128,8 @@ fn an_archive_that_says_it_is_huge_takes_no_memory() {
         ("nonsense\n", "npy"),
     ] {
         npz(&path, header.as_bytes(), std::iter::empty());
-        for error in [read_npz(&path).0.unwrap_err(), open_all(&path, tensors).err().unwrap()] {
+        for error in [read_npz(&path).0.unwrap_err(), open_all(&path, tensors, &[]).err().unwrap()]
+        {
             let error = error.to_string();
             assert!(error.contains("check layout") && error.contains("weights"), "{error}");
             assert!(error.contains(expected) || expected == "npy", "{error}");
@@ -137,7 +138,7 @@ fn an_archive_that_says_it_is_huge_takes_no_memory() {
     // Patients as many as the header likes, and none of them there.
     let many = "{'descr': '<f4', 'fortran_order': False, 'shape': (1099511627776, 2, 3), }\n";
     npz(&path, many.as_bytes(), std::iter::empty());
-    assert!(open_all(&path, tensors).err().unwrap().to_string().contains("cut short"));
+    assert!(open_all(&path, tensors, &[]).err().unwrap().to_string().contains("cut short"));
     // A header that is too long, and one that the parser would follow far down.
     for header in ["(".repeat(500), " ".repeat(60_000)] {
         npz(&path, header.as_bytes(), std::iter::empty());
@@ -193,7 +194,7 @@ fn arrays_in_other_orders_are_put_in_order() {
     // Two patients, one after the other.
     let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2, 3), }\n";
     npz(&path, header.as_bytes(), content(&[values, values.map(|v| -v)].concat()).into_iter());
-    let stored = &open_all(&path, &model().tensors[..1]).unwrap()[0];
+    let stored = &open_all(&path, &model().tensors[..1], &[]).unwrap()[0];
     let mut second = [0.0; 6];
     stored.read(6, &mut second).unwrap();
     assert_eq!((stored.shape(), second), (&[2, 2, 3][..], values.map(|v| -v)));
@@ -212,7 +213,7 @@ fn bytes_behind_the_last_tensor_are_refused() {
         std::fs::write(&path, bytes).unwrap();
         for error in [
             copy_content(&path, &model().tensors, &mut Vec::new()).unwrap_err(),
-            open_all(&path, &model().tensors).err().unwrap(),
+            open_all(&path, &model().tensors, &[]).err().unwrap(),
         ] {
             assert!(error.to_string().contains(reason), "{error}");
         }

@@ -180,7 +180,8 @@ mod tests {
                 [1f32, -2.0, 0.5].iter().flat_map(|v| v.to_le_bytes()).collect(),
             ),
         ] {
-            let view = |dtype, shape: Vec<usize>, data| TensorView::new(dtype, shape, data).unwrap();
+            let view =
+                |dtype, shape: Vec<usize>, data| TensorView::new(dtype, shape, data).unwrap();
             let b = view(safetensors::Dtype::F32, vec![], &one[..]);
             let tensors = [("a", view(dtype, vec![3], &a[..])), ("b", b)];
             safetensors::serialize_to_file(tensors, None, &path).unwrap();
