@@ -146,3 +146,47 @@ fn next_base(study: &Study, last: &Round) -> Result<Digest, String> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sealfold_protocol::seal::RoundSecret;
+    use sealfold_protocol::{MultiSigned, SigningKey};
+    use sealfold_study::Manifest;
+
+    /// A study of one training round and one evaluation round.
+    fn manifest() -> MultiSigned<Manifest> {
+        let text = include_str!("../../../study/example.toml").replace("rounds = 20", "rounds = 1");
+        let manifest = Manifest::from_toml(&format!("{text}\n[evaluation]\nbins = 10\n")).unwrap();
+        let keys: Vec<_> = (1..5).map(|i| SigningKey::from_seed(&[i; 32]).unwrap()).collect();
+        let mut signed = MultiSigned::sign(manifest, &keys[0]).unwrap();
+        keys[1..].iter().for_each(|key| signed.add_signature(key).unwrap());
+        signed
+    }
+
+    #[test]
+    fn an_evaluation_round_needs_no_reports_and_leaves_the_model_as_it_is() {
+        let manifest = manifest();
+        let known = crate::study::Study::new(manifest.clone());
+        assert_eq!((known.last_round(), known.status(manifest.digest()).rounds), (2, 2));
+        let study = Study::open(manifest.clone()).unwrap();
+        let base = Digest::new([8; 32]);
+        let after = |round| {
+            let key = SigningKey::from_seed(&[9; 32]).unwrap();
+            let offer = Offer {
+                study: manifest.digest(),
+                manifest: manifest.digest(),
+                round,
+                base,
+                previous: None,
+                clip: None,
+                update_key: RoundSecret::from_seed(&[7; 32]).public_key().unwrap(),
+                instance_key: key.verifying_key(),
+            };
+            let offer = Some(Signed::sign(offer, &key).unwrap());
+            next_base(&study, &Round { offer, ..Round::default() })
+        };
+        assert_eq!(after(2), Ok(base));
+        assert!(after(1).unwrap_err().contains("reports of the next model"));
+    }
+}
