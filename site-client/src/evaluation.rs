@@ -31,7 +31,7 @@ fn shown(measures: &Measures) -> Value {
 struct Sums<'a> {
     terms: &'a Terms,
     kind: RoundKind,
-    sums: &'a [i64],
+    words: &'a [i64],
 }
 
 impl Sums<'_> {
@@ -43,7 +43,7 @@ impl Sums<'_> {
         let mut places = self.terms.channel_places(self.kind);
         let (channel, places) = places.find(|(channel, _)| channel.name == name)?;
         let place = |number: u64| usize::try_from(number - first).ok();
-        let sums = self.sums.get(place(places.start)?..place(places.end)?)?;
+        let sums = self.words.get(place(places.start)?..place(places.end)?)?;
         let values: Vec<f64> = sums.iter().map(|sum| *sum as f64 * channel.step).collect();
         let length = usize::try_from(channel.length).ok()?;
         Some((channel, values.chunks(length).map(<[f64]>::to_vec).collect()))
@@ -76,9 +76,9 @@ pub fn read(manifest: &Manifest, round: u32, sums: &[i64]) -> Option<Value> {
     if terms.channels.is_empty() {
         return None;
     }
-    let sums = Sums { terms, kind: terms.kind(round), sums };
+    let sums = Sums { terms, kind: terms.kind(round), words: sums };
     let mut text = json!({ "model_round": round - 1, "measured_in_round": round });
-    if let Some(evaluation) = &manifest.agreement.evaluation {
+    if let Some(evaluation) = manifest.agreement.evaluation {
         counts(manifest, evaluation, &sums, &mut text);
     }
     let metrics: Map<_, _> = manifest
@@ -113,7 +113,7 @@ fn mean(name: &str, sums: &Sums<'_>) -> Option<Value> {
 }
 
 /// The measures that counts of patients give.
-fn counts(manifest: &Manifest, evaluation: &Evaluation, sums: &Sums<'_>, text: &mut Value) {
+fn counts(manifest: &Manifest, evaluation: Evaluation, sums: &Sums<'_>, text: &mut Value) {
     let Some((channel, counts)) = sums.of(EVALUATION) else { return };
     let noise = manifest.terms.privacy.noise().map(|noise| noise.noise_multiplier);
     text["pooled"] = json!(measures(pairs(&pooled(&counts))).as_ref().map(shown));

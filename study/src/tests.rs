@@ -299,12 +299,15 @@ fn promises_that_are_given_up_are_named_at_the_top() {
     assert!(read(&unknown).unwrap_err().to_string().contains("selective-rule, dominant-weight"));
 }
 
+/// A change of a manifest.
+type Change = fn(&mut Manifest);
+
 /// The two parts belong together, whoever put them together.
 #[test]
 fn terms_and_agreement_that_contradict_each_other_are_refused() {
     let evaluated = read(&[("[quorum]", "[evaluation]\nbins = 4\n\n[quorum]")]).unwrap();
     assert_eq!(evaluated.terms.last_round(), 21);
-    let changes: [(&str, fn(&mut Manifest)); 8] = [
+    let changes: [(_, Change); 8] = [
         ("channel", |m| m.terms.channels.clear()),
         ("channel", |m| m.agreement.evaluation = None),
         ("evaluation", |m| m.terms.channels[0].length = 6),

@@ -6,8 +6,8 @@ use crate::study;
 use sealfold_protocol::access::Role;
 use sealfold_protocol::bytes::Envelope;
 use sealfold_protocol::endpoint::Endpoint;
-use sealfold_study::Manifest;
 use sealfold_protocol::{MultiSigned, SigningKey};
+use sealfold_study::Manifest;
 use std::path::Path;
 
 /// A running host.

@@ -3,11 +3,10 @@
 
 use sealfold_protocol::access::Role;
 use sealfold_protocol::api::MAX_PIECE;
-use sealfold_protocol::terms::Amends;
-use sealfold_study::Manifest;
 use sealfold_protocol::offer::Offer;
-use sealfold_protocol::update::PREAMBLE;
+use sealfold_protocol::terms::Amends;
 use sealfold_protocol::{MultiSigned, SigningKey};
+use sealfold_study::Manifest;
 use sealfold_tests::http;
 use sealfold_tests::launcher::Manner;
 use sealfold_tests::lone::{self, Lone};
@@ -124,7 +123,7 @@ fn requests_that_are_refused_by_rate_leave_no_nonce() {
 fn pieces_of_an_upload_that_gave_way_leave_nothing_on_the_disk() {
     let mut system = System::start(&Options { parameters: 5_000_000, ..Options::default() });
     let offer = Offer::open(&system.round(1).offer.unwrap().0).unwrap();
-    let length = 5_000_000 * 4 + PREAMBLE as u64;
+    let length = 5_000_000 * 4;
     let piece = vec![7; MAX_PIECE];
     let folder = system.folder.path().join("host/staging/updates");
     let files = || std::fs::read_dir(&folder).unwrap().count();

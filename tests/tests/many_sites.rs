@@ -17,7 +17,7 @@ mod sealed_round;
 
 /// Two records each, and some hundred kilobytes of answers before the first is taken.
 const PARAMETERS: usize = 70_000;
-const SITES: usize = sealfold_protocol::manifest::MAX_SITES;
+const SITES: usize = sealfold_protocol::terms::MAX_SITES;
 
 type Objects = HashMap<[u8; 32], Vec<u8>>;
 
@@ -52,10 +52,10 @@ fn hundreds_of_sites_are_folded_through_a_socket() {
         ..Options::default()
     };
     let mut objects = Objects::new();
-    let values: Vec<u8> = (0..PARAMETERS).flat_map(|_| 0.5f32.to_le_bytes()).collect();
+    let values = vec![0.5; PARAMETERS];
     let round = SealedRound::new(
         &options,
-        |_| (100, values.clone()),
+        |_| values.clone(),
         |sealed| _ = objects.insert(*sealed.header.digest().as_bytes(), sealed.bytes),
     );
     let objects = Arc::new(objects);

@@ -2,13 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use sealfold_protocol::api::{RoundStatus, StudyStatus};
-use sealfold_protocol::terms::Amends;
-use sealfold_study::Manifest;
+use sealfold_protocol::manifest::Manifested;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::release::Release;
 use sealfold_protocol::report::ModelReport;
 use sealfold_protocol::roster::Roster;
+use sealfold_protocol::terms::Amends;
 use sealfold_protocol::{Digest, MultiSigned, Signed, SigningKey};
+use sealfold_study::Manifest;
 use sealfold_tests::http::Reply;
 use sealfold_tests::lone::{self, Lone};
 use sealfold_tests::study::{Options, Study};
@@ -70,6 +71,7 @@ fn one_site_does_not_take_away_what_others_have_signed() {
         manifest.agreement.measurements = Manifest::open(&system.status().manifests[0].0)
             .unwrap()
             .statement()
+            .agreement
             .measurements
             .clone();
         let id = system.study.id();

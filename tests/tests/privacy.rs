@@ -4,12 +4,12 @@
 
 use sealfold_enclave::attester::{Attester, EvidenceError};
 use sealfold_enclave::engine::Engine;
-use sealfold_study::Manifest;
 use sealfold_protocol::refusal::Check;
 use sealfold_protocol::release::Release;
+use sealfold_protocol::terms::Terms;
 use sealfold_protocol::{Secret, Signed};
 use sealfold_tests::hostile_host::{Enclave, HostileHost};
-use sealfold_tests::site::Sealed;
+use sealfold_tests::site::{self, Sealed};
 use sealfold_tests::study::{Options, Study};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -28,7 +28,7 @@ fn patient() -> Options {
     }
 }
 
-fn site(more: &str) -> Options {
+fn by_site(more: &str) -> Options {
     Options {
         parameters: 100_000,
         aggregation: "rule = \"sum\"\ndivisor = 4".to_owned(),
@@ -51,8 +51,8 @@ impl World {
         Self { host, enclave, study: Study::new(options) }
     }
 
-    fn manifest(&self) -> &Manifest {
-        self.study.manifest.statement()
+    fn terms(&self) -> &Terms {
+        self.study.terms()
     }
 
     /// A whole round; its release and the aggregate.
@@ -77,7 +77,7 @@ impl World {
         }
         let release = self.enclave.release(&offer).unwrap();
         let sealed = self.host.door.object(&release.statement().object);
-        let values = self.study.sites[0].open(&release, &sealed);
+        let values = site::released(&self.study, self.study.sites.len(), &release, &sealed);
         (release, values)
     }
 
@@ -85,7 +85,7 @@ impl World {
         let value = 1000 * (i32::try_from(site).unwrap() + 1);
         let values: Vec<u8> =
             (0..self.study.parameters()).flat_map(|_| value.to_le_bytes()).collect();
-        self.study.sites[site].seal_values(offer, self.manifest(), 1, &values)
+        self.study.sites[site].seal_plain(offer, &values)
     }
 }
 
@@ -100,8 +100,8 @@ fn moments(values: &[f64]) -> (f64, f64) {
 fn patients_sums_are_exact_but_for_noise_on_the_grid() {
     let noise = || {
         let world = World::new(&patient());
-        let (release, values) = world.round(None, World::grid);
-        let spent = release.statement().spent.unwrap();
+        let (_, values) = world.round(None, World::grid);
+        let spent = world.study.manifest.statement().spent(1).unwrap().unwrap();
         assert!(spent.epsilon > 1.0 && spent.epsilon < 12.0, "{spent:?}");
         // Sums of 10,000 steps, over 100.
         values.iter().map(|v| f64::from(*v) * 100.0 / STEP - 10_000.0).collect::<Vec<_>>()
@@ -123,15 +123,14 @@ fn patients_sums_are_exact_but_for_noise_on_the_grid() {
 
 #[test]
 fn a_site_adds_no_more_than_the_clip() {
-    let world = World::new(&site(""));
+    let world = World::new(&by_site(""));
     let (release, values) = world.round(None, |world, site, offer| {
         // Norms 1,000, and 0.5 for the others.
         let norm = if site == 0 { 1000.0 } else { 0.5 };
         let value = norm / 100_000f32.sqrt();
         let values = vec![value; 100_000];
-        world.study.sites[site].seal_as_agreed(offer, world.manifest(), 7, &values)
+        world.study.sites[site].seal(offer, world.terms(), &values)
     });
-    assert!(release.statement().spent.is_some());
     assert_eq!(release.statement().below_clip, None);
     let values: Vec<_> = values.iter().map(|v| f64::from(*v) * 4.0 / STEP).collect();
     let (mean, deviation) = moments(&values);
@@ -145,7 +144,7 @@ fn a_site_adds_no_more_than_the_clip() {
 #[test]
 fn an_adaptive_clip_is_counted_with_noise_and_offered_within_bounds() {
     let adaptive = "adaptive_clip = { quantile = 0.5, learning_rate = 0.2, count_noise = 0.8 }";
-    let world = World::new(&site(adaptive));
+    let world = World::new(&by_site(adaptive));
     let refused = |clip: Option<f64>| {
         let mut request = world.study.first_offer();
         request.clip = clip;
@@ -156,12 +155,12 @@ fn an_adaptive_clip_is_counted_with_noise_and_offered_within_bounds() {
     }
     let (release, _) = world.round(Some(1.0), |world, site, offer| {
         let values = vec![if site == 0 { 1.0 } else { 0.0 }; 100_000];
-        world.study.sites[site].seal_as_agreed(offer, world.manifest(), 7, &values)
+        world.study.sites[site].seal(offer, world.terms(), &values)
     });
     // Three below, one above.
     let below = release.statement().below_clip.unwrap();
     assert!((below - 2).abs() <= 8, "{below}");
-    let next = world.manifest().next_clip(Some(1.0), Some(below)).unwrap();
+    let next = world.terms().next_clip(Some(1.0), Some(below)).unwrap();
     assert!((0.8..1.25).contains(&next), "{next}");
 }
 

@@ -74,7 +74,7 @@ fn expected(rule: Rule, updates: &[Vec<f32>], weights: &[u32]) -> Vec<f32> {
         Combination::Coordinates(rule) => {
             let mut out = vec![0; rows[0].len()];
             rule.combine(&mut Columns::new(), &rows, &mut out).unwrap();
-            sealfold_tests::site::floats(&out)
+            site::floats(&out)
         }
     }
 }
@@ -146,9 +146,10 @@ fn a_mean_of_whole_numbers_is_exact_in_every_width() {
         // Words of 64 bits.
         ("int32", fine, [65_536, 65_536], 10),
     ] {
-        for (parameters, weights, limit) in
-            [(5, vec![2 * heavy, 3 * heavy, 3 * heavy, 2 * heavy], limits[0]), (200_003, vec![heavy; 4], limits[1])]
-        {
+        for (parameters, weights, limit) in [
+            (5, vec![2 * heavy, 3 * heavy, 3 * heavy, 2 * heavy], limits[0]),
+            (200_003, vec![heavy; 4], limits[1]),
+        ] {
             let aggregation = format!(
                 "rule = \"weighted-mean\"\nnorm_limit = {limit}.0\nstep = {step}\n\
                  update_type = \"{update_type}\""

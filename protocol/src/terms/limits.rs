@@ -284,6 +284,9 @@ fn noise_can_be_drawn() {
     assert_eq!(refused(limit), "aggregation.norm_limit");
 }
 
+/// A change of terms.
+type Change = fn(&mut Terms);
+
 /// What was released under one rule can be combined with what is released under
 /// another.
 #[test]
@@ -291,7 +294,7 @@ fn amendments_leave_grid_weights_and_rule_as_they_are() {
     let (before, mut after) = (terms(), terms());
     (after.rounds, after.quorum.smallest_roster) = (30, 4);
     after.follows(&before).unwrap();
-    let changes: [(&str, fn(&mut Terms)); 5] = [
+    let changes: [(_, Change); 5] = [
         ("model layout", |t| t.model.tensors[0].step = Some(1e-5)),
         ("update type", |t| t.aggregation.update_type = UpdateType::Int16),
         ("channels", |t| t.channels.push(channel("a", 1, 1))),

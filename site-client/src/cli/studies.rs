@@ -13,6 +13,7 @@ use sealfold::{Error, Result, tensors};
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::access::Role;
 use sealfold_protocol::api::{PendingAmendment, RoundStatus, StudyStatus};
+use sealfold_protocol::manifest::Manifested;
 use sealfold_protocol::study::identity;
 use sealfold_protocol::text::shown;
 use sealfold_protocol::{Digest, MultiSigned};

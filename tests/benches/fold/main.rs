@@ -14,6 +14,7 @@ use sealfold_enclave::admission::Admitted;
 use sealfold_enclave::fold::chunks_at_once;
 use sealfold_enclave::round::Plan;
 use sealfold_protocol::seal::{self, RoundSecret, SealingWriter, encapsulate};
+use sealfold_protocol::terms::RoundKind;
 use sealfold_tests::study::Options;
 use std::collections::{BTreeMap, HashMap};
 use std::hint::black_box;
@@ -46,12 +47,12 @@ struct Round {
 
 impl Round {
     fn new(sites: usize, parameters: usize) -> Self {
-        let clipped = "rule = \"norm-clipped-mean\"\nclip = 1e9";
         Self::under(Options {
             sites,
             smallest_roster: (sites / 2 + 1).max(2),
             parameters,
-            aggregation: clipped.into(),
+            // Words of 32 bits; no update here is a quarter as long.
+            aggregation: "rule = \"weighted-mean\"\nnorm_limit = 16384.0".into(),
             weak: sites < 4,
             ..Options::default()
         })
@@ -61,14 +62,15 @@ impl Round {
     fn under(options: Options) -> Self {
         let parameters = options.parameters;
         let value = |i: usize| (i % 1009) as f32 / 1009.0 - 0.5;
-        let values: Vec<u8> = (0..parameters).flat_map(|i| value(i).to_le_bytes()).collect();
+        let values: Vec<f32> = (0..parameters).map(value).collect();
         let mut objects = HashMap::new();
         let sealed = SealedRound::new(
             &options,
-            |_| (100, values.clone()),
+            |_| values.clone(),
             |sealed| _ = objects.insert(*sealed.header.digest().as_bytes(), sealed.bytes),
         );
-        let (objects, plain) = (Arc::new(objects), sealed.terms.manifest.update_length());
+        let plain = sealed.subject.terms.update_length(RoundKind::Training);
+        let objects = Arc::new(objects);
         let records = Memory::new(objects.clone(), plain, (seal::RECORD / seal::CHUNK + 1) as u64);
         let runs = Memory::new(objects, plain, chunks_at_once(sealed.headers.len()));
         Self { sealed, records, runs }
@@ -97,7 +99,7 @@ fn folding(bench: &mut Bench) -> (f64, [Limits; 2]) {
     let mut speeds = Vec::new();
     let limits = [1, 2].map(|threads| {
         let limits = limits::measure(bench, threads);
-        let name = format!("admission, {SITES} x 25 M float32, {threads} thread(s)");
+        let name = format!("admission, {SITES} x 25 M values of 4 bytes, {threads} thread(s)");
         bench.speed_after(
             &name,
             bytes,
@@ -108,7 +110,7 @@ fn folding(bench: &mut Bench) -> (f64, [Limits; 2]) {
             },
         );
         let plan = round.plan(2);
-        let name = format!("fold alone, {SITES} x 25 M float32, {threads} thread(s)");
+        let name = format!("fold alone, {SITES} x 25 M values of 4 bytes, {threads} thread(s)");
         speeds.push(folded(bench, &name, bytes, limits, (&round, &plan), threads));
         limits
     });
@@ -159,14 +161,14 @@ fn growth(bench: &mut Bench, limits: Limits) {
     for sites in [2, 10, 50] {
         let round = Round::new(sites, 4_000_000);
         let plan = round.plan(2);
-        let name = format!("fold alone, {sites} sites x 4 M float32, 2 threads");
+        let name = format!("fold alone, {sites} sites x 4 M values of 4 bytes, 2 threads");
         let bytes = (sites * 16_000_000) as f64;
         folded(bench, &name, bytes, limits, (&round, &plan), 2);
     }
     for millions in [1, 10, 100] {
         let round = Round::new(4, millions * 1_000_000);
         let plan = round.plan(2);
-        let name = format!("fold alone, 4 sites x {millions} M float32, 2 threads");
+        let name = format!("fold alone, 4 sites x {millions} M values of 4 bytes, 2 threads");
         let bytes = (4 * millions * 4_000_000) as f64;
         folded(bench, &name, bytes, limits, (&round, &plan), 2);
     }
@@ -241,7 +243,7 @@ fn main() {
         return bench.print_and_write();
     }
     let real = processes::seconds(SITES, PARAMETERS);
-    let name = "from the host's store over a Unix socket to the release on disk, 10 x 25 M float32";
+    let name = "from the host's store over a Unix socket to the release on disk, 10 x 25 M values of 4 bytes";
     bench.note(name, real, "s", Some(("the fold alone, 2 threads", alone)));
     bench.aim(name, 0.5);
     sealing(&mut bench);

@@ -4,7 +4,8 @@
 
 use crate::figures::Bench;
 use crate::limits::Limits;
-use sealfold_aggregation::accumulate::weighted_sum;
+use sealfold_aggregation::format::Format;
+use sealfold_aggregation::integer::{IntegerRow, Term, Words};
 use sealfold_enclave::keyed_hash::KeyedHash;
 use sealfold_protocol::content;
 use sealfold_protocol::seal::{CHUNK, InputKey, RECORD, Sealer};
@@ -26,10 +27,13 @@ pub fn together(bench: &mut Bench, sites: usize, limits: Limits) -> f64 {
     });
     let chunks = vec![vec![0; CHUNK]; sites];
     let rows: Vec<_> = chunks.iter().map(Vec::as_slice).collect();
-    let (factors, mut row) = (vec![0.1; sites], vec![0; CHUNK]);
-    let added = speed(bench, &format!("the weighted sum, {sites} sites"), BYTES, || {
+    let terms = vec![Term::whole(1).unwrap(); sites];
+    let (mut sums, mut row) = (IntegerRow::new(Words::Bits32), vec![0; CHUNK]);
+    let added = speed(bench, &format!("the exact sum, {sites} sites"), BYTES, || {
         for _ in 0..BYTES / (sites * CHUNK) {
-            weighted_sum(&factors, &rows, &mut row).unwrap();
+            sums.reset(CHUNK / 4);
+            sums.add_sites(0, &terms, Format::Int32, &rows).unwrap();
+            sums.write(Words::Bits32, &mut row).unwrap();
             black_box(&row);
         }
     });

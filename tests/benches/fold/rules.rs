@@ -10,25 +10,25 @@ use sealfold_aggregation::noise::{Gaussian, Label, Seed};
 use sealfold_tests::study::Options;
 use std::hint::black_box;
 
-const WEIGHTED: &str = "largest_weight_share = 1.0";
-const FEWER: &str = "accepts = [\"fewer-sites-than-roster\"]";
+/// A limit that no update here comes near.
+const LIMIT: &str = "norm_limit = 16384.0";
 
 /// The rules with the fewest sites that they take.
-fn rules() -> [(&'static str, usize, String); 9] {
+fn rules() -> [(&'static str, usize, String); 12] {
+    let narrow = |name: &str| format!("{LIMIT}\nupdate_type = \"{name}\"");
     [
-        ("weighted-mean", 1, WEIGHTED.to_owned()),
-        ("norm-clipped-mean", 1, format!("clip = 1e9\n{WEIGHTED}")),
+        ("weighted-mean", 1, LIMIT.to_owned()),
+        ("weighted-mean, int16", 1, narrow("int16")),
+        ("weighted-mean, int8", 1, narrow("int8")),
+        ("weighted-mean, 64-bit words", 1, format!("{LIMIT}\nstep = 0.00001")),
+        ("norm-clipped-mean", 1, "clip = 16384.0".to_owned()),
         ("median", 1, String::new()),
         ("trimmed-mean", 3, "trim = 1".to_owned()),
-        (
-            "geometric-median",
-            3,
-            "smoothing = 1e-6\nsteps = 8".to_owned(),
-        ),
-        ("centred-clipping", 1, format!("clip = 1e9\nsteps = 3\n{WEIGHTED}")),
-        ("krum", 5, format!("byzantine = 1\n{FEWER}")),
-        ("multi-krum", 6, format!("byzantine = 1\nkeep = 3\n{FEWER}")),
-        ("bulyan", 7, format!("byzantine = 1\n{FEWER}")),
+        ("geometric-median", 3, "smoothing = 1e-6\nsteps = 8".to_owned()),
+        ("centred-clipping", 1, "clip = 1e9\nsteps = 3".to_owned()),
+        ("krum", 5, "byzantine = 1".to_owned()),
+        ("multi-krum", 6, "byzantine = 1\nkeep = 3".to_owned()),
+        ("bulyan", 7, "byzantine = 1".to_owned()),
     ]
 }
 
@@ -43,13 +43,28 @@ pub fn measure(bench: &mut Bench, limits: [Limits; 2]) {
                 sites,
                 smallest_roster: sites,
                 parameters: millions * 1_000_000,
-                aggregation: format!("rule = \"{rule}\"\n{parameters}"),
+                aggregation: format!(
+                    "rule = \"{}\"\n{parameters}",
+                    rule.split(',').next().unwrap()
+                ),
+                accepts: if parameters.contains(&LIMIT[..10]) || rule.starts_with("norm") {
+                    Vec::new()
+                } else {
+                    vec!["selective-rule"]
+                },
                 ..Options::default()
             });
             let plan = round.plan(2);
-            let bytes = (sites * millions * 4_000_000) as f64;
+            let width = match rule {
+                "weighted-mean, int16" => 2,
+                "weighted-mean, int8" => 1,
+                _ => 4,
+            };
+            let bytes = (sites * millions * width * 1_000_000) as f64;
             for (threads, limits) in [1, 2].into_iter().zip(limits) {
-                let name = format!("{rule}, {sites} x {millions} M float32, {threads} thread(s)");
+                let name = format!(
+                    "{rule}, {sites} x {millions} M values of {width} bytes, {threads} thread(s)"
+                );
                 let speed = folded(bench, &name, bytes, limits, (&round, &plan), threads);
                 let aim = match rule {
                     "weighted-mean" if sites == 10 => 0.75,

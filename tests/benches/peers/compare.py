@@ -27,7 +27,8 @@ class Rule:
 
 RULES = {
     "mean": Rule(
-        'rule = "weighted-mean"\nlargest_weight_share = 1.0',
+        # A step with which the mean is as close to float64 as the peers' are.
+        'rule = "weighted-mean"\nnorm_limit = 8192.0\nstep = 0.000015',
         ("flower", "flower_older", "flare", "plain", "ckks"),
     ),
     "median": Rule('rule = "median"', ("flower", "flower_older", "plain")),
@@ -35,8 +36,7 @@ RULES = {
         f'rule = "trimmed-mean"\ntrim = {updates.TRIM}', ("flower", "flower_older", "plain")
     ),
     "krum": Rule(
-        f'rule = "krum"\nbyzantine = {updates.BYZANTINE}\n'
-        'accepts = ["fewer-sites-than-roster"]',
+        f'rule = "krum"\nbyzantine = {updates.BYZANTINE}',
         ("flower", "flower_older", "plain"),
     ),
 }
@@ -84,7 +84,7 @@ def run(chosen: argparse.Namespace, folder: Path) -> dict:
                 "--aggregation", rule.aggregation,
                 "--inputs", inputs,
                 "--store", folder / "store",
-                "--examples", ",".join(map(str, updates.EXAMPLES)),
+                "--weights", ",".join(map(str, updates.WEIGHTS)),
                 "--parameters", chosen.parameters,
                 "--threads", chosen.threads,
             ]

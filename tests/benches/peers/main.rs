@@ -16,11 +16,11 @@ use sealed_round::SealedRound;
 use sealfold_enclave::door::{Doors, RecordDoor};
 use sealfold_enclave::fold::{Failure, Folded};
 use sealfold_enclave::round::Plan;
-use sealfold_study::Manifest;
 use sealfold_protocol::release;
 use sealfold_protocol::seal::{self, InputKey, OpeningReader};
-use sealfold_protocol::update::PREAMBLE;
-use sealfold_tests::site::Site;
+use sealfold_protocol::terms::RoundKind;
+use sealfold_study::Manifest;
+use sealfold_tests::site::{self, Site};
 use sealfold_tests::study::{self, Options};
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -47,9 +47,9 @@ struct Arguments {
     /// A folder for sealed updates and the sealed aggregate.
     #[arg(long)]
     store: PathBuf,
-    /// Each site's number of examples.
+    /// Each site's weight.
     #[arg(long, value_delimiter = ',')]
-    examples: Vec<u64>,
+    weights: Vec<u32>,
     /// The number of values of an update.
     #[arg(long)]
     parameters: usize,
@@ -72,13 +72,17 @@ struct Bench {
 impl Bench {
     /// Seals every update into a file; `None` if this build has no such rule.
     fn new(arguments: &Arguments) -> anyhow::Result<Option<Self>> {
-        let sites = arguments.examples.len();
+        let sites = arguments.weights.len();
+        let is_mean =
+            arguments.aggregation.contains("mean\"") && !arguments.aggregation.contains("trimmed");
         let options = Options {
             sites,
             // All of them: a robust rule's conditions hold for the smallest roster.
             smallest_roster: sites,
             parameters: arguments.parameters,
             aggregation: arguments.aggregation.clone(),
+            weights: if is_mean { arguments.weights.clone() } else { Vec::new() },
+            accepts: if is_mean { Vec::new() } else { vec!["selective-rule"] },
             weak: sites < 4,
             ..Options::default()
         };
@@ -91,8 +95,8 @@ impl Bench {
         let aggregate = arguments.store.join("aggregate");
         let mut files = Files::new(&aggregate)?;
         let read = |site: usize| {
-            let values = fs::read(arguments.inputs.join(format!("site-{site:02}.f32")));
-            (arguments.examples[site], values.expect("an update that compare.py made"))
+            let bytes = fs::read(arguments.inputs.join(format!("site-{site:02}.f32")));
+            site::floats(&bytes.expect("an update that compare.py made"))
         };
         let round = SealedRound::new(&options, read, |sealed| {
             let name = sealed.header.digest();
@@ -141,7 +145,7 @@ impl Bench {
     /// The seconds that it takes to read and open every byte once and do nothing
     /// else: no pass over the updates can be faster.
     fn limit(&self, plan: &Plan) -> anyhow::Result<f64> {
-        let length = self.round.terms.manifest.update_length();
+        let length = self.round.subject.terms.update_length(RoundKind::Training);
         let part = |first: usize| -> anyhow::Result<()> {
             let (mut door, mut sealed) = ((&self.files).open()?, Vec::new());
             for record in (first as u64..seal::record_count(length)).step_by(self.threads) {
@@ -172,13 +176,17 @@ impl Bench {
 
     fn open(&self, plan: &Plan, folded: &Folded, path: &Path) -> anyhow::Result<()> {
         let context =
-            release::seal_context(&self.round.terms.offer.digest(), &plan.roster.digest());
+            release::seal_context(&self.round.subject.offer.digest(), &plan.roster.digest());
         let key = InputKey::new(*folded.opening.key.as_bytes());
         let sealed = BufReader::new(File::open(&self.aggregate)?);
         let mut plain = OpeningReader::new(&key, &context, folded.plain_length, sealed)
             .context("the aggregate does not open")?;
-        io::copy(&mut io::Read::take(&mut plain, PREAMBLE as u64), &mut io::sink())?;
-        io::copy(&mut plain, &mut File::create(path)?)?;
+        let mut words = Vec::new();
+        io::Read::read_to_end(&mut plain, &mut words)?;
+        let roster = plan.roster.statement().sites();
+        let values = site::mean(&self.round.subject.terms, roster, &words);
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        fs::write(path, bytes)?;
         Ok(())
     }
 }

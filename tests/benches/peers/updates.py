@@ -10,6 +10,8 @@ TENSORS = 50
 COLUMNS = 1000
 # Each site's weight.
 EXAMPLES = [100 + 20 * site for site in range(SITES)]
+# The same in whole numbers as small as they can be, for our manifest.
+WEIGHTS = [count // 20 for count in EXAMPLES]
 # Values that the trimmed mean leaves out at each end, and updates that Krum
 # takes for hostile.
 TRIM = 2

@@ -15,8 +15,8 @@ use sealfold::update::Trained;
 use sealfold_attestation::Policy;
 use sealfold_protocol::abandonment::Abandonment;
 use sealfold_protocol::access::Role;
-use sealfold_study::Manifest;
 use sealfold_protocol::{Digest, MultiSigned};
+use sealfold_study::Manifest;
 use sealfold_tests::study::Study;
 use std::path::Path;
 use std::sync::Arc;
@@ -119,7 +119,7 @@ impl Hospital {
         let signed = MultiSigned::sign(statement, &self.keys.signing)?;
         let merged = self.client.abandon(&self.id(), round, &signed.envelope()?)?;
         let merged = MultiSigned::<Abandonment>::open(&merged.envelope.0)?;
-        let approval = &self.study.statement().approval;
+        let approval = &self.study.statement().terms.approval;
         Ok(merged.expect_approvals(&approval.approvers, approval.required).is_ok())
     }
 
@@ -154,7 +154,7 @@ impl Hospital {
         if trained.is_complete() {
             return;
         }
-        let mut values = vec![0.0; self.study.statement().study.rounds as usize];
+        let mut values = vec![0.0; self.study.statement().terms.rounds as usize];
         let (mut place, mut value) = (round as usize - 1, share(self.number));
         match self.sabotage {
             Some(Sabotage::Doubled) if self.number == 1 => value *= 2.0,
@@ -167,7 +167,6 @@ impl Hospital {
         let file = safetensors::serialize([("weights", view)], None).unwrap();
         std::fs::create_dir_all(trained.update.parent().unwrap()).unwrap();
         std::fs::write(&trained.update, file).unwrap();
-        std::fs::write(&trained.metrics, b"{\"examples\": 1}").unwrap();
         trained.complete().unwrap();
     }
 
@@ -177,7 +176,7 @@ impl Hospital {
             return false;
         }
         let round = self.next_round();
-        if round <= self.study.statement().study.rounds {
+        if round <= self.study.statement().terms.rounds {
             self.train(round);
         }
         let outcome = self.look();

@@ -32,7 +32,7 @@ fn members(roster: &Signed<sealfold_protocol::roster::Roster>) -> BTreeSet<Strin
 
 /// The offers that enough approvers have given up, as far as the host knows.
 fn abandoned(world: &World) -> BTreeSet<Digest> {
-    let approval = &world.study.manifest.statement().approval;
+    let approval = &world.study.terms().approval;
     let machine = world.network.machine.lock().unwrap();
     let kept = at_once(machine.shelf.dump("studies"));
     let abandonments = kept.iter().filter(|(name, _)| name.contains("/abandonments/"));
@@ -102,7 +102,7 @@ fn sums(world: &World, found: &mut Vec<String>) {
 
 /// The sum that a mean of so many equal weights is of.
 fn sum(world: &World, release: &Signed<Release>, aggregate: &[u8], sites: usize) -> Vec<f32> {
-    let mean = world.study.sites[0].open(release, aggregate);
+    let mean = sealfold_tests::site::released(&world.study, sites, release, aggregate);
     let sites = f32::from(u8::try_from(sites).unwrap());
     mean.into_iter().map(|value| (value * sites * 1024.0).round() / 1024.0).collect()
 }

@@ -148,7 +148,7 @@ pub fn abandon(world: &mut World) {
 
 /// The approvers give up an offer.
 pub fn give_up(world: &mut World, round: u32, digest: Digest) {
-    let required = world.study.manifest.statement().approval.required;
+    let required = world.study.terms().approval.required;
     let mut complete = false;
     for number in 0..required {
         match world.sites[number].abandon(round, digest) {

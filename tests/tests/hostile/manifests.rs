@@ -6,10 +6,10 @@ use sealfold_protocol::manifest::Manifested;
 use sealfold_protocol::refusal::Check;
 use sealfold_protocol::terms::{Amends, Noise, Privacy, Rule, Terms, UpdateType, Weakness};
 use sealfold_protocol::{MultiSigned, SigningKey};
+use sealfold_study::{Claim, Manifest};
 use sealfold_tests::hostile_host::HostileHost;
 use sealfold_tests::site::Site;
 use sealfold_tests::study::{Options, Study};
-use sealfold_study::{Claim, Manifest};
 
 const PRIVATE: &str = "unit = \"patient\"\nclip = 1\nstep = 0.0000152587890625\n\
                        noise_multiplier = 2\nepsilon = 12\ndelta = 1e-5";
@@ -41,7 +41,8 @@ fn keys(sites: &[Site]) -> impl Iterator<Item = &SigningKey> {
 /// An amendment of a study's first manifest, signed by all.
 fn amendment(study: &Study, change: impl FnOnce(&mut Manifest)) -> Vec<u8> {
     let mut manifest = study.manifest.statement().clone();
-    manifest.terms.amends = Some(Amends { study: study.id(), predecessor: study.manifest.digest() });
+    manifest.terms.amends =
+        Some(Amends { study: study.id(), predecessor: study.manifest.digest() });
     change(&mut manifest);
     signed(manifest, keys(&study.sites))
 }
