@@ -7,8 +7,6 @@ use crate::scaling::{Measured, Scaled};
 use crate::training::Metrics;
 use crate::{Error, Result, tensors};
 use sealfold_aggregation::clipping::ClippedSum;
-use sealfold_aggregation::format::Codec;
-use sealfold_aggregation::quantise::quantise;
 use sealfold_protocol::terms::{Channel, Noise, Privacy, RoundKind, Tensor, Terms};
 use sealfold_study::{EVALUATION, Manifest, presence_of};
 use std::io::Write;
@@ -98,7 +96,11 @@ fn write_values(
                 if tensor >= of_model {
                     return Ok(());
                 }
-                encode(terms, tensor, values, &mut scaling, &mut bytes)?;
+                scaling.encode(terms, tensor, values, &mut bytes).map_err(|e| {
+                    let expected = format!("the values of {:?} as measured before", path);
+                    let next = "let nothing write to the file while it is sealed";
+                    Error::from(SiteRefusal::new("format", expected, e).next(next))
+                })?;
                 out.write_all(&bytes).map_err(|e| Error::file(path, e))
             })?;
             scaled = Some(scaling);
@@ -107,34 +109,6 @@ fn write_values(
     let channels = channels(manifest, kind, site, &counts, update.metrics)?;
     out.write_all(&channels).map_err(|e| Error::file(Path::new("the sealed update"), e))?;
     Ok(scaled)
-}
-
-/// Encodes values of a tensor, scaled as the whole update is, and notes the
-/// rounding error.
-fn encode(
-    terms: &Terms,
-    tensor: usize,
-    values: &[f32],
-    scaling: &mut Scaled,
-    bytes: &mut Vec<u8>,
-) -> Result<()> {
-    let format = terms.aggregation.update_type.format();
-    bytes.resize(values.len() * format.width(), 0);
-    if let Some(step) = terms.model.tensors.get(tensor).and_then(|tensor| terms.step(tensor)) {
-        let squares = quantise(format, scaling.factor / step, values, bytes)
-            .map_err(|e| refused("format", "values that fit the grid", e))?;
-        scaling.rounded(squares * step * step);
-        return Ok(());
-    }
-    let codec = Codec::new(format).map_err(|e| refused("format", "floating-point values", e))?;
-    #[allow(clippy::cast_possible_truncation)] // scaled values travel as float32
-    let scaled: Vec<f32> =
-        values.iter().map(|value| (f64::from(*value) * scaling.factor) as f32).collect();
-    codec.encode(0, &scaled, bytes).map_err(|e| {
-        let expected = format!("values that {} can hold", format.name());
-        let next = "the update does not fit the manifest's update_type: scale the training down";
-        Error::from(SiteRefusal::new("format", expected, e).next(next))
-    })
 }
 
 /// The channels' values of all sites, of which only this site's are not 0.
