@@ -39,7 +39,7 @@ impl Patients {
             if shape != tensor.shape || stored.shape().is_empty() || !same {
                 let axis = count.map_or("patients".to_owned(), |count| count.to_string());
                 let expected =
-                    format!("{:?} as F32 [{axis}, then {:?}]", tensor.name, tensor.shape);
+                    format!("{:?} of shape [{axis}, then {:?}]", tensor.name, tensor.shape);
                 let found = format!("{:?}", stored.shape());
                 return Err(SiteRefusal::new("layout", expected, found)
                     .next("write the gradient of each patient, not their sum: docs/site.md")
@@ -190,5 +190,36 @@ mod tests {
         assert!(read.read_next().unwrap().is_none());
         let short = PatientsWriter::create(&path, &tensors, 2).unwrap();
         assert!(short.finish().unwrap_err().to_string().contains("0 patients where 2"));
+    }
+
+    #[test]
+    fn gradients_may_be_half_as_wide() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("patients.safetensors");
+        let wanted = Tensor {
+            name: "a".to_owned(),
+            shape: vec![2],
+            dtype: Dtype::Float32,
+            step: None,
+            role: TensorRole::default(),
+        };
+        // 1, -2 and 0.5, 3, of two patients.
+        for (dtype, bits) in [
+            (safetensors::Dtype::F16, [0x3c00u16, 0xc000, 0x3800, 0x4200]),
+            (safetensors::Dtype::BF16, [0x3f80, 0xc000, 0x3f00, 0x4040]),
+        ] {
+            let bytes: Vec<u8> = bits.iter().flat_map(|bits| bits.to_le_bytes()).collect();
+            let view = safetensors::tensor::TensorView::new(dtype, vec![2, 2], &bytes).unwrap();
+            safetensors::serialize_to_file([("a", view)], None, &path).unwrap();
+            let mut read = Patients::open(&path, std::slice::from_ref(&wanted), &[]).unwrap();
+            assert_eq!(read.read_next().unwrap().unwrap(), [1.0, -2.0]);
+            assert_eq!(read.read_next().unwrap().unwrap(), [0.5, 3.0]);
+        }
+        let bytes = [0; 16];
+        let wide =
+            safetensors::tensor::TensorView::new(safetensors::Dtype::F64, vec![1, 2], &bytes);
+        safetensors::serialize_to_file([("a", wide.unwrap())], None, &path).unwrap();
+        let said = Patients::open(&path, &[wanted], &[]).err().unwrap().to_string();
+        assert!(said.contains("found F64; cast the tensor"), "{said}");
     }
 }

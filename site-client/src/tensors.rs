@@ -7,6 +7,7 @@ use crate::error::SiteRefusal;
 use crate::home::sync_folder;
 use crate::{Error, Result};
 use safetensors::tensor::Metadata;
+use sealfold_aggregation::format::Codec;
 use sealfold_protocol::Digest;
 use sealfold_protocol::content::ContentHasher;
 use sealfold_protocol::terms::{Dtype, Model, Tensor};
@@ -143,9 +144,10 @@ fn copy_safetensors(path: &Path, tensors: &[Tensor], out: &mut impl Write) -> Re
     Ok(())
 }
 
-/// A float32 tensor in a file, of any shape, read piece by piece.
+/// A floating-point tensor in a file, of any shape, read piece by piece as float32.
 pub struct Stored {
     shape: Vec<u64>,
+    codec: Codec,
     file: File,
     /// Where its elements begin.
     begin: u64,
@@ -163,16 +165,20 @@ impl Stored {
     /// # Errors
     /// If the file does not have them.
     pub fn read(&self, from: u64, values: &mut [f32]) -> std::io::Result<()> {
+        let width = self.codec.format().width();
+        let mut elements = vec![0; values.len() * width];
+        self.file.read_exact_at(&mut elements, self.begin + width as u64 * from)?;
         let mut bytes = vec![0; values.len() * 4];
-        self.file.read_exact_at(&mut bytes, self.begin + 4 * from)?;
+        self.codec.decode(&elements, &mut bytes).map_err(std::io::Error::other)?;
         let fours = bytes.as_chunks::<4>().0;
         values.iter_mut().zip(fours).for_each(|(v, four)| *v = f32::from_le_bytes(*four));
         Ok(())
     }
 }
 
-/// Opens the float32 tensors of these names; the file may hold `spare` tensors as well,
-/// and no others. In an npz archive each has its shape behind one more axis.
+/// Opens the tensors of these names, float32, bfloat16 or float16; the file may hold
+/// `spare` tensors as well, and no others. In an npz archive each has its shape behind
+/// one more axis.
 ///
 /// # Errors
 /// A refusal by `layout`; [`Error::File`].
@@ -180,9 +186,10 @@ pub fn open_all(path: &Path, tensors: &[Tensor], spare: &[Tensor]) -> Result<Vec
     if is_zip(path)? {
         let mut archive = Archive::open_any(path)?;
         update::expect_known(&archive.names(), tensors, spare)?;
-        let unpack = |tensor| {
-            let (file, shape) = archive.unpack(tensor)?;
-            Ok(Stored { shape, file, begin: 0 })
+        let unpack = |tensor: &Tensor| {
+            let dtype = archive.float(tensor)?;
+            let (file, shape) = archive.unpack(&Tensor { dtype, ..tensor.clone() })?;
+            Ok(Stored { shape, codec: update::codec(dtype)?, file, begin: 0 })
         };
         return tensors.iter().map(unpack).collect();
     }
@@ -191,12 +198,13 @@ pub fn open_all(path: &Path, tensors: &[Tensor], spare: &[Tensor]) -> Result<Vec
     update::expect_known(&metadata.offset_keys(), tensors, spare)?;
     let open = |tensor: &Tensor| {
         let name = &tensor.name;
-        let info = metadata.info(name).filter(|info| info.dtype == safetensors::Dtype::F32);
-        let info = info.ok_or_else(|| layout(format!("an F32 tensor {name:?}"), "none"))?;
+        let info = metadata.info(name);
+        let info = info.ok_or_else(|| layout(format!("a tensor {name:?}"), "none"))?;
+        let codec = update::codec(update::float(tensor, &format!("{:?}", info.dtype))?)?;
         let begin = data + info.data_offsets.0 as u64;
         let file = file.try_clone().map_err(|e| Error::file(path, e))?;
         let shape = info.shape.iter().map(|side| *side as u64).collect();
-        Ok(Stored { shape, file, begin })
+        Ok(Stored { shape, codec, file, begin })
     };
     tensors.iter().map(open).collect()
 }

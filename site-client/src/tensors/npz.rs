@@ -65,13 +65,16 @@ impl Archive {
         names.map(|name| name.strip_suffix(".npy").unwrap_or(name).to_owned()).collect()
     }
 
-    /// The floating-point type of an array.
+    /// The floating-point type of a tensor's array.
     ///
     /// # Errors
     /// A refusal by `layout` if it has another type; [`Error::File`].
-    pub fn float(&mut self, name: &str) -> Result<Dtype> {
-        let array = self.array(name)?;
-        super::update::float(name, array.type_name())
+    pub fn float(&mut self, tensor: &Tensor) -> Result<Dtype> {
+        let array = self.array(&tensor.name)?;
+        match array.type_name() {
+            "" => super::update::float(tensor, &array.header.type_descriptor.to_string()),
+            name => super::update::float(tensor, name),
+        }
     }
 
     /// An array under its name, with or without the suffix that NumPy appends.

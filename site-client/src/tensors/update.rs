@@ -28,7 +28,7 @@ pub fn read_update(
         let mut archive = Archive::open_any(path)?;
         expect_known(&archive.names(), tensors, spare)?;
         for (number, tensor) in tensors.iter().enumerate() {
-            let stored = Tensor { dtype: archive.float(&tensor.name)?, ..tensor.clone() };
+            let stored = Tensor { dtype: archive.float(tensor)?, ..tensor.clone() };
             archive.read(&stored, |mut elements| {
                 let mut widening = Widening::new(stored.dtype, |values| each(number, values))?;
                 let copied = copy_values(path, &stored, &mut elements, &mut widening);
@@ -44,7 +44,7 @@ pub fn read_update(
     for (number, tensor) in tensors.iter().enumerate() {
         let info = metadata.info(&tensor.name);
         let info = info.ok_or_else(|| layout(format!("a tensor {:?}", tensor.name), "none"))?;
-        let dtype = float(&tensor.name, &format!("{:?}", info.dtype))?;
+        let dtype = float(tensor, &format!("{:?}", info.dtype))?;
         let shape: Vec<u64> = info.shape.iter().map(|side| *side as u64).collect();
         if shape != tensor.shape {
             let expected = format!("{:?} of shape {:?}", tensor.name, tensor.shape);
@@ -65,19 +65,38 @@ pub fn read_update(
 ///
 /// # Errors
 /// A refusal by `layout` for another type, saying what to do.
-pub(super) fn float(tensor: &str, name: &str) -> Result<Dtype> {
+pub(super) fn float(tensor: &Tensor, name: &str) -> Result<Dtype> {
     match name {
         "F32" | "f4" => Ok(Dtype::Float32),
         "F16" | "f2" => Ok(Dtype::Float16),
         "BF16" => Ok(Dtype::Bfloat16),
-        other => Err(SiteRefusal::new(
-            "layout",
-            format!("{tensor:?} as float32, bfloat16 or float16"),
-            other,
-        )
-        .next("convert the update before it is written, for example update.float() in PyTorch")
-        .into()),
+        other => {
+            let (name, shape) = (&tensor.name, &tensor.shape);
+            let expected = format!("{name:?} {shape:?} as float32, bfloat16 or float16");
+            Err(SiteRefusal::new("layout", expected, other)
+                .next(
+                    "cast the tensor before it is written: tensor.float() in PyTorch, \
+                     array.astype(\"float32\") in NumPy",
+                )
+                .into())
+        }
     }
+}
+
+/// What widens elements of a floating-point type to float32.
+///
+/// # Errors
+/// A refusal by `layout` for integers.
+pub(super) fn codec(dtype: Dtype) -> Result<Codec> {
+    let format = match dtype {
+        Dtype::Float16 => Format::Float16,
+        Dtype::Bfloat16 => Format::Bfloat16,
+        Dtype::Float32 => Format::Float32,
+        Dtype::Int32 | Dtype::Int64 => {
+            return Err(layout("a floating-point type", dtype.name()));
+        }
+    };
+    Codec::new(format).map_err(|e| layout("a floating-point type", e))
 }
 
 /// Whether a file's tensors are all ones that are expected, and none is missing.
@@ -104,12 +123,7 @@ struct Widening<F> {
 
 impl<F: FnMut(&[f32]) -> Result<()>> Widening<F> {
     fn new(dtype: Dtype, each: F) -> Result<Self> {
-        let format = match dtype {
-            Dtype::Float16 => Format::Float16,
-            Dtype::Bfloat16 => Format::Bfloat16,
-            _ => Format::Float32,
-        };
-        let codec = Codec::new(format).map_err(|e| layout("a floating-point format", e))?;
+        let codec = codec(dtype)?;
         Ok(Self { codec, bytes: Vec::new(), values: Vec::new(), each, failed: None })
     }
 
@@ -218,7 +232,7 @@ mod tests {
         };
         write("a", safetensors::Dtype::F64, vec![3], &wide);
         let said = read(&path, &[]).unwrap_err().to_string();
-        assert!(said.contains("float16, found F64; convert the update"), "{said}");
+        assert!(said.contains("float16, found F64; cast the tensor"), "{said}");
         write("c", safetensors::Dtype::F32, vec![6], &wide);
         let said = read(&path, &[]).unwrap_err().to_string();
         assert!(said.contains("\"c\" as well"), "{said}");
