@@ -6,8 +6,9 @@
 
 use crate::agent::{Agent, Assignment, Look, moved_on};
 use crate::binding::Binding;
+use crate::metrics::Metrics;
 use crate::round::Site;
-use crate::training::{self, Metrics, Task};
+use crate::training::{self, Task};
 use crate::update::{SealedUpdate, Trained};
 use crate::{Error, Result};
 use sealfold_protocol::offer::Offer;
@@ -102,7 +103,7 @@ impl Agent<'_> {
         let round = offer.statement().round;
         let trained = Trained::of(&site.joined.local, round);
         let metrics = if trained.is_complete() {
-            training::read_metrics(&trained.metrics)
+            Metrics::read(&trained.metrics)
         } else {
             self.train(site, offer, &trained, assignment)
         };

@@ -7,9 +7,10 @@
 //! From the ground up: [`home`] (files), [`keys`], [`tensors`] (updates and
 //! models), [`data`] (the check of a site's data), [`client`] (HTTP),
 //! [`study`] (what the site approved and where its chain stands), [`binding`]
-//! (the one offer of a round), [`round`], [`update`] and [`release`] (the steps of
-//! a round), [`training`] and [`agent`] (rounds unattended), [`query`] (statistics
-//! in place of a model).
+//! (the one offer of a round), [`plaintext`], [`scaling`] and [`metrics`] (what an
+//! update says), [`step`] and [`evaluation`] (what a release says), [`round`],
+//! [`update`] and [`release`] (the steps of a round), [`training`] and [`agent`]
+//! (rounds unattended), [`query`] (statistics in place of a model).
 
 pub mod agent;
 mod attempts;
@@ -24,6 +25,7 @@ pub mod keys;
 pub mod ledger;
 pub mod log;
 pub mod measured;
+pub mod metrics;
 pub mod patients;
 pub mod plaintext;
 pub mod query;

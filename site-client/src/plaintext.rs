@@ -2,13 +2,13 @@
 //! channels.
 
 use crate::error::SiteRefusal;
+use crate::metrics::{self, Metrics};
 use crate::patients::Patients;
 use crate::scaling::{Measured, Scaled};
-use crate::training::Metrics;
 use crate::{Error, Result, tensors};
 use sealfold_aggregation::clipping::ClippedSum;
 use sealfold_protocol::terms::{Channel, Noise, Privacy, RoundKind, Tensor, Terms};
-use sealfold_study::{EVALUATION, Manifest, presence_of};
+use sealfold_study::{EVALUATION, Manifest};
 use std::io::Write;
 use std::path::Path;
 
@@ -97,7 +97,7 @@ fn write_values(
                     return Ok(());
                 }
                 scaling.encode(terms, tensor, values, &mut bytes).map_err(|e| {
-                    let expected = format!("the values of {:?} as measured before", path);
+                    let expected = format!("the values of {} as measured before", path.display());
                     let next = "let nothing write to the file while it is sealed";
                     Error::from(SiteRefusal::new("format", expected, e).next(next))
                 })?;
@@ -120,23 +120,28 @@ fn channels(
     metrics: &Metrics,
 ) -> Result<Vec<u8>> {
     let terms = &manifest.terms;
-    let format = terms.aggregation.update_type.channel_format();
+    let width = terms.aggregation.update_type.channel_format().width();
+    // A checked manifest has these channels, in this order.
+    let mut own = Vec::new();
+    if manifest.agreement.evaluation.is_some()
+        && let Some(channel) = terms.channels.first()
+    {
+        own.push(counted(channel, counts)?);
+    }
+    let behind = terms.channels.get(own.len()..).unwrap_or_default();
+    for channel in behind.iter().step_by(2) {
+        let value = metrics.in_steps(channel)?;
+        own.extend([vec![value.unwrap_or(0)], vec![i64::from(value.is_some())]]);
+    }
     let mut bytes = Vec::new();
-    for (channel, all) in terms.channel_places(kind) {
-        let length = usize::try_from(all.end - all.start).unwrap_or(usize::MAX);
-        let mut whole = vec![0; length];
-        let own = terms.own_places(channel, &all, site);
-        let begin = usize::try_from(own.start - all.start).unwrap_or(usize::MAX);
-        let values = if channel.name == EVALUATION && manifest.agreement.evaluation.is_some() {
-            counted(channel, counts)?
-        } else {
-            vec![measured(channel, manifest, metrics)?]
+    for ((channel, all), values) in terms.channel_places(kind).zip(own) {
+        let mine = terms.own_places(channel, &all, site);
+        let zeros = |places: u64| {
+            let places = usize::try_from(places).unwrap_or(usize::MAX);
+            std::iter::repeat_n(0i64, places)
         };
-        whole.iter_mut().skip(begin).zip(values).for_each(|(place, value)| *place = value);
-        let width = format.width();
-        for value in whole {
-            bytes.extend_from_slice(&value.to_le_bytes()[..width]);
-        }
+        let whole = zeros(mine.start - all.start).chain(values).chain(zeros(all.end - mine.end));
+        whole.for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()[..width]));
     }
     Ok(bytes)
 }
@@ -144,8 +149,9 @@ fn channels(
 /// Counts of patients in steps of a channel.
 fn counted(channel: &Channel, counts: &[f32]) -> Result<Vec<i64>> {
     let of = |(place, count): (usize, &f32)| {
-        in_steps(channel, f64::from(*count)).ok_or_else(|| {
-            let expected = format!("counts from 0 to {} patients in a bin", most(channel));
+        metrics::in_steps(channel, f64::from(*count)).ok_or_else(|| {
+            let [_, most] = metrics::range(channel);
+            let expected = format!("counts from 0 to {most} patients in a bin");
             let found = format!("{count} in bin {}, outcome {}", place / 2, place % 2);
             Error::from(SiteRefusal::new("evaluation", expected, found).next(
                 "correct the tensor \"evaluation\" that the training command writes, or ask for a \
@@ -154,40 +160,6 @@ fn counted(channel: &Channel, counts: &[f32]) -> Result<Vec<i64>> {
         })
     };
     counts.iter().enumerate().map(of).collect()
-}
-
-#[allow(clippy::cast_precision_loss)] // below 2^31
-fn most(channel: &Channel) -> f64 {
-    channel.most as f64 * channel.step
-}
-
-#[allow(clippy::cast_precision_loss)] // below 2^31
-fn least(channel: &Channel) -> f64 {
-    channel.least as f64 * channel.step
-}
-
-/// A value in steps, if it is within the channel's range.
-#[allow(clippy::cast_possible_truncation)] // compared with the range before
-fn in_steps(channel: &Channel, value: f64) -> Option<i64> {
-    let steps = (value / channel.step).round_ties_even();
-    // Also false for NaN.
-    let within = steps >= least(channel) / channel.step && steps <= most(channel) / channel.step;
-    within.then_some(steps as i64)
-}
-
-/// The value of a metric's channel, or whether there is one.
-fn measured(channel: &Channel, manifest: &Manifest, metrics: &Metrics) -> Result<i64> {
-    let name = &channel.name;
-    let Some(value) = metrics.0.get(name) else {
-        let metric = manifest.agreement.metrics.iter().find(|m| presence_of(&m.name) == *name);
-        return Ok(i64::from(metric.is_some_and(|metric| metrics.0.contains_key(&metric.name))));
-    };
-    in_steps(channel, *value).ok_or_else(|| {
-        let expected = format!("{name} from {} to {}", least(channel), most(channel));
-        let next = "correct the metrics that the training command writes, or ask for a manifest \
-                    with a wider range";
-        SiteRefusal::new("metric", expected, value).next(next).into()
-    })
 }
 
 /// Clips each patient's gradient, and writes their sum as grid integers.

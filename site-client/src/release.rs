@@ -22,8 +22,8 @@ impl Site<'_> {
     /// opened, the next model computed and kept, the round's files forgotten.
     ///
     /// # Errors
-    /// A refusal by `release`, `roster`, `bound-to-another-offer`, `finite`;
-    /// [`Error::Evidence`] if the instance behind it cannot be verified.
+    /// A refusal by `release`, `roster`, `bound-to-another-offer`, or by
+    /// `model-not-finite`, which ends the study; [`Error::Evidence`] if the instance behind it cannot be verified.
     pub fn finish(&self, binding: &Binding, status: &RoundStatus) -> Result<Option<Head>> {
         let (Some(envelope), Some(offer)) = (&status.release, self.offer(status)?) else {
             return Ok(None);

@@ -40,7 +40,7 @@ impl Files<'_> {
 
 /// What a step came to; not in place yet.
 pub struct Stepped {
-    /// The content digest of the aggregate, its preamble included.
+    /// The content digest of the aggregate.
     pub aggregate: Digest,
     /// The content digest of the next model.
     pub model: Digest,

@@ -8,10 +8,9 @@
 //! it, because that file is its standard input. The lock ends with the command.
 
 use crate::error::SiteRefusal;
+use crate::metrics::Metrics;
 use crate::{Error, Result};
 use sealfold_protocol::terms::RoundKind;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -19,43 +18,6 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-/// What a trainer says of its update, by name. Sealed with it, where the manifest
-/// declares it; the host never sees it.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Metrics(pub BTreeMap<String, f64>);
-
-/// A metrics file, in either form.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum MetricsFile {
-    Nested { metrics: BTreeMap<String, f64> },
-    Flat(BTreeMap<String, f64>),
-}
-
-/// Reads a metrics file, `{"loss": 0.5}` or `{"metrics": {"loss": 0.5}}`. No file is
-/// no metrics.
-///
-/// # Errors
-/// [`Error::File`] if it is none, or names a number of examples.
-pub fn read_metrics(path: &Path) -> Result<Metrics> {
-    if !path.exists() {
-        return Ok(Metrics::default());
-    }
-    let text = crate::home::read_text(path)?;
-    let wrong = |found: &dyn std::fmt::Display| {
-        Error::file(path, format!("expected numbers by name, {{\"loss\": 0.5}}: {found}"))
-    };
-    let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| wrong(&e))?;
-    if value.get("examples").is_some() {
-        let reason = "it names a number of examples; a site's weight stands in the manifest now, as \
-                      weight of its [[site]]: leave \"examples\" out";
-        return Err(Error::file(path, reason));
-    }
-    match serde_json::from_value(value).map_err(|_| wrong(&"another form"))? {
-        MetricsFile::Nested { metrics } | MetricsFile::Flat(metrics) => Ok(Metrics(metrics)),
-    }
-}
 
 /// What a training command is told.
 pub struct Task<'a> {
@@ -129,7 +91,7 @@ pub fn run(task: &Task<'_>, stop: &Arc<AtomicBool>) -> Result<Metrics> {
             task.command
         )));
     }
-    read_metrics(task.metrics)
+    Metrics::read(task.metrics)
 }
 
 fn run_alone(task: &Task<'_>, lock: &File, stop: &Arc<AtomicBool>) -> Result<()> {
@@ -200,31 +162,13 @@ mod tests {
         let stop = Arc::default();
         let command =
             "echo x > $SEALFOLD_UPDATE; echo '{\"round\": '$SEALFOLD_ROUND'}' > $SEALFOLD_METRICS";
-        assert_eq!(train(command, &stop).unwrap().0["round"].to_bits(), 3f64.to_bits());
+        let metrics = train(command, &stop).unwrap();
+        assert_eq!(metrics.undeclared(&[]).collect::<Vec<_>>(), ["round"]);
         assert_eq!(train("echo x > $SEALFOLD_UPDATE", &stop).unwrap(), Metrics::default());
         let told = "test $SEALFOLD_TASK = train && echo x > $SEALFOLD_UPDATE";
         assert!(train(told, &stop).is_ok());
         assert!(train("exit 3", &stop).unwrap_err().to_string().contains("exit status: 3"));
         assert!(train("true", &stop).unwrap_err().to_string().contains("SEALFOLD_UPDATE"));
-    }
-
-    #[test]
-    fn metrics_are_numbers_by_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("metrics.json");
-        let read = |text: &str| {
-            std::fs::write(&path, text).unwrap();
-            read_metrics(&path).map_err(|error| error.to_string())
-        };
-        let loss = Metrics(BTreeMap::from([("loss".to_owned(), 0.5)]));
-        assert_eq!(read("{\"loss\": 0.5}").unwrap(), loss);
-        assert_eq!(read("{\"metrics\": {\"loss\": 0.5}}").unwrap(), loss);
-        assert_eq!(read("{}").unwrap(), Metrics::default());
-        let examples = read("{\"examples\": 3, \"metrics\": {}}").unwrap_err();
-        assert!(examples.contains("weight stands in the manifest"), "{examples}");
-        for wrong in ["[]", "{\"loss\": NaN}", "{\"loss\": \"low\"}", "{"] {
-            assert!(read(wrong).unwrap_err().contains("expected numbers by name"), "{wrong}");
-        }
     }
 
     #[test]

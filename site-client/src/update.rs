@@ -10,12 +10,12 @@
 use crate::binding::Binding;
 use crate::error::SiteRefusal;
 use crate::home::{make_folder, read_file, read_json, write_file, write_json};
+use crate::metrics::Metrics;
 use crate::plaintext::{self, Update};
 use crate::round::Site;
 use crate::scaling::Scaled;
 use crate::study::LocalStudy;
 use crate::tensors::Hashing;
-use crate::training::Metrics;
 use crate::{Error, Result};
 use sealfold_protocol::api::{Phase, RoundStatus, UploadState, UploadStatus};
 use sealfold_protocol::offer::Offer;
@@ -93,7 +93,7 @@ impl Trained {
 pub struct SealedUpdate {
     /// Its signed header.
     pub header: Signed<UpdateHeader>,
-    /// The content digest of its plaintext, preamble included. The site's own
+    /// The content digest of its plaintext. The site's own
     /// memory of what it sealed; nobody else learns it.
     pub content: Digest,
 }
@@ -149,27 +149,37 @@ impl Site<'_> {
         Ok((out.finish(), scaled))
     }
 
-    /// Says what became of the numbers of an update, to this site only.
-    fn tell(&self, offer: &Signed<Offer>, metrics: &Metrics, scaled: Option<&Scaled>) {
+    /// Says what became of the numbers of an update, to this site only; of its
+    /// metrics once a round.
+    fn tell(
+        &self,
+        offer: &Signed<Offer>,
+        metrics: &Metrics,
+        scaled: Option<&Scaled>,
+    ) -> Result<()> {
         let (round, manifest) = (offer.statement().round, self.terms(offer).statement());
         if let Some(scaled) = scaled {
             self.voice.event("quantised", scaled.event(round));
         }
-        let declared: Vec<_> = manifest.agreement.metrics.iter().map(|m| &m.name).collect();
-        let kept: Vec<_> = metrics.0.keys().filter(|name| !declared.contains(name)).collect();
-        if !kept.is_empty() {
-            let next =
-                "the manifest declares none of that name, [[metric]]: they stay at this site";
-            self.voice
-                .event("metrics kept", json!({ "round": round, "names": kept, "next": next }));
+        let told = self.joined.local.round(round).join("metrics-told");
+        if told.exists() {
+            return Ok(());
         }
-        let absent: Vec<_> =
-            declared.into_iter().filter(|name| !metrics.0.contains_key(*name)).collect();
+        let declared = &manifest.agreement.metrics;
+        let kept: Vec<_> = metrics.undeclared(declared).collect();
+        if !kept.is_empty() {
+            let next = "they stay at this site; a manifest that declares them as [[metric]] has \
+                        them summed";
+            let said = json!({ "round": round, "names": kept, "next": next });
+            self.voice.event("metrics kept", said);
+        }
+        let absent: Vec<_> = metrics.absent(declared).collect();
         if !absent.is_empty() {
-            let next = "the round counts this site as one without them";
+            let next = "the training command did not report them: this site is not counted in them";
             let said = json!({ "round": round, "names": absent, "next": next });
             self.voice.event("metrics absent", said);
         }
+        write_file(&told, b"")
     }
 
     /// Seals an update to an offer, into a spool file.
@@ -213,7 +223,7 @@ impl Site<'_> {
         file.sync_all().map_err(wrong)?;
         write_json(&folder.join("content.json"), &content)?;
         write_file(&folder.join("header.cose"), header.envelope())?;
-        self.tell(offer, metrics, scaled.as_ref());
+        self.tell(offer, metrics, scaled.as_ref())?;
         Ok(SealedUpdate { header, content })
     }
 

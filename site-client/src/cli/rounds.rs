@@ -8,9 +8,9 @@ use sealfold::client::Client;
 use sealfold::error::SiteRefusal;
 use sealfold::explain::explain;
 use sealfold::keys::Keys;
+use sealfold::metrics::Metrics;
 use sealfold::round::Site;
 use sealfold::study::LocalStudy;
-use sealfold::training::{Metrics, read_metrics};
 use sealfold::{Error, Result};
 use sealfold_attestation::Policy;
 use sealfold_protocol::Signed;
@@ -139,7 +139,7 @@ impl Submit {
         for path in self.update.iter().chain(&self.metrics) {
             std::fs::metadata(path).map_err(|e| Error::file(path, e))?;
         }
-        let metrics = self.metrics.as_deref().map_or(Ok(Metrics::default()), read_metrics)?;
+        let metrics = self.metrics.as_deref().map_or(Ok(Metrics::default()), Metrics::read)?;
         let update = self.update.as_deref().unwrap_or(Path::new(""));
         let update = site.seal_once(&binding, &status, &offer, update, &metrics)?;
         let uploaded = site.upload(&offer, &update)?;
