@@ -404,7 +404,7 @@ mod tests {
         assert_eq!((&values, scaled), (&expected, None));
         // What the release is read with gives the patients back.
         let channel = &manifest.terms.channels[0];
-        assert_eq!(f64::from(values[18]) * channel.step, 2.0);
+        assert_eq!((f64::from(values[18]) * channel.step).to_bits(), 2f64.to_bits());
         let path = file(folder.path(), &[counts]);
         let (measured, _) =
             plaintext(&manifest, RoundKind::Evaluation, Some(&path), &none).unwrap();

@@ -111,10 +111,16 @@ impl Plan {
             tensors::write_content(&absolute(path)?, &plan.model, &mut zeros)?;
         }
         let sections = plan.sections();
+        let (noise, claim) = (&plan.noise, &plan.claim);
+        let privacy = json!({
+            "unit": "patient", "clip": noise.clip, "step": noise.step,
+            "noise_multiplier": noise.noise_multiplier, "epsilon": claim.epsilon,
+            "delta": claim.delta,
+        });
         let machine = json!({
-            "sections": sections, "privacy": { "noise": plan.noise, "claim": plan.claim }, "patients": self.patients,
+            "sections": sections, "privacy": privacy, "patients": self.patients,
             "noise_of_a_count": plan.deviation, "expected": plan.readings,
-            "weaker": weaker_noise(&plan.claim),
+            "weaker": weaker_noise(claim),
         });
         context.voice.result(&machine, &format!("{}\n{sections}", plan.accuracy(self.patients)));
         Ok(0)

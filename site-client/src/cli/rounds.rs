@@ -17,6 +17,7 @@ use sealfold_protocol::Signed;
 use sealfold_protocol::access::Role;
 use sealfold_protocol::api::{RoundStatus, UploadState};
 use sealfold_protocol::offer::Offer;
+use sealfold_protocol::terms::RoundKind;
 use sealfold_protocol::text::shown;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -196,7 +197,8 @@ impl OnStudy {
         let agent = parts.agent(context, &stop);
         let site = agent.join(&assignment(&self.target))?;
         let next = site.joined.next()?;
-        let rounds = site.joined.manifest().terms.last_round();
+        let terms = &site.joined.manifest().terms;
+        let rounds = terms.last_round();
         if next.round > rounds {
             let machine = json!({ "round": rounds, "rounds": rounds, "done": true });
             context.voice.result(&machine, &format!("all {rounds} rounds are done"));
@@ -205,14 +207,19 @@ impl OnStudy {
         let status = site.status()?;
         let phase = serde_json::to_value(status.phase).unwrap_or_default();
         let told = explain(&context.home, &parts.keys, &site.joined, Some(&status), next.round)?;
+        let kind = terms.kind(next.round);
+        let purpose = match kind {
+            RoundKind::Training => "",
+            RoundKind::Evaluation => ", which measures the last model",
+        };
         let machine = json!({
-            "standing": told.standing, "bound_to": told.bound_to, "next": told.next,
+            "kind": kind, "standing": told.standing, "bound_to": told.bound_to, "next": told.next,
             "round": next.round, "rounds": rounds, "done": false, "base": next.base, "phase": phase,
             "uploads": status.uploaded.len(), "commits": status.commits.len(),
             "waiting_for": status.waiting_for,
         });
         let text = format!(
-            "round {} of {rounds}: {}, {} uploads, {} commits; waits for {}\nthis site is {}\n\
+            "round {} of {rounds}{purpose}: {}, {} uploads, {} commits; waits for {}\nthis site is {}\n\
              next: {}",
             next.round,
             phase.as_str().unwrap_or_default(),
