@@ -17,6 +17,12 @@ def gradient(weight, bias, inputs, disease):
     return inputs.T @ error / len(disease), error.mean()
 
 
+def loss(model, inputs, disease):
+    """The mean logistic loss of the replicas."""
+    logits = inputs @ model["weight"].astype(np.float64).T + model["bias"]
+    return float(np.mean(np.logaddexp(0, logits) - disease[:, None] * logits))
+
+
 def main():
     model = load_file(os.environ["SEALFOLD_MODEL"])
     # Your own data: one row a patient, the study's inputs in its columns.
@@ -34,8 +40,10 @@ def main():
         for name in model
     }
     save_file(update, os.environ["SEALFOLD_UPDATE"])
+    # The study's metric, of the model that the round began with. In the round
+    # behind the last there is nothing else to do.
     with open(os.environ["SEALFOLD_METRICS"], "w") as file:
-        json.dump({"examples": len(disease), "metrics": {}}, file)
+        json.dump({"loss": loss(model, inputs, disease)}, file)
 
 
 if __name__ == "__main__":

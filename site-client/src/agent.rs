@@ -4,8 +4,8 @@
 //! it does can be cut short and done again. It re-verifies and re-seals on its
 //! own when the enclave was restarted before its first commit, and never after.
 //!
-//! It waits for what others have yet to do. A training that fails, or whose
-//! update is refused, it does again, so many times in a row and no more.
+//! It waits for what others have yet to do. A training that fails, or an update
+//! that was damaged on its way, it does again, so many times in a row and no more.
 
 pub use crate::attempts::Memory;
 use crate::binding::Binding;

@@ -11,9 +11,9 @@ use crate::round::Site;
 use crate::training::{self, Task};
 use crate::update::{SealedUpdate, Trained};
 use crate::{Error, Result};
+use sealfold_protocol::Signed;
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::refusal::{Check, Refusal};
-use sealfold_protocol::{Digest, Signed};
 use serde_json::json;
 use std::path::Path;
 
@@ -26,8 +26,6 @@ pub struct Memory {
     pub binding: Binding,
     /// How many attempts have failed since an update was admitted.
     failures: u32,
-    /// The content of the update that was refused last.
-    refused: Option<Digest>,
     /// Whether the site's data was found to meet the specification.
     pub(crate) data_checked: bool,
 }
@@ -36,17 +34,17 @@ impl Memory {
     /// A fresh one.
     #[must_use]
     pub fn new(binding: Binding) -> Self {
-        Self { binding, failures: 0, refused: None, data_checked: false }
+        Self { binding, failures: 0, data_checked: false }
     }
 
     /// An update was admitted.
     pub(crate) fn admitted(&mut self) {
-        (self.failures, self.refused) = (0, None);
+        self.failures = 0;
     }
 
     /// What to do after the enclave refused an update.
     pub(crate) fn refused(
-        &mut self,
+        &self,
         site: &Site<'_>,
         offer: &Signed<Offer>,
         update: &SealedUpdate,
@@ -62,14 +60,9 @@ impl Memory {
         }
         let error = site.take_refusal(&self.binding, offer, update, refusal)?;
         match refusal.check {
-            Check::Layout | Check::Finite | Check::Channel | Check::NormLimit => {
-                Trained::of(&site.joined.local, offer.statement().round).clear()?;
-                // The same once more would be refused once more.
-                let again = self.refused.replace(update.content) == Some(update.content);
-                if again { Err(error) } else { Ok(Look::Failed(error)) }
-            }
             // Bytes that were damaged on their way can be sealed and sent again.
             Check::Encapsulation | Check::Record => Ok(Look::Failed(error)),
+            // The client has checked everything else itself before it sealed.
             _ => Err(error),
         }
     }

@@ -150,9 +150,11 @@ fn channels(
 /// Counts of patients in steps of a channel.
 fn counted(channel: &Channel, counts: &[f32]) -> Result<Vec<i64>> {
     let of = |(place, count): (usize, &f32)| {
-        metrics::in_steps(channel, f64::from(*count)).ok_or_else(|| {
+        // A share is no count: rounded, it would be 0 or 1.
+        let whole = Some(f64::from(*count)).filter(|count| count.fract().abs() < f64::EPSILON);
+        whole.and_then(|count| metrics::in_steps(channel, count)).ok_or_else(|| {
             let [_, most] = metrics::range(channel);
-            let expected = format!("counts from 0 to {most} patients in a bin");
+            let expected = format!("whole numbers from 0 to {most} of patients in a bin");
             let found = format!("{count} in bin {}, outcome {}", place / 2, place % 2);
             Error::from(SiteRefusal::new("evaluation", expected, found).next(
                 "correct the tensor \"evaluation\" that the training command writes, or ask for a \
@@ -288,7 +290,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         let manifest = apart("norm_limit = 5.0\nupdate_type = \"int16\"\nstep = 0.01");
-        let counts = ("evaluation", vec![2, 2], vec![7.0, 0.0, 2.6, 50.0]);
+        let counts = ("evaluation", vec![2, 2], vec![7.0, 0.0, 3.0, 50.0]);
         let model = ("weights", vec![3, 4], vec![0.25; 12]);
         let path = file(folder, &[counts.clone(), model.clone()]);
         let metrics = metrics(folder, "{\"loss\": 1.5, \"loss-present\": 9, \"own\": 3}");
@@ -347,6 +349,7 @@ mod tests {
         for (counts, found) in [
             ([0.0, 51.0, 0.0, 0.0], "51 in bin 0, outcome 1"),
             ([0.0, 0.0, -1.0, 0.0], "-1 in bin 1, outcome 0"),
+            ([0.0, 0.0, 0.0, 0.4], "0.4 in bin 1, outcome 1"),
         ] {
             let path = file(folder.path(), &[("evaluation", vec![2, 2], counts.to_vec())]);
             let kind = RoundKind::Evaluation;

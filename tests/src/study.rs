@@ -90,6 +90,10 @@ impl Default for Options {
 /// from it: for four sites steps of 1/8192.
 pub const MEAN: &str = "rule = \"weighted-mean\"\nnorm_limit = 65536.0";
 
+/// A value that makes an update longer than that limit, if a model of a thousand
+/// has it everywhere. A grid has steps for it.
+pub const BEYOND: f32 = 6000.0;
+
 /// The name of the log that test studies stand in.
 pub const LOG_ORIGIN: &str = "log.example/test";
 

@@ -32,11 +32,8 @@ fn a_release_is_stepped_under_its_own_manifest() {
     system.commit(&SITES);
     let _ = system.wait_for(1, "a release", |round| round.release.is_some());
     let before = [fetch(&system, SITES[0]), fetch(&system, SITES[1])];
-    // Another rate, and values in the aggregate that were not there.
-    let amendment = system.amend(&SITES, |text| {
-        text.replace("learning_rate = 1\n", "learning_rate = 2\n")
-            .replace("[quorum]", "[evaluation]\nbins = 4\n[quorum]")
-    });
+    let faster = |text: &str| text.replace("learning_rate = 1\n", "learning_rate = 2\n");
+    let amendment = system.amend(&SITES, faster);
     let after = [fetch(&system, SITES[2]), fetch(&system, SITES[3])];
     assert_eq!(before, after);
     assert_eq!(SITES.map(|site| system.model(site, 1).to_bits()), [3.75f32.to_bits(); 4]);
@@ -45,32 +42,51 @@ fn a_release_is_stepped_under_its_own_manifest() {
     assert_eq!(Offer::open(&offer.0).unwrap().statement().manifest.to_string(), amendment);
 }
 
-/// Agents train while the study is amended to another type of updates, as wide as
-/// the first or half as wide.
+/// Agents train while the study is amended to another norm limit, or other weights.
 #[test]
-fn a_round_that_runs_keeps_the_layout_that_it_began_with() {
-    for (before, after) in [("float16", "bfloat16"), ("float32", "float16")] {
-        let rule = "rule = \"weighted-mean\"\nlargest_weight_share = 0.5";
-        let aggregation = format!("{rule}\nupdate_type = \"{before}\"");
-        let system = System::start(&Options { aggregation, ..ten_parameters() });
+fn a_round_that_runs_keeps_the_limit_and_the_weights_that_it_began_with() {
+    let limit = |limit: u32| {
+        format!("rule = \"weighted-mean\"\nnorm_limit = {limit}.0\nstep = 0.0009765625\n")
+    };
+    let first = |weight: &str| format!("name = \"site-000\"\n{weight}");
+    // The mean of 1, 2, 4 and 8, and then with the last cut, or the first twice.
+    for (before, after, second) in [
+        (limit(64), limit(16), (7.0 + 16.0 / 10f32.sqrt()) / 4.0),
+        (first(""), first("weight = 2\n"), 16.0 / 5.0),
+    ] {
+        let system = System::start(&Options {
+            aggregation: limit(64),
+            accepts: vec!["changing-attendance"],
+            ..ten_parameters()
+        });
         let file = |name: &str| system.folder.path().join(name);
         let (go, begun) = (file("go"), |site: &str| file(&format!("begun-{site}")));
-        let train = format!(
-            "touch {}$SEALFOLD_SITE; until test -e {}; do sleep 0.02; done; {}",
-            begun("").display(),
-            go.display(),
-            gives(&system.update(1.0))
-        );
-        let agents: Vec<_> = SITES.iter().map(|site| system.agent_with(site, &train, 1)).collect();
+        let agents: Vec<_> = SITES
+            .iter()
+            .zip([1.0, 2.0, 4.0, 8.0])
+            .map(|(site, value)| {
+                let train = format!(
+                    "touch {}; until test -e {}; do sleep 0.02; done; {}",
+                    begun(site).display(),
+                    go.display(),
+                    gives(&system.update(value))
+                );
+                system.agent_with(site, &train, 2)
+            })
+            .collect();
         let start = Instant::now();
         while SITES.iter().any(|site| !begun(site).exists()) {
             assert!(start.elapsed() < PATIENCE, "{}", agents[0].log());
             std::thread::sleep(Duration::from_millis(20));
         }
-        let of = |name: &str| format!("update_type = \"{name}\"");
-        let _ = system.amend(&SITES, |text| text.replace(&of(before), &of(after)));
+        let _ = system.amend(&SITES, |text| text.replacen(&before, &after, 1));
         std::fs::write(go, "").unwrap();
         system.finish(agents, PATIENCE);
-        assert_eq!(SITES.map(|site| system.model(site, 1).to_bits()), [1f32.to_bits(); 4]);
+        for (round, model) in [(1, 3.75), (2, 3.75 + second)] {
+            for site in SITES {
+                let found = system.model(site, round);
+                assert!((found - model).abs() < 0.01, "{after}: round {round}, {found}, {model}");
+            }
+        }
     }
 }

@@ -189,7 +189,7 @@ fn what_is_wrong_with_something_given_is_named() {
     let surprise = text.replace("[quorum]", "[quorum]\nsurprise = 1");
     let line = surprise.lines().position(|line| line.starts_with("surprise")).unwrap() + 1;
     let found = format!("surprise, in line {line}");
-    let fields = "quorum: no field but one of smallest_roster, colluders, accepts";
+    let fields = "quorum: no field but smallest_roster or colluders";
     expect_refusal(&show("u.toml", &surprise), 1, "manifest", fields, &found);
     let missing = show("m.toml", &text.replace("colluders = 0", ""));
     assert_eq!(missing.json()["refusal"]["check"], "manifest");
@@ -204,13 +204,6 @@ fn what_is_wrong_with_something_given_is_named() {
     let ended = system.sealfold("site-000", &["study", "show", "abc", "--host", &system.url]);
     let expected = "a manifest's file or a study's identity, 64 hex digits";
     expect_refusal(&ended, 1, "study", expected, "abc");
-    // Metrics of no examples.
-    let update = system.update(1.0).to_str().unwrap().to_owned();
-    let metrics = write(&system, "none.json", "{\"examples\": 0}");
-    let more = ["--update", &update, "--metrics", &metrics];
-    let ended = system.on_study("site-000", &["submit"], &more);
-    let found = "number of examples is not from 1 to 2^40";
-    expect_refusal(&ended, 1, "preamble", "update preamble that decodes", found);
     // A policy without an image, and one with a field that there is not.
     let policy = system.home("site-000").join("policy.toml");
     let at = policy.display().to_string();

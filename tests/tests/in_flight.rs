@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use sealfold_protocol::access::Role;
-use sealfold_protocol::api::{Phase, UPLOAD_OFFSET, UploadState};
+use sealfold_protocol::api::{Phase, UPLOAD_OFFSET, UploadState, UploadStatus};
 use sealfold_protocol::offer::Offer;
 use sealfold_protocol::roster::Roster;
 use sealfold_protocol::{Signed, seal};
@@ -12,7 +12,7 @@ use sealfold_tests::middle::Middle;
 use sealfold_tests::process::Server;
 use sealfold_tests::study::Options;
 use sealfold_tests::system::System;
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::time::Duration;
 
 const SITES: [&str; 4] = ["site-000", "site-001", "site-002", "site-003"];
@@ -98,6 +98,39 @@ fn a_host_that_is_killed_while_its_enclave_folds() {
     expect_mean_of_all(&system);
 }
 
+/// What was damaged on its way is sealed and sent again.
+#[test]
+fn a_record_that_rots_while_the_enclave_admits_is_brought_again() {
+    let (system, middle) = start();
+    middle.hold_after(1 << 18);
+    let victim = system.agent(SITES[0], VALUES[0], 1);
+    middle.wait_until_held();
+    let round = system.wait_for(1, "a complete upload", |round| {
+        round.uploads.iter().any(|upload| upload.state == UploadState::Stored)
+    });
+    rot(&system, &round.uploads[0], 6);
+    middle.let_through();
+    let mut all = vec![victim];
+    all.extend(SITES.iter().zip(VALUES).skip(1).map(|(site, v)| system.agent(site, v, 1)));
+    let logs = system.folder.path().join("site-000.log");
+    system.finish(all, PATIENCE);
+    expect_mean_of_all(&system);
+    let log = std::fs::read_to_string(logs).unwrap();
+    assert!(log.contains("\"failed\"") && log.contains("record 6"), "{log}");
+}
+
+/// Changes a bit of one record of what a host has of an upload.
+fn rot(system: &System, upload: &UploadStatus, record: u64) {
+    let staged = system.folder.path().join("host/staging/updates").join(upload.header.to_string());
+    let mut file = std::fs::OpenOptions::new().read(true).write(true).open(&staged).unwrap();
+    let place = seal::record_range(4 * PARAMETERS as u64, record).start + 1000;
+    let mut byte = [0];
+    file.seek(SeekFrom::Start(place)).unwrap();
+    file.read_exact(&mut byte).unwrap();
+    file.seek(SeekFrom::Start(place)).unwrap();
+    file.write_all(&[byte[0] ^ 1]).unwrap();
+}
+
 #[test]
 fn a_record_that_rots_between_admission_and_fold_drops_its_site_alone() {
     let (system, middle) = start();
@@ -106,11 +139,7 @@ fn a_record_that_rots_between_admission_and_fold_drops_its_site_alone() {
     }
     let round = system.wait_for(1, "a roster", |round| round.roster.is_some());
     let victim = round.uploads.iter().find(|upload| upload.site == SITES[1]).unwrap();
-    let staged = system.folder.path().join("host/staging/updates").join(victim.header.to_string());
-    let mut bytes = std::fs::read(&staged).unwrap();
-    let middle_of_it = seal::record_range(4 * PARAMETERS as u64, 4).start;
-    bytes[usize::try_from(middle_of_it).unwrap() + 1000] ^= 1;
-    std::fs::write(&staged, bytes).unwrap();
+    rot(&system, victim, 4);
     middle.let_through();
     let mut agents = agents(&system);
     let dropped = agents.remove(1);

@@ -23,6 +23,8 @@ const MEMORY: u64 = 256 << 20;
 fn four_updates_of_400_mb_pass_through_a_small_enclave() {
     let system = System::start(&Options {
         parameters: PARAMETERS,
+        // 10^8 values of 8 have a norm of 80 000.
+        aggregation: "rule = \"weighted-mean\"\nnorm_limit = 131072.0".to_owned(),
         readers: "sites",
         deadlines: [600, 600, 3000],
         rounds: 1,

@@ -125,10 +125,9 @@ fn a_running_round_stays_under_its_own_manifest() {
     upload(&system, 0, 1.0);
     upload(&system, 1, 2.0);
     // In force for want of nothing but the signature of the fourth site, without
-    // whom there is no roster under it; and updates have another length.
-    let narrow =
-        |text: &str| text.replace("[aggregation]\n", "[aggregation]\nupdate_type = \"float16\"\n");
-    let _ = system.amend(&SITES[..3], narrow);
+    // whom there is no roster under it.
+    let faster = |text: &str| text.replace("learning_rate = 1\n", "learning_rate = 2\n");
+    let _ = system.amend(&SITES[..3], faster);
     let missing = system.status().missing;
     assert_eq!(missing, ["signatures of sites: 3 of at least 4 are there"]);
     upload(&system, 2, 4.0);
@@ -147,7 +146,7 @@ fn a_running_round_stays_under_its_own_manifest() {
     let _ = system.wait_for(2, "a site's signature", |round| {
         round.waiting_for.starts_with("signatures of sites: 3 of")
     });
-    let _ = system.amend(&SITES[3..], narrow);
+    let _ = system.amend(&SITES[3..], faster);
     let release = Signed::<Release>::open(&released.release.unwrap().0, &key).unwrap();
     for site in &system.study.sites {
         let report = ModelReport {

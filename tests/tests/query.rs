@@ -150,10 +150,9 @@ fn four_hospitals_count_their_patients_and_noise_hides_each() {
 fn an_answer_is_the_patients_own_cells() {
     let desk = Desk::new();
     let study = desk.manifest(&desk.example("1"));
-    let (out, metrics) = (desk.file("update.safetensors"), desk.file("metrics.json"));
+    let out = desk.file("update.safetensors");
     let data = table("switzerland");
-    let answer =
-        ["answer", "--study", &study, "--data", &data, "--out", &out, "--metrics", &metrics];
+    let answer = ["answer", "--study", &study, "--data", &data, "--out", &out];
     assert_eq!(desk.query(&answer).good().json()["patients"], 123);
     let bytes = std::fs::read(&out).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
@@ -187,10 +186,10 @@ fn what_cannot_be_asked_or_answered_is_named() {
     let desk = Desk::new();
     let options = desk.example("1");
     let study = desk.manifest(&options);
-    let (out, metrics) = (desk.file("update.safetensors"), desk.file("metrics.json"));
+    let out = desk.file("update.safetensors");
     let answer = |study: &str, data: &str, more: &[&str]| {
         let fixed = ["answer", "--study", study, "--data", data, "--out", &out];
-        desk.query(&[&fixed[..], &["--metrics", &metrics], more].concat())
+        desk.query(&[&fixed[..], more].concat())
     };
     let text = std::fs::read_to_string(table("cleveland")).unwrap();
     let broken = desk.write("broken.csv", &text.replacen("63,1,1", "630,1,1", 1));
@@ -202,7 +201,7 @@ fn what_cannot_be_asked_or_answered_is_named() {
     // By the environment of an agent as well.
     let arguments = ["answer", "--study", &study, "--data", &table("cleveland"), "--out", &out];
     let mut command = desk.command(&arguments);
-    command.env("SEALFOLD_MANIFEST", "11".repeat(32)).env("SEALFOLD_METRICS", &metrics);
+    command.env("SEALFOLD_MANIFEST", "11".repeat(32));
     assert_eq!(Ended::from(command.output().unwrap()).check(), "manifest");
     let id = Study::new(&options).id().to_string();
     let _ = answer(&study, &table("cleveland"), &["--expect", &id]).good();

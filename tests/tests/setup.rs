@@ -205,13 +205,10 @@ fn write_archive(path: &Path, parameters: usize, value: f32) {
 #[test]
 fn an_archive_of_arrays_is_an_update_too() {
     let system = System::start(&Options { sites: 3, ..Options::default() });
-    let metrics = system.folder.path().join("metrics.json");
-    std::fs::write(&metrics, "{\"examples\": 1, \"metrics\": {\"loss\": 0.5}}").unwrap();
     let archive = system.folder.path().join("update.npz");
     let submit = |parameters: usize, value: f32| {
         write_archive(&archive, parameters, value);
-        let (update, metrics) = (archive.to_str().unwrap(), metrics.to_str().unwrap());
-        system.on_study("site-000", &["submit"], &["--update", update, "--metrics", metrics])
+        system.submit_file("site-000", &archive, &system.url)
     };
     assert_eq!(submit(999, 1.0).check(), "layout");
     assert_eq!(submit(1000, f32::INFINITY).check(), "finite");
@@ -276,11 +273,10 @@ fn keys_under_a_passphrase_need_it_in_every_command() {
     command.arg("--home").arg(&home).args(["--json", "verify", "--host", &system.url, id]);
     let verified: Ended = command.env("SEALFOLD_PASSPHRASE_FILE", &right).output().unwrap().into();
     assert_eq!((verified.code, &verified.json()["outcome"]), (2, &json!("undecided")));
-    let (update, metrics) = (system.update(1.0), file("metrics.json", "{\"examples\": 1}"));
+    let update = system.update(1.0);
     let submit = |more: &[&str]| {
         let update = update.to_str().unwrap();
-        let fixed =
-            ["submit", "--host", &system.url, id, "--update", update, "--metrics", &metrics];
+        let fixed = ["submit", "--host", &system.url, id, "--update", update];
         sealfold(&home, &[&fixed[..], more].concat())
     };
     refused(&submit(&[]), "a passphrase for KEY, which is encrypted", "none");

@@ -5,7 +5,7 @@ use sealfold_protocol::api::UploadState;
 use sealfold_protocol::offer::Offer;
 use sealfold_tests::http;
 use sealfold_tests::lone::Lone;
-use sealfold_tests::study::Options;
+use sealfold_tests::study::{BEYOND, Options};
 use sealfold_tests::system::System;
 
 fn page(system: &System) -> String {
@@ -19,7 +19,7 @@ fn that_an_upload_was_refused_is_its_own_sites_business() {
     let offer = Offer::open(&system.round(1).offer.unwrap().0).unwrap();
     let terms = system.study.terms().clone();
     let site = &system.study.sites[2];
-    let (before, update) = (page(&system), site.seal(&offer, &terms, &[f32::NAN; 1000]));
+    let (before, update) = (page(&system), site.seal(&offer, &terms, &[BEYOND; 1000]));
     let _ = system.begin_upload(&update.header);
     let reply = system.append_as(site, &update.header.digest(), 0, &update.bytes);
     assert_eq!(reply.status, 200);
@@ -33,7 +33,7 @@ fn that_an_upload_was_refused_is_its_own_sites_business() {
     };
     assert_eq!(row(&before), row(&after));
     assert!(!after.contains("refused") && !after.contains("/metrics"), "{after}");
-    assert!(system.metrics().contains("sealfold_refusals_total{check=\"finite\"}"));
+    assert!(system.metrics().contains("sealfold_refusals_total{check=\"norm-limit\"}"));
 }
 
 #[test]

@@ -100,12 +100,7 @@ fn a_bare_document_says_what_could_not_be_checked() {
 fn updates_that_are_wrong_are_refused_before_they_leave() {
     let system = System::start(&Options::default());
     let _ = system.wait_for(1, "an offer", |round| round.offer.is_some());
-    let metrics = system.folder.path().join("metrics.json");
-    std::fs::write(&metrics, "{\"examples\": 1}").unwrap();
-    let submit = |path: &Path| {
-        let more = ["--update", path.to_str().unwrap(), "--metrics", metrics.to_str().unwrap()];
-        system.on_study("site-000", &["submit"], &more)
-    };
+    let submit = |path: &Path| system.submit_file("site-000", path, &system.url);
     let path = system.folder.path().join("odd.safetensors");
     write_tensors(&path, 999, 1.0);
     assert_eq!(submit(&path).check(), "layout");

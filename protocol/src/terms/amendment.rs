@@ -25,8 +25,8 @@ impl Terms {
     ///
     /// The model's chain goes on, so where it began and what it consists of
     /// stays. What was spent was spent with this noise. Without site-level noise,
-    /// two releases whose rule, weights or grid differ can be combined into more
-    /// than each of them says, so these stay as well, unless the study accepts
+    /// two releases whose rule or weights differ can be combined into more than each
+    /// of them says, so these stay as well, unless the study accepts
     /// `changing-attendance`; how values travel and the channels stay in any case.
     ///
     /// # Errors
@@ -35,7 +35,13 @@ impl Terms {
         if before.model.initial != self.model.initial {
             return Err(Error::link("initial model", &before.model.initial, &self.model.initial));
         }
-        expect_same("model layout", &before.model.tensors, &self.model.tensors)?;
+        let steps = |terms: &Self| terms.model.tensors.iter().map(|t| t.step).collect::<Vec<_>>();
+        let mut tensors = self.model.tensors.clone();
+        for (tensor, step) in tensors.iter_mut().zip(steps(before)) {
+            tensor.step = step;
+        }
+        expect_same("model layout", &before.model.tensors, &tensors)?;
+        expect_same("steps of the tensors", &steps(before), &steps(self))?;
         expect_same("privacy", &before.privacy, &self.privacy)?;
         if matches!(self.privacy, Privacy::Site(_)) {
             return Ok(());

@@ -267,14 +267,22 @@ fn an_agreement_that_would_change_what_the_enclave_does() {
 
 /// A purpose that goes on, under a line feed, with terms that are not the
 /// manifest's, and hides those that are.
+/// The enclave reads the texts of the terms; those of the agreement are read by
+/// everybody who shows them to people, and refused there.
 #[test]
 fn a_manifest_whose_texts_forge_lines() {
     let study = Study::new(&Options::default());
-    for purpose in ["heart\nquorum       10 of 12 hospitals", "heart \u{1b}[8m", "\u{202e}traeh"] {
-        let mut forged = study.manifest.statement().clone();
-        purpose.clone_into(&mut forged.agreement.study.purpose);
-        let forged = signed(forged, keys(&study.sites));
-        assert_eq!(refused(&study, vec![forged]), Check::Manifest, "{purpose:?}");
+    for text in ["heart\nquorum       10 of 12 hospitals", "heart \u{1b}[8m", "\u{202e}traeh"] {
+        let forged = |change: &dyn Fn(&mut Manifest)| {
+            let mut forged = study.manifest.statement().clone();
+            change(&mut forged);
+            signed(forged, keys(&study.sites))
+        };
+        let tensor = forged(&|forged| text.clone_into(&mut forged.terms.model.tensors[0].name));
+        assert_eq!(refused(&study, vec![tensor]), Check::Manifest, "{text:?}");
+        let purpose = forged(&|forged| text.clone_into(&mut forged.agreement.study.purpose));
+        let error = Manifest::open(&purpose).unwrap_err();
+        assert!(matches!(error, sealfold_protocol::Error::Manifest { .. }), "{error:?}");
     }
     let host = HostileHost::new();
     let _ = host.enclave("enclave").offer(&study.first_offer()).unwrap();
