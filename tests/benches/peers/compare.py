@@ -27,8 +27,7 @@ class Rule:
 
 RULES = {
     "mean": Rule(
-        # A step with which the mean is as close to float64 as the peers' are.
-        'rule = "weighted-mean"\nnorm_limit = 8192.0\nstep = 0.000015',
+        f'rule = "weighted-mean"\nnorm_limit = {updates.LIMIT}',
         ("flower", "flower_older", "flare", "plain", "ckks"),
     ),
     "median": Rule('rule = "median"', ("flower", "flower_older", "plain")),

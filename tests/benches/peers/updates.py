@@ -12,6 +12,10 @@ COLUMNS = 1000
 EXAMPLES = [100 + 20 * site for site in range(SITES)]
 # The same in whole numbers as small as they can be, for our manifest.
 WEIGHTS = [count // 20 for count in EXAMPLES]
+# The limit on an update's norm, which is about 6000, and the step that follows from
+# it and the weights: all aggregate the same values, those that a site of ours sends.
+LIMIT = 8192.0
+STEP = 2.0**-11
 # Values that the trimmed mean leaves out at each end, and updates that Krum
 # takes for hostile.
 TRIM = 2
@@ -33,6 +37,7 @@ def make(folder: Path, parameters: int) -> None:
         noise = np.random.default_rng(site).standard_normal(parameters, np.float32)
         noise *= 1 + abs(site - 3) / 20
         noise += shared
+        noise = np.rint(noise / np.float32(STEP)) * np.float32(STEP)
         noise.astype("<f4", copy=False).tofile(path(folder, site))
 
 
