@@ -2,9 +2,9 @@
 //!
 //! Every record is opened; the values must be finite, those of a channel within
 //! its range, and other sites' parts of a channel zero; the exact norm and a keyed
-//! hash of the plaintext are remembered, so that the bytes that are folded later are the bytes that were
-//! admitted, even if the site that knows the key and the host that keeps the bytes
-//! work together.
+//! hash of the plaintext are remembered, so that the bytes that are folded later are
+//! the bytes that were admitted, even if the site that knows the key and the host
+//! that keeps the bytes work together.
 
 use crate::door::{Doors, RecordDoor};
 use crate::erasure::with_wiped_stack;

@@ -141,7 +141,8 @@ pub struct StudyStatus {
     pub missing: Vec<String>,
     /// The number of rounds released so far.
     pub rounds_done: u32,
-    /// The number of rounds that the manifest asks for.
+    /// The last round: the training rounds, and the one behind them that measures
+    /// the last model, if anything is measured.
     pub rounds: u32,
 }
 

@@ -3,7 +3,7 @@
 //! The file has the form of per-patient gradients, which the client clips,
 //! rounds to the grid and adds up before anything leaves the site. A
 //! contribution is shorter than the clip by construction
-//! ([`Query::weight`](sealfold_protocol::manifest::Query::weight)), so each of
+//! ([`Query::weight`](sealfold_study::query::Query::weight)), so each of
 //! them enters the sum as it is.
 
 use crate::error::SiteRefusal;

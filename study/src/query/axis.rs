@@ -41,7 +41,7 @@ impl Axis {
     /// The cells of the column.
     ///
     /// # Errors
-    /// [`crate::Error::Manifest`] for a column that the specification does not
+    /// [`sealfold_protocol::Error::Manifest`] for a column that the specification does not
     /// have, or cells that do not suit its type.
     pub fn division(&self, statistic: &str, data: &DataSpecification) -> Result<Division> {
         let field = |part: &str| format!("query.statistic {statistic:?} {part}");
