@@ -118,7 +118,7 @@ pub fn admit(
     }
     let norm = seen.norm(&sections);
     if let Some(limit) = terms.aggregation.norm_limit
-        && norm > limit
+        && !norm.total_cmp(&limit).is_le()
     {
         let expected = format!("a Euclidean norm of at most {limit}");
         return Err(sealed(subject, &header, Check::NormLimit, &expected, &norm.to_string()));

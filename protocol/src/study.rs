@@ -75,7 +75,10 @@ impl<M: Manifested> Study<M> {
             return Err(Error::link("amendment's predecessor", &expected, &amends.predecessor));
         }
         let (old, new) = (current.statement(), amendment.statement());
-        new.follows(old)?;
+        // Two amendments change no more than one may: releases were made under any.
+        for earlier in &self.manifests {
+            new.follows(earlier.statement())?;
+        }
         for approval in [&old.terms().approval, &new.terms().approval] {
             amendment.expect_approvals(&approval.approvers, approval.required)?;
         }
@@ -137,6 +140,43 @@ mod tests {
         let mut signed = MultiSigned::sign(manifest, &by[0]).unwrap();
         by[1..].iter().for_each(|key| signed.add_signature(key).unwrap());
         signed
+    }
+
+    /// A site that leaves by one amendment and comes back by the next has the weight
+    /// that it had: releases were made with it.
+    #[test]
+    fn two_amendments_change_no_more_than_one() {
+        let keys = keys();
+        let first = signed(manifest(), &keys);
+        let next = |study: &Study<TermsOnly>, change: &dyn Fn(&mut TermsOnly)| {
+            let (mut next, predecessor) = (manifest(), study.current().digest());
+            next.terms.amends = Some(Amends { study: first.digest(), predecessor });
+            change(&mut next);
+            signed(next, &keys)
+        };
+        let mut study = Study::open(first.clone()).unwrap();
+        let heavier = |manifest: &mut TermsOnly| {
+            let last = manifest.terms.sites.last_mut().unwrap();
+            last.weight = 2;
+        };
+        assert!(study.amend(next(&study, &heavier)).is_err());
+        let without = |manifest: &mut TermsOnly| drop(manifest.terms.sites.pop());
+        let amendment = next(&study, &without);
+        study.amend(amendment).unwrap();
+        assert!(study.amend(next(&study, &heavier)).is_err());
+        // To accept that weights change does not undo what was released before.
+        let accepting = |manifest: &mut TermsOnly| {
+            manifest.terms.accepts = vec![crate::terms::Weakness::ChangingAttendance];
+        };
+        let amendment = next(&study, &accepting);
+        study.amend(amendment).unwrap();
+        let both = |manifest: &mut TermsOnly| {
+            accepting(manifest);
+            heavier(manifest);
+        };
+        assert!(study.amend(next(&study, &both)).is_err());
+        let amendment = next(&study, &|_| ());
+        study.amend(amendment).unwrap();
     }
 
     #[test]

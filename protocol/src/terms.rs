@@ -278,6 +278,20 @@ pub fn is_positive(value: f64) -> bool {
     value.is_finite() && value > 0.0
 }
 
+/// The smallest and the largest number that a parameter of terms can be: squares of
+/// it, times those of any update, neither vanish nor overflow.
+const ORDINARY: [f64; 2] = [1e-60, 1e60];
+
+/// Refuses a parameter of terms that is not a positive number of an ordinary size.
+///
+/// # Errors
+/// [`Error::Manifest`] naming the field and the range.
+pub fn expect_ordinary(field: &str, value: f64) -> Result<()> {
+    let [least, most] = ORDINARY;
+    let expected = format!("a positive number, {least:e} to {most:e}");
+    expect(field, (least..=most).contains(&value), expected, value)
+}
+
 /// Refuses a field of a manifest for which a condition does not hold.
 ///
 /// # Errors

@@ -40,12 +40,22 @@ fn json(path: &Path) -> Value {
 /// with a metric of 0.
 #[test]
 fn every_model_is_measured_and_the_last_one_too() {
+    let mean = Options { weights: vec![1, 2, 2, 1], ..Options::default() };
+    measured(mean);
+    // Floating-point values, and whole numbers beside them.
+    for update_type in ["float32", "bfloat16"] {
+        let aggregation = format!("rule = \"median\"\nupdate_type = \"{update_type}\"");
+        let accepts = vec!["selective-rule"];
+        measured(Options { aggregation, accepts, ..Options::default() });
+    }
+}
+
+fn measured(options: Options) {
     let system = System::start(&Options {
         parameters: 10,
         rounds: 2,
-        weights: vec![1, 2, 2, 1],
         model: ["", "[evaluation]\nbins = 2\n[[metric]]\nname = \"loss\"\nrange = [0, 4]", ""],
-        ..Options::default()
+        ..options
     });
     let names: Vec<_> = system.study.sites.iter().map(|site| site.name.clone()).collect();
     let mut agents = Vec::new();

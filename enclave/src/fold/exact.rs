@@ -69,9 +69,12 @@ impl Exact {
         split: &Split,
         chunks: &[&[u8]],
     ) -> Result<(), Failure> {
-        let model: Vec<_> = chunks.iter().map(|chunk| split.model_of(chunk)).collect();
-        row.add_sites(split.model, &self.model, values.format(), &model)
-            .map_err(|e| refused("a sum that fits", &e))?;
+        // An evaluation round has channels alone, whatever the format of the model.
+        if !split.model.is_empty() {
+            let model: Vec<_> = chunks.iter().map(|chunk| split.model_of(chunk)).collect();
+            row.add_sites(split.model, &self.model, values.format(), &model)
+                .map_err(|e| refused("a sum that fits", &e))?;
+        }
         let channels: Vec<_> = chunks.iter().map(|chunk| split.channels_of(chunk)).collect();
         row.add_sites(split.channels, &self.channels, values.channel_format(), &channels)
             .map_err(|e| refused("a sum that fits", &e))

@@ -109,9 +109,9 @@ impl Terms {
         })
     }
 
-    /// The fewest sites that can have the same attendance: all of them where
-    /// none may be absent; `c + 3`, which each site demands before it commits,
-    /// where so many may be absent; otherwise those of the smallest roster.
+    /// The fewest sites that are taken to have the same attendance: all of them
+    /// where none may be absent; `c + 3` where so many may be absent; otherwise
+    /// those of the smallest roster.
     fn smallest_group(&self) -> usize {
         let (n, k) = (self.sites.len(), self.quorum.smallest_roster);
         let least = self.quorum.colluders + super::quorum::FEWEST_HONEST;

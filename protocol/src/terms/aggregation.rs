@@ -1,6 +1,6 @@
 //! How updates are combined, and in which form they travel.
 
-use super::{Quorum, expect, is_positive};
+use super::{Quorum, expect, expect_ordinary};
 use crate::Result;
 use sealfold_aggregation::format::Format;
 use sealfold_aggregation::rule;
@@ -220,7 +220,7 @@ impl Aggregation {
             ("aggregation.norm_limit", self.norm_limit),
         ] {
             if let Some(value) = value {
-                expect(field, is_positive(value), "a positive number", value)?;
+                expect_ordinary(field, value)?;
             }
         }
         if let Some(rule) = self.selective() {

@@ -21,7 +21,7 @@ pub fn expect_same<T: PartialEq + std::fmt::Debug>(
 }
 
 impl Terms {
-    /// Checks what no amendment of `before` may change.
+    /// Checks what no amendment of `before`, or of a later manifest, may change.
     ///
     /// The model's chain goes on, so where it began and what it consists of
     /// stays. What was spent was spent with this noise. Without site-level noise,
@@ -54,8 +54,11 @@ impl Terms {
             return Ok(());
         }
         expect_same("aggregation", old, new)?;
-        for site in &self.sites {
-            if let Ok(earlier) = before.site(&site.name) {
+        // A site is the same by its name and by its key.
+        for (site, earlier) in
+            self.sites.iter().flat_map(|site| before.sites.iter().map(move |other| (site, other)))
+        {
+            if site.name == earlier.name || site.signing_key == earlier.signing_key {
                 expect_same("weight of a site", &earlier.weight, &site.weight)?;
             }
         }

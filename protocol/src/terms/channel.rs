@@ -6,7 +6,7 @@
 //! a channel is the exact sum over the roster. What the sums mean is said in the
 //! agreement.
 
-use super::{MAX_NAME, Privacy, Terms, expect, is_positive};
+use super::{MAX_NAME, Privacy, Terms, expect, expect_ordinary, expect_readable};
 use crate::Result;
 use sealfold_aggregation::integer::{Words, words_for};
 use serde::{Deserialize, Serialize};
@@ -60,7 +60,7 @@ impl Channel {
         let name = &self.name;
         let field = |part: &str| format!("channel {name:?} {part}");
         expect(&field("length"), self.length > 0, "1 or more", self.length)?;
-        expect(&field("step"), is_positive(self.step), "a positive number", self.step)?;
+        expect_ordinary(&field("step"), self.step)?;
         let holds = self.least <= 0 && self.most >= 0 && self.largest() > 0;
         let found = format!("{} to {} steps", self.least, self.most);
         expect(&field("range"), holds, "one with 0 in it, and more than 0", found)?;
@@ -103,8 +103,9 @@ impl Terms {
         let mut names: BTreeSet<_> = self.model.tensors.iter().map(|t| t.name.as_str()).collect();
         for channel in &self.channels {
             let name = channel.name.as_str();
-            let holds = (1..=MAX_NAME).contains(&name.len()) && !name.contains(char::is_control);
+            let holds = (1..=MAX_NAME).contains(&name.len());
             expect("channel.name", holds, "1 to 128 bytes", format!("{name:?}"))?;
+            expect_readable("channel.name", name)?;
             let expected = "a name that no tensor and no other channel has";
             expect("channel.name", names.insert(name), expected, name)?;
         }

@@ -284,6 +284,25 @@ fn noise_can_be_drawn() {
     assert_eq!(refused(limit), "aggregation.norm_limit");
 }
 
+/// The square of a smaller step would be 0, and of a larger limit infinite: an
+/// update without a norm.
+#[test]
+fn no_parameter_vanishes_or_overflows_when_it_is_squared() {
+    for scale in [1e-300, 1e-160, 1e160, 1e300] {
+        let changed = |terms: &mut Terms| {
+            let limit = terms.aggregation.norm_limit.unwrap();
+            terms.aggregation.norm_limit = Some(limit * scale);
+            for tensor in &mut terms.model.tensors {
+                tensor.step = tensor.step.map(|step| step * scale);
+            }
+        };
+        assert_eq!(refused(changed), "aggregation.norm_limit", "{scale}");
+        let step = |terms: &mut Terms| terms.model.tensors[0].step = Some(scale);
+        assert!(refused(step).ends_with("step"), "{scale}");
+        assert_eq!(refused(patient(|noise| noise.clip = scale)), "privacy.clip");
+    }
+}
+
 /// A change of terms.
 type Change = fn(&mut Terms);
 
@@ -295,12 +314,18 @@ fn amendments_leave_grid_weights_and_rule_as_they_are() {
     (after.rounds, after.quorum.smallest_roster) = (30, 4);
     after.follows(&before).unwrap();
     let changes: [(_, Change); 5] = [
-        ("model layout", |t| t.model.tensors[0].step = Some(1e-5)),
+        ("steps of the tensors", |t| t.model.tensors[0].step = Some(1e-5)),
         ("update type", |t| t.aggregation.update_type = UpdateType::Int16),
         ("channels", |t| t.channels.push(channel("a", 1, 1))),
         ("aggregation", |t| t.aggregation.norm_limit = Some(4.0)),
         ("weight of a site", |t| t.sites[0].weight = 2),
     ];
+    // Another name of the same key is the same site.
+    let mut renamed = terms();
+    "another".clone_into(&mut renamed.sites[0].name);
+    renamed.follows(&before).unwrap();
+    renamed.sites[0].weight = 2;
+    assert!(matches!(renamed.follows(&before), Err(Error::Link { what: "weight of a site", .. })));
     for (place, (what, change)) in changes.into_iter().enumerate() {
         let mut after = terms();
         change(&mut after);

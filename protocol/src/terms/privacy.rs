@@ -1,7 +1,7 @@
 //! The noise of a release, and whether it can be drawn. What it buys in privacy
 //! is worked out by those who read the agreement.
 
-use super::{Rule, Terms, UpdateType, expect, is_positive, refused};
+use super::{Rule, Terms, UpdateType, expect, expect_ordinary, refused};
 use crate::{Error, Result};
 use sealfold_aggregation::noise::Gaussian;
 use serde::{Deserialize, Serialize};
@@ -199,7 +199,7 @@ impl Terms {
             ("privacy.step", noise.step),
             ("privacy.noise_multiplier", noise.noise_multiplier),
         ] {
-            expect(field, is_positive(value), "a positive number", value)?;
+            expect_ordinary(field, value)?;
         }
         self.check_adaptive_clip(noise)?;
         self.check_drawn(noise)
@@ -252,7 +252,7 @@ impl Terms {
             ("privacy.adaptive_clip.learning_rate", adaptive.learning_rate),
             ("privacy.adaptive_clip.count_noise", adaptive.count_noise),
         ] {
-            expect(field, is_positive(value), "a positive number", value)?;
+            expect_ordinary(field, value)?;
         }
         drawn("privacy.adaptive_clip.count_noise", adaptive.count_noise)
     }

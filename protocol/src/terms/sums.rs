@@ -1,7 +1,7 @@
 //! The quantisation grid and the sums on it: how large they can get, and whether
 //! a step is one that sites can use.
 
-use super::{Privacy, RoundKind, Tensor, Terms, expect, is_positive};
+use super::{Privacy, RoundKind, Tensor, Terms, expect, expect_ordinary};
 use crate::Result;
 use sealfold_aggregation::integer::{Words, words_for};
 
@@ -127,9 +127,8 @@ impl Terms {
                 (true, true) => "none: privacy.step is that of all tensors".to_owned(),
                 (false, _) => format!("none for {}, which has no grid", update_type.name()),
             };
-            let holds = tensor.step.is_some() == (on_grid && !has_noise)
-                && tensor.step.is_none_or(is_positive);
-            expect(&field, holds, expected, found)?;
+            expect(&field, tensor.step.is_some() == (on_grid && !has_noise), expected, found)?;
+            tensor.step.map_or(Ok(()), |step| expect_ordinary(&field, step))?;
         }
         self.check_bound()?;
         self.check_sums()
