@@ -41,7 +41,7 @@ def main():
     }
     save_file(update, os.environ["SEALFOLD_UPDATE"])
     # The study's metric, of the model that the round began with. In the round
-    # behind the last there is nothing else to do.
+    # after the last training round there is nothing else to do.
     with open(os.environ["SEALFOLD_METRICS"], "w") as file:
         json.dump({"loss": loss(model, inputs, disease)}, file)
 

@@ -7,7 +7,7 @@ use crate::data::DataSpecification;
 use crate::grid::default_step;
 use crate::log::LogTerms;
 use crate::manifest::Manifest;
-use crate::measured::{EVALUATION, Evaluation, Metric};
+use crate::measured::{EVALUATION, Evaluation, Metric, room};
 use crate::measurements::Measurements;
 use crate::misread;
 use crate::optimiser::{Optimiser, ServerStep};
@@ -195,8 +195,7 @@ fn expect_format(text: &str) -> Result<()> {
         expected: format!("{FORMAT}, the format that this version of sealfold reads"),
         found: found.to_string(),
         next: Some(
-            "write the manifest anew: docs/manifest.md says what changed; formats change until \
-             the first release",
+            "write the manifest anew, as docs/manifest.md says; CHANGELOG.md says what changed",
         ),
     })
 }
@@ -248,15 +247,26 @@ impl File {
         }
         if let Some(section) = &self.evaluation {
             let evaluation = Evaluation { bins: section.bins };
+            if !has_noise && let Some(most) = section.most {
+                let room = room(terms.aggregation.update_type, terms.sites.len());
+                let expected = format!("1 to {room}, as sums and update_type hold");
+                expect("evaluation.most", (1..=room).contains(&most), expected, most)?;
+            }
             terms.channels.push(evaluation.channel(section.most, section.per_site, &terms));
         }
         for section in &self.metrics {
             let metric = Metric { name: section.name.clone() };
             let [low, high] = section.range;
-            let range = low <= high && (high - low).is_finite() && (low < 0.0 || high > 0.0);
-            let field = format!("metric {:?} range", section.name);
+            let range = low < high && (high - low).is_finite();
+            let field = |part: &str| format!("metric {:?} {part}", section.name);
             let found = format!("[{low}, {high}]");
-            expect(&field, range, "[lowest, highest], not both 0", found)?;
+            expect(&field("range"), range, "the lowest value, then the highest", found)?;
+            if let Some(step) = section.step {
+                let most = low.abs().max(high.abs()) / 50.0;
+                let expected =
+                    format!("at most {most}, or rounding moves a value by more than 1 %");
+                expect(&field("step"), step <= most, expected, step)?;
+            }
             let step = section.step;
             terms.channels.extend(metric.channels(section.range, step, section.per_site, &terms));
         }

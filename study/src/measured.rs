@@ -57,7 +57,7 @@ fn count_step(terms: &Terms) -> f64 {
 
 /// The largest value of a channel in steps for which the format and, in 32
 /// bits, the sum over all sites have room.
-fn room(update_type: UpdateType, sites: usize) -> u64 {
+pub(crate) fn room(update_type: UpdateType, sites: usize) -> u64 {
     let format = update_type.channel_format();
     let largest = u64::from(format.largest().unwrap_or(i32::MAX).unsigned_abs());
     largest.min(u64::from(i32::MAX.unsigned_abs()) / sites.max(1) as u64)

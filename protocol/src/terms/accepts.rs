@@ -85,19 +85,19 @@ impl Terms {
     }
 
     /// The first site whose weight is more than half of what may be left of its
-    /// group when the `c` heaviest others subtract themselves. None for a rule
-    /// that does not use weights.
+    /// group when the `c` heaviest others subtract themselves, and the largest weight
+    /// that would not be. None for a rule that does not use weights.
     ///
     /// A group is a set of sites with the same attendance. In the worst case it
     /// is as small as attendance allows, and beside the site it has the lightest
     /// others.
     #[must_use]
-    pub fn dominant_site(&self) -> Option<&super::Site> {
+    pub fn dominant_site(&self) -> Option<(&super::Site, u64)> {
         if !self.aggregation.rule.counts_weights() {
             return None;
         }
         let group = self.smallest_group();
-        self.sites.iter().find(|site| {
+        self.sites.iter().find_map(|site| {
             let mut others: Vec<u64> = (self.sites.iter())
                 .filter(|other| other.name != site.name)
                 .map(|other| u64::from(other.weight))
@@ -105,7 +105,7 @@ impl Terms {
             others.sort_unstable();
             let honest = group.saturating_sub(1).saturating_sub(self.quorum.colluders);
             let left: u64 = others.iter().take(honest).sum();
-            u64::from(site.weight) > left
+            (u64::from(site.weight) > left).then_some((site, left))
         })
     }
 
@@ -156,8 +156,8 @@ impl Terms {
                 format!("{} without noise is not a mean with fixed weights", self.rule_name())
             }
             Weakness::DominantWeight => match self.dominant_site() {
-                Some(site) => format!(
-                    "weight {} of {} is more than half of its group's without the {c} heaviest others",
+                Some((site, most)) => format!(
+                    "weight {} of {} is above {most}, the weight of all who may be left beside it",
                     site.weight, site.name
                 ),
                 None => "one weight is more than half of its group's".to_owned(),

@@ -117,6 +117,16 @@ impl Terms {
         let update_type = self.aggregation.update_type;
         let on_grid = update_type.format().is_integer();
         let has_noise = self.privacy.noise().is_some();
+        if on_grid && !has_noise {
+            // First of all, because the steps follow from it.
+            expect(
+                "aggregation.norm_limit",
+                self.norm_bound().is_some(),
+                "a positive number: without noise and without a bound on an update's length, one \
+                 site can end the study",
+                "none",
+            )?;
+        }
         for tensor in &self.model.tensors {
             let field = format!("model.tensor {:?} step", tensor.name);
             let found = tensor.step.map_or("none".to_owned(), |step| step.to_string());
@@ -134,20 +144,12 @@ impl Terms {
         self.check_sums()
     }
 
-    /// Whether a mean without noise has a bound, and steps that suit it.
+    /// Whether a mean without noise has steps that suit its bound.
     fn check_bound(&self) -> Result<()> {
         if self.privacy.noise().is_some() || !self.aggregation.rule.is_exact() {
             return Ok(());
         }
-        let Some(limit) = self.norm_bound() else {
-            return expect(
-                "aggregation.norm_limit",
-                false,
-                "a positive number: without noise and without a bound on an update's length, one \
-                 site can end the study",
-                "none",
-            );
-        };
+        let Some(limit) = self.norm_bound() else { return Ok(()) };
         let [least, most] = self.step_range(limit);
         for tensor in &self.model.tensors {
             let step = tensor.step.unwrap_or(0.0);

@@ -30,7 +30,7 @@ pub fn meaning(weakness: Weakness, terms: &Terms) -> String {
         Weakness::SelectiveRule => selective(terms),
         Weakness::DominantWeight => {
             let site = terms.dominant_site();
-            let name = site.map_or("one site", |site| site.name.as_str());
+            let name = site.map_or("one site", |(site, _)| site.name.as_str());
             format!(
                 "the weight of {name} is more than half of what colluders may be left with, so a \
                  release is mostly its update"
