@@ -262,9 +262,8 @@ impl File {
             let found = format!("[{low}, {high}]");
             expect(&field("range"), range, "the lowest value, then the highest", found)?;
             if let Some(step) = section.step {
-                let most = low.abs().max(high.abs()) / 50.0;
-                let expected =
-                    format!("at most {most}, or rounding moves a value by more than 1 %");
+                let most = low.abs().max(high.abs()) / 8.0;
+                let expected = format!("at most {most}, an eighth of the largest value");
                 expect(&field("step"), step <= most, expected, step)?;
             }
             let step = section.step;

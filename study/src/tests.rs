@@ -349,7 +349,12 @@ fn a_metric_is_two_channels_of_values_and_of_who_gave_one() {
     let again = Manifest::from_toml(&manifest.to_toml().unwrap()).unwrap();
     assert_eq!(again, manifest);
     let zeros = metric.replace("[0, 10]", "[0, 0]");
-    assert!(read(&[("[[site]]", &zeros)]).unwrap_err().to_string().contains("the lowest value, then the highest"));
+    assert!(
+        read(&[("[[site]]", &zeros)])
+            .unwrap_err()
+            .to_string()
+            .contains("the lowest value, then the highest")
+    );
     let apart = metric.replace("10]", "10]\nper_site = true");
     assert!(read(&[("[[site]]", &apart)]).unwrap_err().to_string().contains("per-site-metrics"));
     let odd = metric.replace("10]", "1]\nstep = 0.1");
