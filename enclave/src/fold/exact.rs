@@ -70,7 +70,7 @@ impl Exact {
         chunks: &[&[u8]],
     ) -> Result<(), Failure> {
         // An evaluation round has channels alone, whatever the format of the model.
-        if !split.model.is_empty() {
+        if split.model > 0 {
             let model: Vec<_> = chunks.iter().map(|chunk| split.model_of(chunk)).collect();
             row.add_sites(split.model, &self.model, values.format(), &model)
                 .map_err(|e| refused("a sum that fits", &e))?;
