@@ -69,8 +69,8 @@ impl Exact {
         split: &Split,
         chunks: &[&[u8]],
     ) -> Result<(), Failure> {
-        // An evaluation round has channels alone, whatever the format of the model.
-        if split.model > 0 {
+        // A chunk with channels alone has none, whatever the format of the model.
+        if split.channels > split.model {
             let model: Vec<_> = chunks.iter().map(|chunk| split.model_of(chunk)).collect();
             row.add_sites(split.model, &self.model, values.format(), &model)
                 .map_err(|e| refused("a sum that fits", &e))?;
