@@ -97,10 +97,9 @@ impl<'a> Maker<'a> {
     ) -> Result<(), Failure> {
         let (values, count) = (self.values, self.values.in_record(record)?);
         plain.resize(values.words().width() * count, 0);
-        let row = &mut self.integers;
-        let columns = &mut self.columns;
         match self.combination {
             Combination::Exact(exact) => {
+                let row = &mut self.integers;
                 row.reset(count);
                 reader.open(record, |offset, chunks| {
                     exact.add(row, values, &split_of(values, record, offset, chunks), chunks)
@@ -108,30 +107,37 @@ impl<'a> Maker<'a> {
                 exact.finish(row, record, plain)
             }
             Combination::Factors(factors) => {
-                let (decoded, channels) = (&mut self.decoded, self.channels.as_slice());
-                let mut beside = Beside::new(row, values, record, channels)?;
-                reader.open(record, |offset, chunks| {
-                    let split = split_of(values, record, offset, chunks);
-                    beside.add(&split, chunks)?;
-                    side_by_side(values, &split, chunks, decoded, plain, |floats, out| {
-                        weighted_sum(factors, floats, out)
-                    })
-                })?;
-                beside.finish(plain)
+                self.floats(reader, record, plain, |_, floats, out| {
+                    weighted_sum(factors, floats, out)
+                })
             }
             Combination::Coordinates(rule) => {
-                let (decoded, channels) = (&mut self.decoded, self.channels.as_slice());
-                let mut beside = Beside::new(row, values, record, channels)?;
-                reader.open(record, |offset, chunks| {
-                    let split = split_of(values, record, offset, chunks);
-                    beside.add(&split, chunks)?;
-                    side_by_side(values, &split, chunks, decoded, plain, |floats, out| {
-                        rule.combine(columns, floats, out)
-                    })
-                })?;
-                beside.finish(plain)
+                self.floats(reader, record, plain, |columns, floats, out| {
+                    rule.combine(columns, floats, out)
+                })
             }
         }
+    }
+
+    /// Makes the row of a record of floating-point values, the channels' sums
+    /// behind them.
+    fn floats<D: RecordDoor>(
+        &mut self,
+        reader: &mut Reader<'_, '_, Seals, D>,
+        record: u64,
+        plain: &mut [u8],
+        combine: impl Fn(&mut Columns, &[&[u8]], &mut [u8]) -> sealfold_aggregation::Result<()>,
+    ) -> Result<(), Failure> {
+        let (values, columns, decoded) = (self.values, &mut self.columns, &mut self.decoded);
+        let mut beside = Beside::new(&mut self.integers, values, record, &self.channels)?;
+        reader.open(record, |offset, chunks| {
+            let split = split_of(values, record, offset, chunks);
+            beside.add(&split, chunks)?;
+            side_by_side(values, &split, chunks, decoded, plain, |floats, out| {
+                combine(columns, floats, out)
+            })
+        })?;
+        beside.finish(plain)
     }
 }
 
